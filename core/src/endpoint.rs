@@ -1,0 +1,1 @@
+//! Where an origin listens, in the forms a registration may use.

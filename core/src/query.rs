@@ -1,0 +1,88 @@
+//! What machines ask the load balancer and what it answers. Who answers is no matter of this crate.
+
+use crate::key::StreamKey;
+use crate::origin::{Origin, OriginId, Protocol};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+/// A question to the load balancer.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Query {
+    /// Which origin owns this stream, and where does it serve the protocol? → [`Answer::Picked`]
+    Pick {
+        /// The stream.
+        key: StreamKey,
+        /// The protocol the origin must serve.
+        need: Protocol,
+    },
+    /// An origin's registration or heartbeat. → [`Answer::Registered`]
+    Register(Origin),
+    /// The list of origins. → [`Answer::Origins`]
+    Origins,
+}
+
+/// What the load balancer is told without being asked back.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Report {
+    /// An origin did not take a connection.
+    Unreachable(OriginId),
+    /// A stream is still in use; its mapping must not age.
+    Renew(StreamKey),
+}
+
+/// An answer of the load balancer.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Answer {
+    /// The stream's origin.
+    Picked(Picked),
+    /// The registration is known.
+    Registered,
+    /// The origins.
+    Origins(Vec<OriginStatus>),
+    /// No.
+    Refused(Refusal),
+}
+
+/// The origin picked for a stream.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Picked {
+    /// The origin.
+    pub origin: OriginId,
+    /// Where it serves the protocol asked for.
+    pub to: SocketAddr,
+}
+
+/// Why the load balancer says no.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// No origin is registered that serves the protocol.
+    NoOrigin,
+    /// The shared store is away, or too many questions wait.
+    Unavailable,
+    /// A table is full.
+    Full,
+}
+
+/// One origin as the load balancer sees it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OriginStatus {
+    /// As registered.
+    pub origin: Origin,
+    /// Its health.
+    pub health: Health,
+    /// Microseconds since its last heartbeat.
+    pub heartbeat_age: u64,
+    /// The streams mapped to it.
+    pub streams: Vec<StreamKey>,
+}
+
+/// Whether an origin is offered streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Health {
+    /// Heartbeats are fresh and connects succeed.
+    Alive,
+    /// A connect failed a moment ago.
+    Quarantined,
+    /// No heartbeat for longer than the TTL.
+    Dead,
+}

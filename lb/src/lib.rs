@@ -1,0 +1,148 @@
+//! Which origin owns which stream. Knows no protocol and no socket; built once and handed to whoever asks.
+//!
+//! No call blocks. Each gives its answer at once ([`Outcome::Now`]), or later through the asker's
+//! [`Mailbox`], or a refusal.
+
+use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::origin::{Origin, OriginId, Protocol};
+use srs_proxy_core::query::{Answer, OriginStatus, Picked, Query, Refusal, Report};
+use srs_proxy_core::time::Time;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What became of a question.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome<T> {
+    /// The answer.
+    Now(T),
+    /// It will be put into the asker's mailbox.
+    Later,
+    /// No.
+    Refused(Refusal),
+}
+
+/// Wakes the owner of a [`Mailbox`].
+pub trait Notify: Send + Sync {
+    /// Called after an answer was put in; cheap and never blocking.
+    fn notify(&self);
+}
+
+/// Late answers for one worker, under the tickets it asked with.
+pub struct Mailbox {
+    answers: Mutex<Vec<(u64, Answer)>>,
+    notify: Box<dyn Notify>,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    pub fn new(notify: Box<dyn Notify>) -> Self {
+        Self { answers: Mutex::new(Vec::new()), notify }
+    }
+
+    /// Puts an answer in and wakes the owner.
+    pub fn put(&self, ticket: u64, answer: Answer) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push((ticket, answer));
+        self.notify.notify();
+    }
+
+    /// Takes all answers out.
+    pub fn take(&self) -> Vec<(u64, Answer)> {
+        std::mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Who asks, and when.
+#[derive(Clone)]
+pub struct Asker {
+    /// Now.
+    pub now: Time,
+    /// Where a late answer goes.
+    pub mailbox: Arc<Mailbox>,
+    /// Under which ticket.
+    pub ticket: u64,
+}
+
+/// Origins, and the streams they own.
+pub trait OriginService: Send + Sync {
+    /// Takes a registration or heartbeat. Another life of the same `server` replaces the old one at once.
+    fn update(&self, asker: &Asker, origin: Origin) -> Outcome<()>;
+
+    /// The origin that owns `key`; chosen, atomically, if none does or if it is not usable any more.
+    fn pick(&self, asker: &Asker, key: &StreamKey, need: Protocol) -> Outcome<Picked>;
+
+    /// An origin did not take a connection: it is left alone for a moment.
+    fn unreachable(&self, now: Time, origin: &OriginId);
+
+    /// A stream is still in use.
+    fn renew(&self, now: Time, key: &StreamKey);
+
+    /// All origins.
+    fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>>;
+}
+
+/// An HLS session: all requests that carry its id go to the origin of its stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HlsSession {
+    /// The session's id in URLs.
+    pub spbhid: Arc<str>,
+    /// The stream.
+    pub key: StreamKey,
+    /// The URL of the playlist that began it.
+    pub full_url: Arc<str>,
+}
+
+/// HLS sessions, by stream and by id. They end 120 s after their last use.
+pub trait HlsService: Send + Sync {
+    /// The stream's session; `new` if there was none.
+    fn load_or_store_hls(&self, asker: &Asker, new: HlsSession) -> Outcome<HlsSession>;
+
+    /// The session with this id.
+    fn load_hls(&self, asker: &Asker, spbhid: &str) -> Outcome<Option<HlsSession>>;
+}
+
+/// A WebRTC session: its media is known by the ICE user name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RtcSession {
+    /// `server-ufrag:client-ufrag`.
+    pub ufrag: Arc<str>,
+    /// The stream.
+    pub key: StreamKey,
+}
+
+/// WebRTC sessions, by stream and by ufrag. They end 120 s after their last use.
+pub trait RtcService: Send + Sync {
+    /// Stores a session.
+    fn store_rtc(&self, asker: &Asker, session: RtcSession) -> Outcome<()>;
+
+    /// The session with this ufrag.
+    fn load_rtc(&self, asker: &Asker, ufrag: &str) -> Outcome<Option<RtcSession>>;
+}
+
+/// All that a proxy asks a load balancer.
+pub trait OriginLoadBalancer: OriginService + HlsService + RtcService {
+    /// Frees what has expired. Called now and then; nothing depends on it but memory.
+    fn tick(&self, now: Time);
+}
+
+/// Asks a machine's question. `None`: the answer comes later.
+pub fn ask(lb: &dyn OriginLoadBalancer, asker: &Asker, query: Query) -> Option<Answer> {
+    fn answer<T>(outcome: Outcome<T>, now: impl FnOnce(T) -> Answer) -> Option<Answer> {
+        match outcome {
+            Outcome::Now(value) => Some(now(value)),
+            Outcome::Later => None,
+            Outcome::Refused(why) => Some(Answer::Refused(why)),
+        }
+    }
+    match query {
+        Query::Pick { key, need } => answer(lb.pick(asker, &key, need), Answer::Picked),
+        Query::Register(origin) => answer(lb.update(asker, origin), |()| Answer::Registered),
+        Query::Origins => answer(lb.origins(asker), Answer::Origins),
+    }
+}
+
+/// Passes on a machine's report.
+pub fn tell(lb: &dyn OriginLoadBalancer, now: Time, report: &Report) {
+    match report {
+        Report::Unreachable(origin) => lb.unreachable(now, origin),
+        Report::Renew(key) => lb.renew(now, key),
+    }
+}

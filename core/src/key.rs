@@ -25,8 +25,3 @@ impl fmt::Debug for StreamKey {
         fmt::Debug::fmt(&self.0, f)
     }
 }
-impl StreamKey {
-    pub fn from_rtmp(_: &str, app: &str, stream: &str) -> Result<Self, ()> {
-        Ok(Self(alloc::format!("v/{app}/{stream}").into()))
-    }
-}

@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::worker::Worker;
 use mio::{Poll, Waker};
+use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Fault, Machine, Note};
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_lb::{Mailbox, Notify, OriginLoadBalancer};
@@ -45,7 +46,9 @@ pub struct Accepted {
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended {
+pub struct Ended<'a> {
+    /// The stream it was about, where known.
+    pub key: Option<&'a StreamKey>,
     /// Why, unless it simply was over.
     pub fault: Option<Fault>,
     /// Bytes the client sent.
@@ -63,7 +66,7 @@ pub trait Observer: Send + Sync {
     /// A machine has something to say.
     fn note(&self, session: SessionId, note: &Note);
     /// A session is over.
-    fn ended(&self, session: SessionId, ended: &Ended);
+    fn ended(&self, session: SessionId, ended: &Ended<'_>);
 }
 
 /// A machine that a worker thread can own.

@@ -16,7 +16,10 @@ use rand_pcg::Pcg64Mcg;
 use slab::Slab;
 use smallvec::SmallVec;
 use socket2::SockRef;
-use srs_proxy_core::machine::{Action, Actions, Close, Cx, Fault, Input, Leg, OpenError, Ticket, Transport};
+use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::machine::{
+    Action, Actions, Close, Cx, Fault, Input, Leg, Note, OpenError, Ticket, Transport,
+};
 use srs_proxy_core::query::Answer;
 use srs_proxy_core::time::Time;
 use srs_proxy_lb::{Asker, Mailbox, OriginLoadBalancer, ReplyTo};
@@ -117,6 +120,8 @@ pub(crate) struct Task {
     active: Time,
     began: Time,
     fault: Option<Fault>,
+    /// The stream it is about, as far as its notes tell.
+    key: Option<StreamKey>,
     received: u64,
     from_origin: u64,
 }
@@ -133,6 +138,7 @@ impl Task {
             active: io.now,
             began: io.now,
             fault: None,
+            key: None,
             received: 0,
             from_origin: 0,
         }
@@ -178,6 +184,7 @@ impl Task {
         io.observer.ended(
             self.session,
             &Ended {
+                key: self.key.as_ref(),
                 fault: self.fault,
                 received: self.received,
                 from_origin: self.from_origin,
@@ -600,7 +607,12 @@ impl Task {
                     io.close(tcp);
                 }
             }
-            Action::Note(note) => io.observer.note(self.session, &note),
+            Action::Note(note) => {
+                if let Note::Routed { key, .. } | Note::Refused { key: Some(key), .. } = &note {
+                    self.key = Some(key.clone());
+                }
+                io.observer.note(self.session, &note);
+            }
         }
     }
 

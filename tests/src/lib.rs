@@ -1,1 +1,3 @@
-//! .
+//! What the tests and benchmarks of srs-proxy share. Nothing of it is part of the product.
+
+pub mod rtmp;

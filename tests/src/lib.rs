@@ -1,1 +1,4 @@
-//! .
+//! What the tests and benchmarks of srs-proxy share. Nothing of it is part of the product.
+
+pub mod bench;
+pub mod rtmp;

@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn every_kind_of_damage_is_seen() {
         let all = stream();
-        let damage: [(&str, fn(&mut Vec<Packet>)); 6] = [
+        type Damage = fn(&mut Vec<Packet>);
+        let damage: [(&str, Damage); 6] = [
             ("lost", |all| drop(all.remove(90))),
             ("doubled", |all| all.insert(90, all[90].clone())),
             ("reordered", |all| all.swap(90, 92)),

@@ -1,3 +1,4 @@
-//! What proves the proxy: real programs around it, and the tests that use them.
+//! What the tests and benchmarks of srs-proxy share. Nothing of it is part of the product.
 
 pub mod peers;
+pub mod rtmp;

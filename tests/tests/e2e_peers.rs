@@ -4,7 +4,10 @@ use srs_proxy_tests::peers::film::film;
 use srs_proxy_tests::peers::nginx::Nginx;
 use srs_proxy_tests::peers::nms::NodeMediaServer;
 use srs_proxy_tests::peers::packets::compare;
+use srs_proxy_tests::peers::recorder::{Behaviour, Recorder};
+use srs_proxy_tests::peers::session::Session;
 use srs_proxy_tests::peers::{PATIENCE, ffmpeg, wait_until};
+use srs_proxy_tests::rtmp::{ClientScript, OriginScript, Refuse, kind};
 use std::net::SocketAddr;
 
 /// Packets a player takes: some seconds of the film.
@@ -58,4 +61,47 @@ fn a_killed_origin_is_gone_at_once() {
     let publisher = ffmpeg::Publisher::start(&format!("rtmp://{}/live/x", origin.rtmp()));
     origin.kill();
     assert!(!publisher.wait_end(PATIENCE).status.success());
+}
+
+#[test]
+fn scripted_clients_publish_to_and_play_from_nginx() {
+    let origin = Nginx::start();
+    let mut publisher = Session::start(origin.rtmp(), ClientScript::publish("live", "x?token=t"));
+    publisher.wait_started(PATIENCE);
+    wait_until("the stream is listed", PATIENCE, || origin.has_publisher("x"));
+    let mut player = Session::start(origin.rtmp(), ClientScript::play("live", "x"));
+    player.wait_started(PATIENCE);
+    // A key frame of a codec that needs no header before.
+    let frame = &b"\x12 a key frame"[..];
+    publisher.client().send_media(kind::VIDEO, 40, frame);
+    publisher.turn();
+    player.wait("the frame has come", PATIENCE, |player| {
+        player.messages().any(|message| (message.timestamp, &message.payload[..]) == (40, frame))
+    });
+    origin.stream("x").filter(|stream| stream.clients == 2).expect("publisher and player are listed");
+}
+
+#[test]
+fn the_recorder_writes_down_refuses_and_keeps_silent() {
+    let answering = Recorder::start(Behaviour::Answer(OriginScript::default()));
+    let mut publisher = Session::start(answering.rtmp(), ClientScript::publish("live", "x?token=t"));
+    publisher.wait_started(PATIENCE);
+    let record = answering.wait_record("the stream", PATIENCE, |record| record.stream() == Some("x?token=t"));
+    assert!(record.command("connect").is_some() && record.command("play").is_none());
+    drop(publisher);
+    answering.wait_record("the end", PATIENCE, |record| record.ended);
+
+    let refuse = Refuse::Play("NetStream.Play.Failed".into(), "not today".into());
+    let script = OriginScript { refuse: Some(refuse), ..OriginScript::default() };
+    let refusing = Recorder::start(Behaviour::Answer(script));
+    let mut player = Session::start(refusing.rtmp(), ClientScript::play("live", "x"));
+    player.wait("the refusal", PATIENCE, |player| {
+        player.refusal() == Some(("NetStream.Play.Failed", "not today"))
+    });
+
+    let mute = Recorder::start(Behaviour::Mute);
+    let mut player = Session::start(mute.rtmp(), ClientScript::play("live", "x"));
+    mute.wait_record("a connection", PATIENCE, |record| !record.ended);
+    player.turn();
+    assert_eq!((player.received(), player.ended()), (0, None));
 }

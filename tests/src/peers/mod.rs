@@ -13,6 +13,8 @@ pub mod ports;
 pub mod proc;
 pub mod process;
 pub mod proxy;
+pub mod recorder;
+pub mod session;
 pub mod temp;
 
 use std::path::PathBuf;

@@ -17,6 +17,7 @@ pub mod recorder;
 pub mod session;
 pub mod temp;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,6 +45,20 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Opt
 #[track_caller]
 pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     wait_for(what, deadline, || condition().then_some(()));
+}
+
+/// Raises this process' limit of open descriptors, and so that of the programs it starts, to at least `needed`.
+#[track_caller]
+pub fn raise_descriptor_limit(needed: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        assert!(
+            limit.maximum.is_none_or(|most| most >= needed),
+            "{needed} descriptors are not allowed: {limit:?}"
+        );
+        let raised = Rlimit { current: Some(needed), maximum: limit.maximum };
+        setrlimit(Resource::Nofile, raised).expect("a higher limit of descriptors");
+    }
 }
 
 /// `target/<profile>`, where this test's own executable and the proxy's are.

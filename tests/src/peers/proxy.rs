@@ -174,12 +174,10 @@ impl Proxy {
         origin["health"].as_str().map(str::to_owned)
     }
 
-    /// Waits until no descriptor of a session is left open beyond `start`.
+    /// Waits until no session is left: a TCP socket that is connected is one.
     #[track_caller]
-    pub fn wait_descriptors(&self, start: Usage, deadline: Duration) {
-        wait_until("all sessions' descriptors are closed", deadline, || {
-            self.usage().descriptors <= start.descriptors
-        });
+    pub fn wait_quiet(&self) {
+        wait_until("the proxy has no connection left", PATIENCE, || proc::connections(self.pid()) == 0);
     }
 }
 

@@ -59,16 +59,16 @@ fn a_stream_through_node_media_server_is_unchanged() {
 }
 
 #[test]
-fn ffmpeg_decodes_through_the_proxy_until_the_publisher_leaves() {
+fn ffmpeg_decodes_through_the_proxy_without_an_error() {
     let origin = NodeMediaServer::start();
     let proxy = Proxy::start();
     proxy.register("origin", "1", origin.rtmp());
     let publisher = ffmpeg::Publisher::start(&proxy.url("live/x?token=t"));
     assert_eq!(ffmpeg::codecs(&proxy.url("live/x")), ["aac", "h264"]);
-    let mut player = ffmpeg::decode(&proxy.url("live/x"));
+    let ended = ffmpeg::decode_for(&proxy.url("live/x"), 3, PATIENCE).success();
+    assert_eq!(ended.stderr, "");
+    assert!(ffmpeg::frames(&ended.stdout) >= 50, "{}", ended.stdout);
     drop(publisher);
-    let ended = player.wait_end(PATIENCE).success();
-    assert!(!ended.stderr.contains("Invalid"), "{}", ended.stderr);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn an_origins_hook_sees_the_clients_own_query() {
     for part in ["call=publish", "name=x", "token=t", "user=a%26b", "flashver=FMLE"] {
         assert!(calls[0].contains(part), "{part} in {calls:?}");
     }
-    let tc_url = format!("tcurl={}", escaped(&proxy.url("guarded")));
+    let tc_url = format!("tcurl={}&", proxy.url("guarded"));
     assert!(calls[0].contains(&tc_url), "{tc_url} in {calls:?}");
     drop(publisher);
     wait_until("the origin has lost the stream", PATIENCE, || !origin.has_publisher("x"));
@@ -95,12 +95,7 @@ fn an_origins_refusal_ends_the_publisher_and_the_player() {
     proxy.register("origin", "1", origin.rtmp());
     let publisher = ffmpeg::Publisher::try_start(&proxy.url("guarded/x?token=wrong")).wait_end(PATIENCE);
     assert!(!publisher.status.success(), "{}", publisher.stderr);
-    let player = ffmpeg::try_play(&proxy.url("guarded/x?token=wrong"), PATIENCE);
+    let player = ffmpeg::decode_for(&proxy.url("guarded/x?token=wrong"), 1, PATIENCE);
     assert!(!player.status.success(), "{}", player.stderr);
     assert_eq!(origin.streams(), []);
-}
-
-/// A URL in a query string as nginx writes it.
-fn escaped(url: &str) -> String {
-    url.replace(':', "%3A").replace('/', "%2F")
 }

@@ -41,9 +41,7 @@ impl Publisher {
 
     /// How many frames it has sent.
     pub fn frames(&self) -> u64 {
-        let out = self.process.text(Pipe::Out);
-        let last = out.lines().rev().find_map(|line| line.strip_prefix("frame="));
-        last.and_then(|frames| frames.trim().parse().ok()).unwrap_or(0)
+        frames(&self.process.text(Pipe::Out))
     }
 
     /// Whether it still publishes.
@@ -108,6 +106,12 @@ pub fn codecs(url: &str) -> Vec<String> {
     codecs
 }
 
+/// The last count of frames in what ffmpeg's `-progress` wrote.
+pub fn frames(progress: &str) -> u64 {
+    let last = progress.lines().rev().find_map(|line| line.strip_prefix("frame="));
+    last.and_then(|frames| frames.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Starts an ffmpeg that decodes `url` until it ends, and waits until frames come out.
 #[track_caller]
 pub fn decode(url: &str) -> Process {
@@ -118,12 +122,12 @@ pub fn decode(url: &str) -> Process {
     process
 }
 
-/// Plays `url` with ffmpeg until it ends by itself; for what must fail.
+/// Decodes `seconds` of `url`, or whatever comes before it fails.
 #[track_caller]
-pub fn try_play(url: &str, deadline: Duration) -> Ended {
+pub fn decode_for(url: &str, seconds: u32, deadline: Duration) -> Ended {
     let mut play = ffmpeg();
-    play.args(["-i", url, "-t", "1", "-f", "null", "-"]);
-    Process::start(format!("play {url}"), &mut play).wait_end(deadline)
+    play.args(["-progress", "pipe:1", "-i", url, "-t", &seconds.to_string(), "-f", "null", "-"]);
+    Process::start(format!("decode {url}"), &mut play).wait_end(deadline)
 }
 
 fn ffmpeg() -> Command {

@@ -155,6 +155,7 @@ impl Session {
 
     /// The script's client, for sending.
     pub fn client(&mut self) -> &mut Client {
+        self.flushed = false;
         &mut self.client
     }
 

@@ -1,1 +1,3 @@
-//! .
+//! What the tests of srs-proxy share: the deterministic simulator.
+
+pub mod sim;

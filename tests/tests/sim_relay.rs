@@ -235,7 +235,8 @@ fn a_broken_connection_ends_the_session_and_loses_only_its_own_end() {
         relayed.world.assert_ended();
         let (client, origin) = (relayed.client.borrow(), relayed.origin.borrow());
         assert!(client.written.starts_with(&origin.got));
-        assert!(origin.written.starts_with(&client.got) || client.got == b"no\n");
+        // A refusal may be cut short, too.
+        assert!(origin.written.starts_with(&client.got) || b"no\n".starts_with(&client.got[..]));
     });
 }
 
@@ -299,7 +300,7 @@ fn a_machine_that_breaks_the_contract_is_caught() {
             cx.actions.close(Leg::CLIENT, Close::Abort);
         }),
         ("the slot is in use", |cx| open(cx, Leg::new(0, 1))),
-        ("leaves slots out", |cx| open(cx, Leg::new(5, 0))),
+        ("slots are dense", |cx| open(cx, Leg::new(5, 0))),
         ("still unanswered", |cx| {
             cx.actions.push(Action::Ask { ticket: QUESTION, query: Query::Origins });
             cx.actions.push(Action::Ask { ticket: QUESTION, query: Query::Origins });

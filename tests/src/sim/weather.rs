@@ -20,6 +20,8 @@ pub struct Weather {
     pub stall: Duration,
     /// Datagrams lost, and as many duplicated, per thousand.
     pub loss: u64,
+    /// UDP sockets, per thousand, for which the host has no descriptor.
+    pub exhausted: u64,
     /// The most bytes the driver reads at once; each read is of random size up to it.
     pub read: usize,
     /// Above this many queued bytes the legs that feed a leg are not read.
@@ -43,6 +45,7 @@ impl Weather {
             stalls: 0,
             stall: Duration::ZERO,
             loss: 0,
+            exhausted: 0,
             read: 64 * 1024,
             high_water: 256 * 1024,
             late: Duration::ZERO,
@@ -62,6 +65,7 @@ impl Weather {
             stalls: *dice.pick(&[0, 0, 5, 50]),
             stall: Duration::from_millis(dice.range(1..=1500)),
             loss: *dice.pick(&[0, 10, 100, 300]),
+            exhausted: *dice.pick(&[0, 20]),
             read,
             high_water: read.max(1 << dice.size(12..=18)),
             late: Duration::from_micros(*dice.pick(&[0, 1000, 10_000])),

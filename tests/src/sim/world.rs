@@ -35,7 +35,8 @@ enum State {
 
 #[derive(Debug)]
 struct Slot {
-    generation: u32,
+    /// Of the present leg, or the last one.
+    generation: Option<u32>,
     state: State,
 }
 
@@ -89,6 +90,7 @@ pub struct World<M> {
     net: Net,
     slots: Vec<Slot>,
     sockets: BTreeMap<SocketAddr, Leg>,
+    next_port: u16,
     tickets: BTreeSet<Ticket>,
     never_answered: u64,
     soon: VecDeque<Soon>,
@@ -107,7 +109,7 @@ impl<M: Machine> World<M> {
     pub fn tcp(seed: u64, weather: Weather, machine: M, client: Box<dyn Peer>, fates: Fates) -> Self {
         let mut world = Self::new(seed, weather, machine);
         let conn = world.net.connect(Leg::CLIENT, client, fates);
-        world.slots.push(Slot { generation: 0, state: State::Tcp(conn) });
+        world.slots.push(Slot { generation: Some(0), state: State::Tcp(conn) });
         world.reschedule();
         world
     }
@@ -115,7 +117,7 @@ impl<M: Machine> World<M> {
     /// A world whose client leg is a UDP socket at `local`.
     pub fn hub(seed: u64, weather: Weather, machine: M, local: SocketAddr) -> Self {
         let mut world = Self::new(seed, weather, machine);
-        world.slots.push(Slot { generation: 0, state: State::Udp(local, None) });
+        world.slots.push(Slot { generation: Some(0), state: State::Udp(local, None) });
         world.sockets.insert(local, Leg::CLIENT);
         world.reschedule();
         world
@@ -137,6 +139,7 @@ impl<M: Machine> World<M> {
             net: Net::new(weather, dice),
             slots: Vec::new(),
             sockets: BTreeMap::new(),
+            next_port: 1024,
             tickets: BTreeSet::new(),
             never_answered: 0,
             soon: VecDeque::new(),
@@ -346,9 +349,8 @@ impl<M: Machine> World<M> {
             },
             Transport::Udp => {
                 // Each socket gets a port of its own, so that what comes late for an old one is seen as such.
-                let port = 20_000 + u16::try_from(self.trace.steps() % 40_000).unwrap_or_default();
-                let local = (port..).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-                let local = local.into_iter().find(|at| !self.sockets.contains_key(at)).expect("a free port");
+                let local = SocketAddr::from((Ipv4Addr::LOCALHOST, self.next_port));
+                self.next_port = self.next_port.checked_add(1).expect("a port that was not used");
                 self.sockets.insert(local, leg);
                 State::Udp(local, Some(to))
             }
@@ -453,9 +455,10 @@ impl<M: Machine> World<M> {
         if let Err(fault) = result {
             self.fault = Some(fault);
             for slot in 0..self.slots.len() {
-                let leg = Leg::new(slot as u32, self.slots[slot].generation);
-                if self.state(leg) != State::Gone {
-                    self.close(leg, Close::Flush);
+                if let Slot { generation: Some(generation), state } = self.slots[slot]
+                    && state != State::Gone
+                {
+                    self.close(Leg::new(slot as u32, generation), Close::Flush);
                 }
             }
         }
@@ -538,18 +541,18 @@ impl<M: Machine> World<M> {
 
     fn open(&mut self, leg: Leg, to: SocketAddr, transport: Transport) {
         let slot = leg.slot as usize;
-        assert!(slot <= self.slots.len(), "{leg:?} leaves slots out");
-        let state = State::Opening(transport, to);
-        if let Some(old) = self.slots.get_mut(slot) {
-            assert!(old.state == State::Gone, "{leg:?}: the slot is in use");
-            assert!(old.generation < leg.generation, "{leg:?}: the generation was used before");
-            *old = Slot { generation: leg.generation, state };
-        } else {
-            self.slots.push(Slot { generation: leg.generation, state });
+        assert!(slot < self.bounds.legs, "{leg:?}: slots are dense");
+        while self.slots.len() <= slot {
+            self.slots.push(Slot { generation: None, state: State::Gone });
         }
+        let state = State::Opening(transport, to);
+        let old = &mut self.slots[slot];
+        assert!(old.state == State::Gone, "{leg:?}: the slot is in use");
+        assert!(old.generation < Some(leg.generation), "{leg:?}: the generation was used before");
+        *old = Slot { generation: Some(leg.generation), state };
         match transport {
             Transport::Tcp => self.net.open(leg, to),
-            Transport::Udp if self.net.dice.chance(20) => {
+            Transport::Udp if self.net.dice.chance(self.net.weather.exhausted) => {
                 self.net.at(self.net.now, Event::OpenFailed(leg, OpenError::Exhausted));
             }
             Transport::Udp => {
@@ -590,7 +593,7 @@ impl<M: Machine> World<M> {
 
     fn state(&self, leg: Leg) -> State {
         match self.slots.get(leg.slot as usize) {
-            Some(slot) if slot.generation == leg.generation => slot.state,
+            Some(slot) if slot.generation == Some(leg.generation) => slot.state,
             _ => State::Gone,
         }
     }

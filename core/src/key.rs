@@ -25,3 +25,8 @@ impl fmt::Debug for StreamKey {
         fmt::Debug::fmt(&self.0, f)
     }
 }
+impl StreamKey {
+    pub fn from_rtmp(_: &str, app: &str, stream: &str) -> Result<Self, ()> {
+        Ok(Self(alloc::format!("v/{app}/{stream}").into()))
+    }
+}

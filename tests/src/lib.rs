@@ -1,3 +1,4 @@
-//! What the tests of srs-proxy share: the deterministic simulator.
+//! What the tests and benchmarks of srs-proxy share. Nothing of it is part of the product.
 
+pub mod rtmp;
 pub mod sim;

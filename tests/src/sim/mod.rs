@@ -1,5 +1,5 @@
 //! A deterministic simulator: drives any machine exactly as the contract says, in a seeded world with virtual time. It may
-//! use no clock, no thread, no socket and no entropy, and knows no protocol.
+//! use no clock, no thread, no socket and no entropy, and only [`rtmp`] knows a protocol.
 //!
 //! The world re-splits, delays, stalls, breaks and half-closes TCP connections, loses, doubles and reorders
 //! datagrams, and lets a load balancer answer late, never, or with a no. After every step it asserts that
@@ -13,6 +13,7 @@ mod dice;
 mod net;
 mod peer;
 mod pipe;
+pub mod rtmp;
 pub mod seeds;
 mod trace;
 mod weather;

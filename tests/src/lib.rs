@@ -3,3 +3,4 @@
 pub mod bench;
 pub mod peers;
 pub mod rtmp;
+pub mod sim;

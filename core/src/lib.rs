@@ -6,13 +6,20 @@
 //! Start at [`machine`]: it is the contract between a protocol and whatever event loop drives it.
 #![no_std]
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
 
 extern crate alloc;
 
+pub mod amf0;
 pub mod endpoint;
+pub mod http;
 pub mod key;
 pub mod machine;
 pub mod origin;
 pub mod query;
+pub mod read;
+pub mod rtmp;
 pub mod time;

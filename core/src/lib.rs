@@ -13,9 +13,13 @@
 
 extern crate alloc;
 
+pub mod amf0;
 pub mod endpoint;
+pub mod http;
 pub mod key;
 pub mod machine;
 pub mod origin;
 pub mod query;
+pub mod read;
+pub mod rtmp;
 pub mod time;

@@ -4,6 +4,7 @@
 //! [`Mailbox`], or a refusal.
 
 use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Answer, OriginStatus, Picked, Query, Refusal, Report};
 use srs_proxy_core::time::Time;
@@ -26,9 +27,18 @@ pub trait Notify: Send + Sync {
     fn notify(&self);
 }
 
-/// Late answers for one worker, under the tickets it asked with.
+/// Whose answer it is: the asking session, as its worker names it, and the machine's own ticket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplyTo {
+    /// The session; unique in its worker for as long as anyone could answer.
+    pub session: u64,
+    /// The machine's ticket.
+    pub ticket: Ticket,
+}
+
+/// Late answers for one worker, and whose they are.
 pub struct Mailbox {
-    answers: Mutex<Vec<(u64, Answer)>>,
+    answers: Mutex<Vec<(ReplyTo, Answer)>>,
     notify: Box<dyn Notify>,
 }
 
@@ -39,13 +49,18 @@ impl Mailbox {
     }
 
     /// Puts an answer in and wakes the owner.
-    pub fn put(&self, ticket: u64, answer: Answer) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push((ticket, answer));
+    pub fn put(&self, to: ReplyTo, answer: Answer) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push((to, answer));
+        self.notify.notify();
+    }
+
+    /// Wakes the owner without an answer.
+    pub fn wake(&self) {
         self.notify.notify();
     }
 
     /// Takes all answers out.
-    pub fn take(&self) -> Vec<(u64, Answer)> {
+    pub fn take(&self) -> Vec<(ReplyTo, Answer)> {
         std::mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -57,8 +72,8 @@ pub struct Asker {
     pub now: Time,
     /// Where a late answer goes.
     pub mailbox: Arc<Mailbox>,
-    /// Under which ticket.
-    pub ticket: u64,
+    /// Whose it is.
+    pub reply_to: ReplyTo,
 }
 
 /// Origins, and the streams they own.

@@ -1,0 +1,431 @@
+//! The RTMP session while its origin is found and spoken to: from the stream's key to the origin's `onStatus`.
+//!
+//! Nothing of the client's is sent before the origin has answered what came before it, because not every server
+//! takes commands in advance. An origin that can't be reached is reported and another one asked for, as long as
+//! there is time; one that answers and says no has the last word.
+
+use super::command::Command;
+use super::handshake;
+use super::message::{Assembled, Assembler, Message, kind};
+use super::relay::{Relay, StreamIds};
+use super::session::{Asked, Next, Relaying, refuse, renamed, run};
+use crate::machine::{
+    Action, Actions, Close, Cx, Fault, Input, Leg, Note, OpenError, Parsed, Ticket, Transport,
+};
+use crate::origin::Protocol;
+use crate::query::{Answer, Picked, Query, Refusal, Report};
+use crate::time::{Duration, Time};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// To find and reach an origin, over all attempts: clients are told within five seconds.
+const REACH_TIMEOUT: Duration = Duration::from_millis(4500);
+
+/// For one TCP connection to an origin: two attempts fit into [`REACH_TIMEOUT`].
+const OPEN_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// For an origin's handshake. One that accepts but says nothing hangs.
+const GREETING_TIMEOUT: Duration = Duration::from_millis(2000);
+
+/// For an origin's answers to `connect` and `createStream`: it may ask a hook of its own first.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Origins tried for one session.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// Where the conversation stands: what is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// The load balancer's pick.
+    Picking,
+    /// The TCP connection.
+    Opening,
+    /// S0, S1 and S2.
+    Greeting,
+    /// The answer to `connect`.
+    Connecting,
+    /// The answers to `createStream`.
+    Creating,
+    /// The answer to `publish` or `play`. The client's bytes go through already.
+    Starting,
+}
+
+/// The session on its way to the origin.
+#[derive(Debug)]
+pub(super) struct OriginSide {
+    stage: Stage,
+    asked: Asked,
+    /// When to stop waiting for what the stage waits for.
+    deadline: Time,
+    /// When to stop looking for an origin.
+    give_up: Time,
+    attempts: u32,
+    origin: Option<Picked>,
+    leg: Leg,
+    /// Whether the leg exists.
+    open: bool,
+    from_origin: Assembler,
+    /// The ids the origin gave to the streams the client created.
+    theirs: Vec<Option<u32>>,
+    /// Client to origin, if it can't be spliced.
+    up: Option<Relay>,
+}
+
+impl OriginSide {
+    /// Asks the load balancer for the stream's origin; the client waits.
+    pub(super) fn ask(cx: &mut Cx<'_>, asked: Asked) -> Self {
+        let mut side = Self {
+            stage: Stage::Picking,
+            deadline: cx.now,
+            give_up: cx.now + REACH_TIMEOUT,
+            attempts: 0,
+            origin: None,
+            leg: Leg::new(1, 0),
+            open: false,
+            from_origin: Assembler::default(),
+            theirs: Vec::new(),
+            up: None,
+            asked,
+        };
+        cx.actions.push(Action::Pause { leg: Leg::CLIENT });
+        side.pick(cx);
+        side
+    }
+
+    pub(super) const fn deadline(&self) -> Time {
+        self.deadline
+    }
+
+    pub(super) fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<(usize, Next), Fault> {
+        match input {
+            Input::Stream { leg, bytes } if leg == self.leg => return self.origin_bytes(cx, bytes),
+            Input::Stream { bytes, .. } => {
+                // Only while ids are renamed; otherwise the client is paused or spliced.
+                let used =
+                    run(&mut self.up, cx.actions, Leg::CLIENT, self.leg, bytes, 0).map_err(Fault::Client)?;
+                return Ok((used, Next::Stay));
+            }
+            Input::Answer { ticket, answer } if ticket == self.ticket() && self.stage == Stage::Picking => {
+                return Ok((0, self.picked(cx, answer)));
+            }
+            Input::Opened { leg } if leg == self.leg => {
+                self.wait(cx.now, Stage::Greeting, GREETING_TIMEOUT);
+                cx.actions.write(leg, handshake::hello(cx.rng));
+            }
+            Input::OpenFailed { leg, why } if leg == self.leg => {
+                self.open = false;
+                return Ok((
+                    0,
+                    match why {
+                        OpenError::Unreachable => self.unreachable(cx, Fault::Origin("connection refused")),
+                        OpenError::Exhausted => {
+                            self.refuse(cx, Fault::Proxy("out of descriptors"), "the proxy is busy")
+                        }
+                    },
+                ));
+            }
+            Input::Eof { leg } if leg == Leg::CLIENT => {
+                self.close_origin(cx, Close::Flush);
+                cx.actions.close(leg, Close::Abort);
+                return Ok((0, Next::Over));
+            }
+            Input::Eof { leg } if leg == self.leg => {
+                self.close_origin(cx, Close::Abort);
+                return Ok((
+                    0,
+                    match self.stage {
+                        Stage::Opening | Stage::Greeting => {
+                            self.unreachable(cx, Fault::Origin("closed in its handshake"))
+                        }
+                        _ => self.refuse(
+                            cx,
+                            Fault::Origin("closed without an answer"),
+                            "the origin closed the connection",
+                        ),
+                    },
+                ));
+            }
+            Input::Tick if cx.now >= self.deadline => return Ok((0, self.timed_out(cx))),
+            _ => {}
+        }
+        Ok((0, Next::Stay))
+    }
+
+    fn ticket(&self) -> Ticket {
+        Ticket(self.attempts)
+    }
+
+    /// Waits for the next thing; until an origin has said something, never longer than is left to reach one.
+    fn wait(&mut self, now: Time, stage: Stage, timeout: Duration) {
+        self.stage = stage;
+        let reached = matches!(stage, Stage::Connecting | Stage::Creating | Stage::Starting);
+        self.deadline = if reached { now + timeout } else { (now + timeout).min(self.give_up) };
+    }
+
+    fn pick(&mut self, cx: &mut Cx<'_>) {
+        self.attempts += 1;
+        self.wait(cx.now, Stage::Picking, REACH_TIMEOUT);
+        let query = Query::Pick { key: self.asked.key.clone(), need: Protocol::Rtmp };
+        cx.actions.push(Action::Ask { ticket: self.ticket(), query });
+    }
+
+    fn picked(&mut self, cx: &mut Cx<'_>, answer: Answer) -> Next {
+        match answer {
+            Answer::Picked(picked) => {
+                self.leg = Leg::new(1, self.attempts);
+                self.open = true;
+                self.from_origin = Assembler::default();
+                cx.actions.push(Action::Open { leg: self.leg, to: picked.to, transport: Transport::Tcp });
+                self.origin = Some(picked);
+                self.wait(cx.now, Stage::Opening, OPEN_TIMEOUT);
+                Next::Stay
+            }
+            Answer::Refused(Refusal::NoOrigin) => {
+                self.refuse(cx, Fault::Balancer("no origin"), "no origin is available")
+            }
+            _ => self.refuse(cx, Fault::Balancer("refused"), "routing is not available at the moment"),
+        }
+    }
+
+    fn timed_out(&mut self, cx: &mut Cx<'_>) -> Next {
+        match self.stage {
+            Stage::Picking => self.refuse(
+                cx,
+                Fault::Balancer("no answer in time"),
+                "routing is not available at the moment",
+            ),
+            Stage::Opening | Stage::Greeting => {
+                self.unreachable(cx, Fault::Origin("did not take the connection in time"))
+            }
+            Stage::Connecting | Stage::Creating => {
+                self.refuse(cx, Fault::Origin("no answer in time"), "the origin does not answer")
+            }
+            // A player may wait for its stream as long as its origin lets it.
+            Stage::Starting => {
+                cx.actions.push(Action::Tell(Report::Renew(self.asked.key.clone())));
+                self.deadline = cx.now + Relaying::RENEW;
+                Next::Stay
+            }
+        }
+    }
+
+    /// The origin is not there: says so, and tries another one if there is time.
+    fn unreachable(&mut self, cx: &mut Cx<'_>, fault: Fault) -> Next {
+        self.close_origin(cx, Close::Abort);
+        if let Some(Picked { origin, .. }) = self.origin.take() {
+            cx.actions.push(Action::Tell(Report::Unreachable(origin.clone())));
+            cx.actions.note(Note::OriginFailed { origin, fault });
+        }
+        if self.attempts >= MAX_ATTEMPTS || cx.now >= self.give_up {
+            return self.refuse(cx, fault, "no origin can be reached");
+        }
+        self.pick(cx);
+        Next::Stay
+    }
+
+    fn refuse(&mut self, cx: &mut Cx<'_>, fault: Fault, description: &str) -> Next {
+        let Asked { to_client, verb, stream_id, key, .. } = &mut self.asked;
+        refuse(cx.actions, to_client, *verb, *stream_id, Some(key.clone()), fault, description);
+        self.close_origin(cx, Close::Abort);
+        Next::Over
+    }
+
+    fn close_origin(&mut self, cx: &mut Cx<'_>, how: Close) {
+        if core::mem::take(&mut self.open) {
+            cx.actions.close(self.leg, how);
+        }
+    }
+
+    fn origin_bytes(&mut self, cx: &mut Cx<'_>, bytes: &[u8]) -> Result<(usize, Next), Fault> {
+        let mut at = 0;
+        if self.stage == Stage::Greeting {
+            let Some(reply) = bytes.first_chunk::<{ handshake::REPLY }>() else { return Ok((0, Next::Stay)) };
+            let Ok(c2) = handshake::acknowledge(reply) else {
+                return Ok((0, self.refuse(cx, Fault::Origin("not RTMP"), "the origin does not speak RTMP")));
+            };
+            at = handshake::REPLY;
+            cx.actions.write(self.leg, c2);
+            self.replay(cx, 0, self.asked.replay.connect_end);
+            self.wait(cx.now, Stage::Connecting, COMMAND_TIMEOUT);
+        }
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            // Media are the answer, too, of a server that sends no status.
+            let found = if self.stage == Stage::Starting {
+                self.from_origin.next(rest)
+            } else {
+                self.from_origin.step(rest)
+            };
+            let found = match found {
+                Ok(Parsed::Complete(found, used)) => {
+                    at += used;
+                    found
+                }
+                Ok(Parsed::Partial) => return Ok((at, Next::Stay)),
+                Err(what) => {
+                    return Ok((at, self.refuse(cx, Fault::Origin(what), "the origin sent bad RTMP")));
+                }
+            };
+            match found {
+                Assembled::Progress => {}
+                Assembled::Media => return self.relay(cx, bytes, at),
+                Assembled::Message(message) => match self.message(cx, &message) {
+                    Heard::More => {}
+                    Heard::Over => return Ok((at, Next::Over)),
+                    Heard::Started if self.from_origin.reader().idle() => return self.relay(cx, bytes, at),
+                    // Another message is half read; the media after it will do.
+                    Heard::Started => {}
+                },
+            }
+        }
+    }
+
+    fn message(&mut self, cx: &mut Cx<'_>, message: &Message) -> Heard {
+        let command = message.command().map(Command::parse);
+        let Some(Ok(Some(command))) = command else {
+            // Protocol and user control are for the client, at any time.
+            if matches!(
+                message.header.type_id,
+                kind::SET_CHUNK_SIZE | kind::USER_CONTROL..=kind::SET_PEER_BANDWIDTH
+            ) || self.stage == Stage::Starting
+            {
+                self.pass(cx, message);
+            }
+            return Heard::More;
+        };
+        let status = command.status_is_error();
+        if self.stage == Stage::Starting {
+            self.pass(cx, message);
+            return if status.is_some() { Heard::Started } else { Heard::More };
+        }
+        let refused = status == Some(true) || (command.name == "_error" && self.awaited(command.transaction));
+        if refused {
+            self.pass(cx, message);
+            self.refuse(cx, Fault::Origin("refused"), "the origin refused");
+            return Heard::Over;
+        }
+        // All other answers the client has had from the proxy.
+        if command.name == "_result" && self.awaited(command.transaction) {
+            match self.stage {
+                Stage::Connecting => self.create(cx),
+                _ => self.created(cx, &command),
+            }
+        }
+        Heard::More
+    }
+
+    /// Whether this transaction's answer is what the stage waits for.
+    fn awaited(&self, transaction: f64) -> bool {
+        let replay = &self.asked.replay;
+        match self.stage {
+            Stage::Connecting => transaction == replay.connect,
+            _ => replay.streams.iter().any(|(create, _)| *create == transaction),
+        }
+    }
+
+    /// Sends a message of the origin's to the client, as it is.
+    fn pass(&mut self, cx: &mut Cx<'_>, message: &Message) {
+        let Message { csid, header, payload } = message;
+        let mut out = Vec::new();
+        let stream_id = self.asked_ids().find(|(_, theirs)| *theirs == header.stream_id);
+        let stream_id = stream_id.map_or(header.stream_id, |(ours, _)| ours);
+        self.asked.to_client.put(&mut out, *csid, header.timestamp, header.type_id, stream_id, payload);
+        cx.actions.write(Leg::CLIENT, out);
+    }
+
+    fn asked_ids(&self) -> impl Iterator<Item = (u32, u32)> {
+        renamed(&self.asked.replay.streams, &self.theirs).into_iter()
+    }
+
+    fn replay(&self, cx: &mut Cx<'_>, start: usize, end: usize) {
+        let part = self.asked.replay.wire.get(start..end).unwrap_or_default();
+        cx.actions.write(self.leg, part.to_vec());
+    }
+
+    /// `connect` is accepted: sends all up to `createStream`.
+    fn create(&mut self, cx: &mut Cx<'_>) {
+        let (start, end) = (self.asked.replay.connect_end, self.asked.replay.create_end);
+        self.replay(cx, start, end);
+        self.theirs = self.asked.replay.streams.iter().map(|_| None).collect();
+        self.wait(cx.now, Stage::Creating, COMMAND_TIMEOUT);
+        if self.theirs.is_empty() {
+            self.start(cx);
+        }
+    }
+
+    /// A stream is created; if all are, the rest can go.
+    fn created(&mut self, cx: &mut Cx<'_>, command: &Command<'_>) {
+        let streams = &self.asked.replay.streams;
+        let index = streams.iter().position(|(transaction, _)| *transaction == command.transaction);
+        // A whole number from the wire; the conversion saturates.
+        let id = command.argument(1).and_then(|value| value.as_number()).map(|id| id as u32);
+        if let Some(entry) = index.and_then(|index| self.theirs.get_mut(index)) {
+            *entry = id.or(Some(1));
+        }
+        if self.theirs.iter().all(Option::is_some) {
+            self.start(cx);
+        }
+    }
+
+    /// Sends `publish` or `play`, and lets the client's bytes through.
+    fn start(&mut self, cx: &mut Cx<'_>) {
+        self.wait(cx.now, Stage::Starting, Relaying::RENEW);
+        let (leg, Asked { verb, key, replay, .. }) = (self.leg, &mut self.asked);
+        let rest = Bytes::from(replay.wire.split_off(replay.create_end.min(replay.wire.len())));
+        let ids = renamed(&replay.streams, &self.theirs);
+        if ids.is_empty() {
+            cx.actions.write(leg, rest);
+            cx.actions.push(Action::Splice { from: Leg::CLIENT, to: leg });
+        } else {
+            // What is kept was written with the client's ids, too: it takes the same way as what follows.
+            let mut up = Relay::verbatim(leg, core::mem::take(&mut replay.reader), ids);
+            let mut relayed = Actions::new();
+            // These bytes have been read once without an error.
+            let _used = up.run(&rest, 0, &mut relayed);
+            for action in relayed.drain() {
+                cx.actions.push(match action {
+                    Action::Forward { to, peer, range } => {
+                        Action::Write { to, peer, bytes: rest.slice(range) }
+                    }
+                    other => other,
+                });
+            }
+            self.up = Some(up);
+        }
+        cx.actions.push(Action::Resume { leg: Leg::CLIENT });
+        if let Some(Picked { origin, to }) = &self.origin {
+            let (verb, key, origin, to) = (verb.as_str(), key.clone(), origin.clone(), *to);
+            cx.actions.note(Note::Routed { verb, key, origin, to });
+        }
+    }
+
+    /// The origin has answered: both sides talk with each other from here on.
+    fn relay(&mut self, cx: &mut Cx<'_>, bytes: &[u8], at: usize) -> Result<(usize, Next), Fault> {
+        let reader = core::mem::take(&mut self.from_origin).into_reader();
+        let chunk_size = reader.chunk_size();
+        if chunk_size != self.asked.to_client.chunk_size() {
+            let mut out = Vec::new();
+            let payload = chunk_size.to_be_bytes();
+            let csid = super::message::CONTROL_CSID;
+            self.asked.to_client.put(&mut out, csid, 0, kind::SET_CHUNK_SIZE, 0, &payload);
+            cx.actions.write(Leg::CLIENT, out);
+        }
+        let ids: StreamIds = self.asked_ids().map(|(ours, theirs)| (theirs, ours)).collect();
+        let mut down = Some(Relay::new(Leg::CLIENT, reader, &self.asked.to_client, ids));
+        let used = run(&mut down, cx.actions, self.leg, Leg::CLIENT, bytes, at).map_err(Fault::Origin)?;
+        let (origin, up, key) = (self.leg, self.up.take(), self.asked.key.clone());
+        let renew = cx.now + Relaying::RENEW;
+        Ok((used, Next::Relay(Box::new(Relaying { key, origin, up, down, renew }))))
+    }
+}
+
+/// What a message of the origin's means.
+enum Heard {
+    /// Go on.
+    More,
+    /// The stream has its answer.
+    Started,
+    /// The client was refused.
+    Over,
+}

@@ -1,0 +1,27 @@
+//! A deterministic simulator: drives any machine exactly as the contract says, in a seeded world with virtual time. It may
+//! use no clock, no thread, no socket and no entropy, and only [`rtmp`] knows a protocol.
+//!
+//! The world re-splits, delays, stalls, breaks and half-closes TCP connections, loses, doubles and reorders
+//! datagrams, and lets a load balancer answer late, never, or with a no. After every step it asserts that
+//! the machine kept its side of the contract; at the end, that nothing leaked and nothing was lost.
+//!
+//! A failing seed is printed; `SIM_SEED=n` runs it again, `SIM_TRACE=1` shows all of it, `SIM_SEEDS=n` runs
+//! more of them.
+
+mod balancer;
+mod dice;
+mod net;
+mod peer;
+mod pipe;
+pub mod rtmp;
+pub mod seeds;
+mod trace;
+mod weather;
+mod world;
+
+pub use balancer::{Balancer, Manner, Real, Reply, Scripted};
+pub use dice::Dice;
+pub use net::{Fates, Host};
+pub use peer::{End, Io, Peer};
+pub use weather::{Fate, Weather};
+pub use world::{Bounds, Run, World};

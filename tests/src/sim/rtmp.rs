@@ -1,0 +1,816 @@
+//! RTMP clients and origins for the simulated world, as unlike each other as the specification lets them be. They speak by
+//! the tests' own RTMP; nothing here knows the proxy's.
+
+use super::dice::Dice;
+use super::peer::{End, Io, Peer};
+use crate::rtmp::amf0::Value;
+use crate::rtmp::command::{self, COMMAND_CSID, control};
+use crate::rtmp::{Command, Error, Message, Wire, kind};
+use bytes::Bytes;
+use srs_proxy_core::time::{Duration, Time};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// The timer by which a peer goes on with what it does.
+const NEXT: u32 = 0;
+/// The timer by which a slow reader reads again.
+const READ: u32 = 1;
+
+/// What a peer did and saw.
+#[derive(Default, Debug)]
+pub struct Log {
+    /// The `connect` command's object, as sent or received.
+    pub connect: Option<Value>,
+    /// The stream's name, as sent or received with `publish` or `play`.
+    pub name: Option<String>,
+    /// The message stream used.
+    pub stream_id: u32,
+    /// When `publish` or `play` was sent.
+    pub asked: Option<Time>,
+    /// Each `onStatus`, as sent or received: level, code, description, and when.
+    pub statuses: Vec<(String, String, String, Time)>,
+    /// Other commands received.
+    pub commands: Vec<Command>,
+    /// Media, data and everything else above protocol control, sent once the stream was there.
+    pub sent: Vec<Message>,
+    /// The same, received.
+    pub got: Vec<Message>,
+    /// User control messages received, type and values.
+    pub user: Vec<Bytes>,
+    /// How the connection ended.
+    pub end: Option<End>,
+    /// The other side broke the protocol.
+    pub error: Option<Error>,
+}
+
+/// A log that the test and the peer hold.
+pub type SharedLog = Rc<RefCell<Log>>;
+
+/// One thing to do with a stream that is there.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Send a message.
+    Send(Message),
+    /// Send several at once, in chunks of mixed order.
+    Mixed(Vec<Message>),
+    /// Change the chunk size.
+    ChunkSize(u32),
+    /// Change the chunk size after the first chunk of this message.
+    ChunkSizeWithin(Message, u32),
+    /// Begin a message and abort it.
+    Abort(Message),
+    /// The highest chunk type for a chunk stream from now on.
+    Compress(u32, u8),
+    /// Any other message: it is not counted.
+    Control(Message),
+    /// Wait.
+    Wait(Duration),
+}
+
+impl Op {
+    /// Whether it sends messages of the stream.
+    pub fn is_media(&self) -> bool {
+        matches!(self, Self::Send(_) | Self::Mixed(_) | Self::ChunkSizeWithin(..) | Self::Abort(_))
+    }
+}
+
+/// How a peer writes.
+#[derive(Clone, Debug)]
+pub struct Style {
+    /// The chunk stream of commands.
+    pub command_csid: u32,
+    /// The chunk stream of `publish`, `play` and `onStatus`.
+    pub stream_csid: u32,
+    /// Commands are of type 17.
+    pub amf3: bool,
+    /// The chunk size announced, and at which of the moments 0 to 3 of the setup.
+    pub chunk_size: Option<(u32, u8)>,
+    /// The highest chunk type used.
+    pub compression: u8,
+    /// Reads slowly.
+    pub slow: bool,
+    /// What to do with the stream.
+    pub ops: VecDeque<Op>,
+    /// What to do after all that.
+    pub leave: Leave,
+}
+
+/// How a peer leaves when it is through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leave {
+    /// It stays until the other side goes.
+    Never,
+    /// It ends its connection.
+    Close,
+    /// It says so first, as ffmpeg does.
+    Politely,
+}
+
+/// Chunk sizes at the ends and corners of what is allowed.
+pub const CHUNK_SIZES: [u32; 7] = [1, 2, 128, 129, 4096, 60_000, 0x7FFF_FFFF];
+
+impl Style {
+    /// The plainest.
+    pub fn plain() -> Self {
+        Self {
+            command_csid: COMMAND_CSID,
+            stream_csid: 5,
+            amf3: false,
+            chunk_size: None,
+            compression: 3,
+            slow: false,
+            ops: VecDeque::new(),
+            leave: Leave::Never,
+        }
+    }
+
+    /// Anything.
+    pub fn random(dice: &mut Dice) -> Self {
+        let csid = |dice: &mut Dice| match dice.range(0..=3) {
+            0 => COMMAND_CSID,
+            1 => dice.range(3..=63) as u32,
+            2 => dice.range(64..=319) as u32,
+            _ => dice.range(320..=65_599) as u32,
+        };
+        let (command_csid, mut stream_csid) = (csid(dice), csid(dice));
+        if dice.chance(300) {
+            stream_csid = command_csid;
+        }
+        let chunk_size = dice.chance(700).then(|| (*dice.pick(&CHUNK_SIZES), dice.range(0..=3) as u8));
+        Self {
+            command_csid,
+            stream_csid,
+            amf3: dice.chance(200),
+            chunk_size,
+            compression: dice.range(0..=3) as u8,
+            slow: dice.chance(150),
+            ops: random_ops(dice, &[command_csid, stream_csid]),
+            leave: Leave::Never,
+        }
+    }
+}
+
+impl Style {
+    /// So many video messages of one size, as fast as they are taken.
+    pub fn flood(dice: &mut Dice, count: u32, size: usize) -> VecDeque<Op> {
+        let message = |timestamp| Message {
+            csid: 6,
+            timestamp,
+            type_id: kind::VIDEO,
+            stream_id: 0,
+            payload: dice.bytes(size).into(),
+        };
+        (0..count).map(message).map(Op::Send).collect()
+    }
+}
+
+/// Media and what goes with it. Some of it is sent by the chunk streams of the commands.
+fn random_ops(dice: &mut Dice, command_csids: &[u32]) -> VecDeque<Op> {
+    let mut csids = vec![4, 6, dice.range(2..=65_599) as u32, dice.range(64..=319) as u32];
+    csids.extend(command_csids);
+    csids.sort_unstable();
+    csids.dedup();
+    let mut time = *dice.pick(&[0, 0, 1000, 0x00FF_FFF0, 0x0100_0000, 0xFFFF_FFD0]);
+    let mut message = |dice: &mut Dice| {
+        let step = *dice.pick(&[0, 10, 23, 40, 40, 40, 40, 40, 40, 0x00FF_FFFF, 0x0120_0000, 0xFFFF_FFEC]);
+        time = u32::wrapping_add(time, step);
+        let longest = *dice.pick(&[20, 200, 200, 2000, 2000, 20_000]);
+        let size = if dice.chance(30) { 0 } else { dice.any_size(longest) };
+        let types = [kind::AUDIO, kind::VIDEO, kind::VIDEO, kind::DATA, kind::AGGREGATE, 15];
+        Message {
+            csid: *dice.pick(&csids),
+            timestamp: time,
+            type_id: *dice.pick(&types),
+            // Set when it is sent: the stream is not known yet.
+            stream_id: 0,
+            payload: dice.bytes(size).into(),
+        }
+    };
+    let count = dice.size(0..=25);
+    let mut ops = VecDeque::new();
+    for _ in 0..count {
+        ops.push_back(match dice.range(0..=19) {
+            0 => Op::ChunkSize(*dice.pick(&CHUNK_SIZES)),
+            1 => Op::ChunkSizeWithin(message(dice), *dice.pick(&CHUNK_SIZES)),
+            2 => Op::Abort(message(dice)),
+            3 => {
+                let message = message(dice);
+                Op::Compress(message.csid, dice.range(0..=3) as u8)
+            }
+            4 => Op::Control(control::acknowledgement(dice.range(0..=1 << 30) as u32)),
+            5 => Op::Control(control::ping_request(dice.range(0..=1 << 30) as u32)),
+            6 => Op::Wait(Duration::from_millis(dice.range(0..=800))),
+            7..=9 => {
+                let mut mixed: Vec<_> = (0..dice.size(2..=4)).map(|_| message(dice)).collect();
+                mixed.sort_by_key(|message| message.csid);
+                mixed.dedup_by_key(|message| message.csid);
+                Op::Mixed(mixed)
+            }
+            _ => Op::Send(message(dice)),
+        });
+    }
+    ops
+}
+
+/// What both kinds of peers do alike.
+struct Talk {
+    wire: Wire,
+    style: Style,
+    log: SharedLog,
+    /// The stream is there: the ops may be done.
+    streaming: bool,
+    left: bool,
+}
+
+impl Talk {
+    fn new(mut wire: Wire, style: Style) -> (Self, SharedLog) {
+        wire.encoder.set_compression(style.compression);
+        let log = SharedLog::default();
+        (Self { wire, style, log: Rc::clone(&log), streaming: false, left: false }, log)
+    }
+
+    fn feed(&mut self, io: &mut Io<'_>, bytes: &[u8]) {
+        if self.style.slow && self.streaming {
+            io.stop_reading();
+            let pause = io.dice.range(1..=30);
+            io.wake(Duration::from_millis(pause), READ);
+        }
+        if let Err(error) = self.wire.feed(bytes) {
+            self.fail(io, error);
+        }
+    }
+
+    fn fail(&mut self, io: &mut Io<'_>, error: Error) {
+        self.log.borrow_mut().error.get_or_insert(error);
+        io.reset();
+    }
+
+    fn command(&mut self, command: &Command, csid: u32, stream_id: u32) {
+        let mut message = command.message(csid, stream_id);
+        if self.style.amf3 {
+            message.type_id = kind::COMMAND_AMF3;
+            message.payload = [&[0], &message.payload[..]].concat().into();
+        }
+        self.wire.send(&message);
+    }
+
+    /// The chunk size is announced at this moment, or not.
+    fn moment(&mut self, moment: u8) {
+        if let Some((size, at)) = self.style.chunk_size
+            && at == moment
+        {
+            self.wire.send(&control::set_chunk_size(size));
+        }
+    }
+
+    fn write(&mut self, io: &mut Io<'_>) {
+        let bytes = std::mem::take(self.wire.output());
+        if !bytes.is_empty() && !self.left {
+            io.write(bytes);
+        }
+    }
+
+    /// Begins to do the ops.
+    fn stream(&mut self, io: &mut Io<'_>) {
+        if !std::mem::replace(&mut self.streaming, true) {
+            io.wake(Duration::ZERO, NEXT);
+        }
+    }
+
+    /// Does the next op. False when none is left.
+    fn next_op(&mut self, io: &mut Io<'_>) -> bool {
+        /// A peer waits when so much has not been taken.
+        const BACKLOG: usize = 64 * 1024;
+        if io.backlog > BACKLOG {
+            io.wake(Duration::from_millis(5), NEXT);
+            return true;
+        }
+        let Some(op) = self.style.ops.pop_front() else { return false };
+        let mut pause = Duration::from_micros(io.dice.range(0..=20_000));
+        let stream_id = self.log.borrow().stream_id;
+        let on_stream = |message: Message| Message { stream_id, ..message };
+        match op {
+            Op::Send(message) => {
+                let message = on_stream(message);
+                self.wire.send(&message);
+                self.sent(message);
+            }
+            Op::Mixed(messages) => {
+                let messages: Vec<_> = messages.into_iter().map(on_stream).collect();
+                self.mixed(io, messages);
+            }
+            Op::ChunkSize(size) => self.wire.send(&control::set_chunk_size(size)),
+            Op::ChunkSizeWithin(message, size) => self.chunk_size_within(on_stream(message), size),
+            Op::Abort(message) => {
+                let message = on_stream(message);
+                let mut chunks = self.wire.encoder.chunks(&message);
+                // The control messages have a chunk stream of their own.
+                if chunks.len() < 2 || message.csid == 2 {
+                    chunks.iter().for_each(|chunk| self.wire.send_raw(chunk));
+                    self.sent(message);
+                } else {
+                    let keep = io.dice.size(1..=chunks.len() - 1);
+                    chunks.truncate(keep);
+                    chunks.iter().for_each(|chunk| self.wire.send_raw(chunk));
+                    self.wire.send(&control::abort(message.csid));
+                }
+            }
+            Op::Compress(csid, highest) => self.wire.encoder.set_compression_of(csid, highest),
+            Op::Control(message) => self.wire.send(&message),
+            Op::Wait(wait) => pause = wait,
+        }
+        self.write(io);
+        io.wake(pause, NEXT);
+        true
+    }
+
+    fn sent(&mut self, message: Message) {
+        self.log.borrow_mut().sent.push(message);
+    }
+
+    /// Chunks in random order; messages count as sent in the order in which they are complete.
+    fn mixed(&mut self, io: &mut Io<'_>, messages: Vec<Message>) {
+        let mut open: Vec<_> =
+            messages.into_iter().map(|message| (self.wire.encoder.chunks(&message), message)).collect();
+        while !open.is_empty() {
+            let turn = io.dice.size(0..=open.len() - 1);
+            if let Some(chunk) = open[turn].0.pop_front() {
+                self.wire.send_raw(&chunk);
+            }
+            if open[turn].0.is_empty() {
+                let (_, message) = open.swap_remove(turn);
+                self.sent(message);
+            }
+        }
+    }
+
+    fn chunk_size_within(&mut self, message: Message, size: u32) {
+        let old = self.wire.encoder.chunk_size();
+        let mut chunks = self.wire.encoder.chunks(&message);
+        let first = chunks.pop_front().unwrap_or_default();
+        self.wire.send_raw(&first);
+        let Some(second) = chunks.pop_front().filter(|_| message.csid != 2) else {
+            // It has one chunk, or the control messages' chunk stream is not free.
+            chunks.iter().for_each(|chunk| self.wire.send_raw(chunk));
+            return self.sent(message);
+        };
+        self.wire.send(&control::set_chunk_size(size));
+        let rest = &message.payload[old..];
+        let header = &second[..second.len() - rest.len().min(old)];
+        for piece in rest.chunks(size as usize) {
+            self.wire.send_raw(header);
+            self.wire.send_raw(piece);
+        }
+        self.sent(message);
+    }
+
+    /// A message that is no command.
+    fn take(&mut self, message: Message) {
+        let mut log = self.log.borrow_mut();
+        match message.type_id {
+            kind::USER_CONTROL => log.user.push(message.payload),
+            0..kind::AUDIO => {}
+            _ => log.got.push(message),
+        }
+    }
+
+    fn timer(&mut self, io: &mut Io<'_>, tag: u32) -> bool {
+        if tag == READ {
+            io.go_on_reading();
+        }
+        tag == NEXT && !self.left && !self.next_op(io)
+    }
+}
+
+/// What a client does before it publishes or plays, and how eagerly.
+#[derive(Clone, Debug)]
+pub struct ClientPlan {
+    /// `publish`, else `play`.
+    pub publishes: bool,
+    /// `app` and `tcUrl`.
+    pub app: (String, String),
+    /// The stream's name.
+    pub name: String,
+    /// Commands sent without waiting for the answers to those before.
+    pub eager: Eager,
+    /// Streams created; the last one is used.
+    pub streams: u32,
+    /// `releaseStream` and `FCPublish`, or `getStreamLength`, come first.
+    pub ceremony: bool,
+    /// The publisher does not wait for `NetStream.Publish.Start`.
+    pub blind: bool,
+}
+
+/// How many answers a client waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Eager {
+    /// All.
+    Never,
+    /// It creates its stream without waiting for `connect`'s answer, as librtmp does.
+    Create,
+    /// It waits for none, and takes the stream id to be what it mostly is.
+    All,
+}
+
+impl ClientPlan {
+    /// The plainest publisher.
+    pub fn publisher() -> Self {
+        Self {
+            publishes: true,
+            app: ("live".into(), "rtmp://example.com/live?token=t".into()),
+            name: "s?token=t".into(),
+            eager: Eager::Never,
+            streams: 1,
+            ceremony: true,
+            blind: false,
+        }
+    }
+
+    /// Any publisher or player.
+    pub fn random(dice: &mut Dice, publishes: bool) -> Self {
+        Self {
+            publishes,
+            eager: *dice.pick(&[Eager::Never, Eager::Never, Eager::Create, Eager::All]),
+            streams: *dice.pick(&[1, 1, 1, 1, 2]),
+            ceremony: dice.chance(600),
+            blind: publishes && dice.chance(300),
+            ..Self::publisher()
+        }
+    }
+}
+
+/// A scripted client.
+pub struct Client {
+    talk: Talk,
+    plan: ClientPlan,
+    connecting: bool,
+    created: u32,
+}
+
+const CONNECT: f64 = 1.0;
+const CREATE: f64 = 10.0;
+
+impl Client {
+    /// A client, and what will be seen of it.
+    pub fn new(plan: ClientPlan, style: Style) -> (Self, SharedLog) {
+        let (talk, log) = Talk::new(Wire::client(11), style);
+        (Self { talk, plan, connecting: false, created: 0 }, log)
+    }
+
+    fn connect(&mut self, io: &mut Io<'_>) {
+        self.connecting = true;
+        self.talk.moment(0);
+        let (app, tc_url) = self.plan.app.clone();
+        let extra = [("fourCcList".to_owned(), Value::StrictArray(vec![Value::string("hvc1")]))];
+        let object = command::connect_object(&app, &tc_url, &extra);
+        self.talk.log.borrow_mut().connect = Some(object.clone());
+        let connect = command::connect(CONNECT, object);
+        self.talk.command(&connect, self.talk.style.command_csid, 0);
+        if self.plan.eager != Eager::Never {
+            self.create(io);
+        }
+    }
+
+    fn create(&mut self, io: &mut Io<'_>) {
+        let csid = self.talk.style.command_csid;
+        if self.plan.ceremony && self.plan.publishes {
+            self.talk.command(&command::release_stream(2.0, &self.plan.name), csid, 0);
+            self.talk.command(&command::fc_publish(3.0, &self.plan.name), csid, 0);
+        }
+        for stream in 0..self.plan.streams {
+            self.talk.command(&command::create_stream(CREATE + f64::from(stream)), csid, 0);
+        }
+        self.talk.moment(1);
+        if self.plan.eager == Eager::All {
+            self.start(io, self.plan.streams);
+        }
+    }
+
+    fn start(&mut self, io: &mut Io<'_>, stream_id: u32) {
+        {
+            let mut log = self.talk.log.borrow_mut();
+            log.stream_id = stream_id;
+            log.name = Some(self.plan.name.clone());
+            log.asked = Some(io.now);
+        }
+        let csid = self.talk.style.stream_csid;
+        if self.plan.publishes {
+            self.talk.command(&command::publish(20.0, &self.plan.name), csid, stream_id);
+        } else {
+            if self.plan.ceremony {
+                let length = command::get_stream_length(19.0, &self.plan.name);
+                self.talk.command(&length, self.talk.style.command_csid, 0);
+            }
+            self.talk.command(&command::play(20.0, &self.plan.name), csid, stream_id);
+            self.talk.wire.send(&control::buffer_length(stream_id, 3000));
+        }
+        self.talk.moment(2);
+        if self.plan.blind {
+            self.talk.stream(io);
+        }
+    }
+
+    fn answered(&mut self, io: &mut Io<'_>, command: Command) {
+        match (&*command.name, command.transaction) {
+            ("_result", CONNECT) if self.plan.eager == Eager::Never => self.create(io),
+            ("_result", CONNECT) => {}
+            ("_result", CREATE..20.0) => {
+                self.created += 1;
+                let id = command.arguments.first().and_then(Value::as_number).unwrap_or(0.0) as u32;
+                if self.created == self.plan.streams && self.plan.eager != Eager::All {
+                    self.start(io, id);
+                }
+            }
+            ("onStatus", _) => {
+                let [level, code, text] =
+                    ["level", "code", "description"].map(|name| command.info(name).to_owned());
+                let started = code.ends_with(".Start");
+                self.talk.log.borrow_mut().statuses.push((level, code, text, io.now));
+                if started {
+                    self.talk.moment(3);
+                    self.talk.stream(io);
+                }
+            }
+            _ => self.talk.log.borrow_mut().commands.push(command),
+        }
+    }
+}
+
+impl Peer for Client {
+    fn start(&mut self, io: &mut Io<'_>) {
+        self.talk.write(io);
+    }
+
+    fn bytes(&mut self, io: &mut Io<'_>, bytes: &[u8]) {
+        self.talk.feed(io, bytes);
+        if self.talk.wire.is_established() && !self.connecting {
+            self.connect(io);
+        }
+        while let Some(message) = self.talk.wire.next_message() {
+            match Command::decode(&message) {
+                Ok(Some(command)) => self.answered(io, command),
+                Ok(None) => self.talk.take(message),
+                Err(error) => return self.talk.fail(io, error),
+            }
+        }
+        self.talk.write(io);
+    }
+
+    fn end(&mut self, io: &mut Io<'_>, end: End) {
+        self.talk.log.borrow_mut().end = Some(end);
+        self.talk.left = true;
+        io.close();
+    }
+
+    fn timer(&mut self, io: &mut Io<'_>, tag: u32) {
+        if self.talk.timer(io, tag) && self.talk.style.leave != Leave::Never {
+            if self.talk.style.leave == Leave::Politely {
+                let (csid, id) = (self.talk.style.command_csid, self.talk.log.borrow().stream_id);
+                self.talk.command(&command::fc_unpublish(30.0, &self.plan.name), csid, 0);
+                self.talk.command(&command::delete_stream(31.0, id), csid, 0);
+            }
+            self.talk.write(io);
+            self.talk.left = true;
+            io.close();
+        }
+    }
+}
+
+/// What an origin does instead of serving.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Temper {
+    /// It serves.
+    Serves,
+    /// It serves, and sends media without any `onStatus`.
+    ServesSilently,
+    /// It says no to `connect`, by `_error`.
+    RefusesConnect,
+    /// It says no to `createStream`, by `_error`.
+    RefusesCreate,
+    /// It says no to `publish` or `play`, by `onStatus`.
+    RefusesStream,
+    /// It closes without a word when this moment comes.
+    Closes(Moment),
+    /// It breaks the connection then.
+    Resets(Moment),
+    /// It says nothing more then.
+    FallsSilent(Moment),
+    /// It sends nonsense then.
+    Babbles(Moment),
+}
+
+/// The moments of an origin's setup.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Moment {
+    /// The connection stands.
+    Accept,
+    /// `connect` came.
+    Connect,
+    /// `createStream` came.
+    Create,
+    /// `publish` or `play` came.
+    Start,
+}
+
+impl Moment {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Accept, Self::Connect, Self::Create, Self::Start];
+}
+
+/// How an origin serves.
+#[derive(Clone, Debug)]
+pub struct OriginPlan {
+    /// Whether it does.
+    pub temper: Temper,
+    /// The id of the first stream created; the next ones count on.
+    pub stream_id: u32,
+    /// The acknowledgement window it announces, if it does.
+    pub window: Option<u32>,
+    /// Sends what nobody asked for: `onBWDone`, pings.
+    pub talkative: bool,
+}
+
+impl OriginPlan {
+    /// The plainest.
+    pub fn plain() -> Self {
+        Self { temper: Temper::Serves, stream_id: 1, window: Some(2_500_000), talkative: false }
+    }
+
+    /// Any that serves.
+    pub fn random(dice: &mut Dice) -> Self {
+        Self {
+            temper: Temper::Serves,
+            stream_id: *dice.pick(&[1, 1, 1, 2, 5, 0x1234_5678]),
+            window: *dice.pick(&[None, Some(2_500_000), Some(5000)]),
+            talkative: dice.chance(300),
+        }
+    }
+}
+
+/// A scripted origin's end of one connection.
+pub struct Origin {
+    talk: Talk,
+    plan: OriginPlan,
+    created: u32,
+    /// Takes no more notice of anything.
+    mute: bool,
+    closes_after_refusal: bool,
+}
+
+impl Origin {
+    /// An origin, and what will be seen of it.
+    pub fn new(plan: OriginPlan, style: Style) -> (Self, SharedLog) {
+        let (talk, log) = Talk::new(Wire::server(12), style);
+        (Self { talk, plan, created: 0, mute: false, closes_after_refusal: false }, log)
+    }
+
+    /// Whether it ends the connection after it refused a stream.
+    pub fn closing_after_refusal(mut self, closes: bool) -> Self {
+        self.closes_after_refusal = closes;
+        self
+    }
+
+    /// At a moment of the setup: whether it goes on.
+    fn goes_on(&mut self, io: &mut Io<'_>, moment: Moment) -> bool {
+        match self.plan.temper {
+            Temper::Closes(at) if at == moment => {
+                self.talk.write(io);
+                io.close();
+            }
+            Temper::Resets(at) if at == moment => io.reset(),
+            Temper::FallsSilent(at) if at == moment => {}
+            Temper::Babbles(at) if at == moment => {
+                self.talk.write(io);
+                // No version, no chunk stream: type 3 headers of what was never begun.
+                io.write(vec![0xFF; 4000]);
+            }
+            _ => return true,
+        }
+        self.mute = true;
+        false
+    }
+
+    fn reply(&mut self, command: &Command) {
+        self.talk.command(command, self.talk.style.command_csid, 0);
+    }
+
+    fn status(&mut self, io: &mut Io<'_>, level: &str, code: &str, text: &str, stream_id: u32) {
+        let status = (level.to_owned(), code.to_owned(), text.to_owned(), io.now);
+        self.talk.log.borrow_mut().statuses.push(status);
+        self.talk.command(&command::on_status(level, code, text), self.talk.style.stream_csid, stream_id);
+    }
+
+    fn connected(&mut self, io: &mut Io<'_>, command: Command) {
+        self.talk.log.borrow_mut().connect = Some(command.object);
+        if !self.goes_on(io, Moment::Connect) {
+            return;
+        }
+        if let Some(window) = self.plan.window {
+            self.talk.wire.send(&control::window_ack_size(window));
+            self.talk.wire.send(&control::peer_bandwidth(window));
+        }
+        self.talk.moment(0);
+        if self.plan.temper == Temper::RefusesConnect {
+            let no = command::error(command.transaction, "NetConnection.Connect.Rejected", "go away");
+            return self.reply(&no);
+        }
+        let info = command::information("status", "NetConnection.Connect.Success", "yes");
+        self.reply(&command::result(command.transaction, Value::Null, [info]));
+        if self.plan.talkative {
+            self.reply(&Command::new("onBWDone", 0.0, []));
+            self.talk.wire.send(&control::ping_request(1));
+        }
+        self.talk.moment(1);
+    }
+
+    fn create(&mut self, io: &mut Io<'_>, transaction: f64) {
+        if !self.goes_on(io, Moment::Create) {
+            return;
+        }
+        if self.plan.temper == Temper::RefusesCreate {
+            return self.reply(&command::error(transaction, "NetConnection.Call.Failed", "no more streams"));
+        }
+        let id = self.plan.stream_id + self.created;
+        self.created += 1;
+        self.reply(&command::result(transaction, Value::Null, [Value::Number(id.into())]));
+        self.talk.moment(2);
+    }
+
+    fn begin(&mut self, io: &mut Io<'_>, command: &Command, stream_id: u32) {
+        {
+            let mut log = self.talk.log.borrow_mut();
+            log.name = Some(command.text(0).to_owned());
+            log.stream_id = stream_id;
+        }
+        if !self.goes_on(io, Moment::Start) {
+            return;
+        }
+        let publishes = command.name == "publish";
+        if self.plan.temper == Temper::RefusesStream {
+            let code = if publishes { "NetStream.Publish.BadName" } else { "NetStream.Play.StreamNotFound" };
+            self.status(io, "error", code, "busy", stream_id);
+            self.talk.write(io);
+            if self.closes_after_refusal {
+                io.close();
+            }
+            return;
+        }
+        self.talk.moment(3);
+        if self.plan.temper == Temper::ServesSilently {
+        } else if publishes {
+            self.status(io, "status", "NetStream.Publish.Start", "go", stream_id);
+        } else {
+            self.talk.wire.send(&control::stream_begin(stream_id));
+            self.status(io, "status", "NetStream.Play.Reset", "again", stream_id);
+            self.status(io, "status", "NetStream.Play.Start", "go", stream_id);
+        }
+        self.talk.stream(io);
+    }
+}
+
+impl Peer for Origin {
+    fn start(&mut self, io: &mut Io<'_>) {
+        self.goes_on(io, Moment::Accept);
+    }
+
+    fn bytes(&mut self, io: &mut Io<'_>, bytes: &[u8]) {
+        if self.mute {
+            return;
+        }
+        self.talk.feed(io, bytes);
+        while let Some(message) = self.talk.wire.next_message() {
+            match Command::decode(&message) {
+                Ok(Some(command)) => match &*command.name {
+                    "connect" => self.connected(io, command),
+                    "createStream" => self.create(io, command.transaction),
+                    "publish" | "play" => self.begin(io, &command, message.stream_id),
+                    "releaseStream" | "FCPublish" | "getStreamLength" => {
+                        self.reply(&command::result(command.transaction, Value::Null, [Value::Undefined]));
+                        self.talk.log.borrow_mut().commands.push(command);
+                    }
+                    _ => self.talk.log.borrow_mut().commands.push(command),
+                },
+                Ok(None) => self.talk.take(message),
+                Err(error) => return self.talk.fail(io, error),
+            }
+            if self.mute {
+                return;
+            }
+        }
+        self.talk.write(io);
+    }
+
+    fn end(&mut self, io: &mut Io<'_>, end: End) {
+        self.talk.log.borrow_mut().end = Some(end);
+        self.talk.left = true;
+        io.close();
+    }
+
+    fn timer(&mut self, io: &mut Io<'_>, tag: u32) {
+        if self.talk.timer(io, tag) && self.talk.style.leave != Leave::Never {
+            self.talk.left = true;
+            io.close();
+        }
+    }
+}

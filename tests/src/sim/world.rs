@@ -1,0 +1,642 @@
+//! A world for one machine: virtual time, the driver's side of the machine contract, and the invariants. No threads,
+//! no clock, no sockets, no protocol.
+
+use super::balancer::{Balancer, Reply};
+use super::dice::Dice;
+use super::net::{Event, Fates, Host, Net};
+use super::peer::Peer;
+use super::trace::Trace;
+use super::weather::Weather;
+use bytes::Bytes;
+use srs_proxy_core::machine::{
+    Action, Actions, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Ticket, Transport,
+};
+use srs_proxy_core::query::{Answer, Query};
+use srs_proxy_core::time::{Duration, Time};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::Location;
+
+/// Inputs of one run after which it is taken for endless.
+const MAX_STEPS: u64 = 2_000_000;
+
+/// Where a slot's present leg stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Closed, failed, or never used.
+    Gone,
+    /// Asked for.
+    Opening(Transport, SocketAddr),
+    /// A TCP connection.
+    Tcp(usize),
+    /// A UDP socket at this address, connected to one peer or to none.
+    Udp(SocketAddr, Option<SocketAddr>),
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Of the present leg, or the last one.
+    generation: Option<u32>,
+    state: State,
+}
+
+/// Inputs that are due before time moves on.
+enum Soon {
+    Answer(Ticket, Answer),
+    Offer(Leg),
+}
+
+/// What one run came to.
+#[derive(Debug)]
+pub struct Run {
+    /// Whether the session is over: no leg is left.
+    pub over: bool,
+    /// The fault that ended it, if one did.
+    pub fault: Option<Fault>,
+    /// What the machine noted.
+    pub notes: Vec<Note>,
+    /// When the last thing happened.
+    pub at: Time,
+    /// A hash of all inputs and actions.
+    pub hash: u64,
+}
+
+/// Bounds that the driver holds the machine to.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The most unconsumed input of a leg, in bytes, beside one read.
+    pub kept: usize,
+    /// The most a leg's queue may hold above the high-water mark, in bytes: what one read and a few answers
+    /// can become.
+    pub above_high_water: usize,
+    /// The most legs at a time.
+    pub legs: usize,
+    /// The most unanswered questions at a time.
+    pub tickets: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { kept: 64 * 1024, above_high_water: 256 * 1024, legs: 2, tickets: 1 }
+    }
+}
+
+/// A simulated world.
+pub struct World<M> {
+    machine: M,
+    machine_dice: Dice,
+    balancer: Box<dyn Balancer>,
+    balancer_dice: Dice,
+    net: Net,
+    slots: Vec<Slot>,
+    sockets: BTreeMap<SocketAddr, Leg>,
+    next_port: u16,
+    tickets: BTreeSet<Ticket>,
+    never_answered: u64,
+    soon: VecDeque<Soon>,
+    tick_at: Option<Time>,
+    actions: Actions,
+    over: bool,
+    fault: Option<Fault>,
+    notes: Vec<Note>,
+    trace: Trace,
+    bounds: Bounds,
+    check: Box<dyn Fn(&M)>,
+}
+
+impl<M: Machine> World<M> {
+    /// A world whose client leg is a TCP connection from `client`.
+    pub fn tcp(seed: u64, weather: Weather, machine: M, client: Box<dyn Peer>, fates: Fates) -> Self {
+        let mut world = Self::new(seed, weather, machine);
+        let conn = world.net.connect(Leg::CLIENT, client, fates);
+        world.slots.push(Slot { generation: Some(0), state: State::Tcp(conn) });
+        world.reschedule();
+        world
+    }
+
+    /// A world whose client leg is a UDP socket at `local`.
+    pub fn hub(seed: u64, weather: Weather, machine: M, local: SocketAddr) -> Self {
+        let mut world = Self::new(seed, weather, machine);
+        world.slots.push(Slot { generation: Some(0), state: State::Udp(local, None) });
+        world.sockets.insert(local, Leg::CLIENT);
+        world.reschedule();
+        world
+    }
+
+    fn new(seed: u64, weather: Weather, machine: M) -> Self {
+        struct Nobody;
+        impl Balancer for Nobody {
+            fn ask(&mut self, _: Time, _: &mut Dice, _: Ticket, _: Query) -> Reply {
+                Reply::Never
+            }
+        }
+        let mut dice = Dice::new(seed);
+        Self {
+            machine,
+            machine_dice: dice.fork(),
+            balancer: Box::new(Nobody),
+            balancer_dice: dice.fork(),
+            net: Net::new(weather, dice),
+            slots: Vec::new(),
+            sockets: BTreeMap::new(),
+            next_port: 1024,
+            tickets: BTreeSet::new(),
+            never_answered: 0,
+            soon: VecDeque::new(),
+            tick_at: None,
+            actions: Actions::new(),
+            over: false,
+            fault: None,
+            notes: Vec::new(),
+            trace: Trace::default(),
+            bounds: Bounds::default(),
+            check: Box::new(|_| ()),
+        }
+    }
+
+    /// Who answers questions; until told, nobody.
+    pub fn balancer(&mut self, balancer: impl Balancer + 'static) {
+        self.balancer = Box::new(balancer);
+    }
+
+    /// What is found at an address; elsewhere nothing is.
+    pub fn host(&mut self, at: SocketAddr, host: Host) {
+        self.net.host(at, host);
+    }
+
+    /// Other bounds than the ordinary.
+    pub fn bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
+    /// Asserts something of the machine after every step.
+    pub fn check(&mut self, check: impl Fn(&M) + 'static) {
+        self.check = Box::new(check);
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// Questions that were never answered.
+    pub fn never_answered(&self) -> u64 {
+        self.never_answered
+    }
+
+    /// Legs that are open, the client's too.
+    pub fn open_legs(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.state != State::Gone).count()
+    }
+
+    /// Datagrams that came for a socket that was gone.
+    pub fn stray_datagrams(&self) -> u64 {
+        self.net.stray
+    }
+
+    /// Lets things happen until the session is over and all connections are gone, nothing happens any more, or
+    /// the time is up.
+    #[track_caller]
+    pub fn run(&mut self, limit: Duration) -> Run {
+        let (limit, caller) = (self.net.now + limit, Location::caller());
+        let finished = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| while self.step(limit) {}));
+        if let Err(panic) = finished {
+            eprintln!("{}\nin the run at {caller}, at {} µs", self.trace.tail(), self.net.now.as_micros());
+            std::panic::resume_unwind(panic);
+        }
+        Run {
+            over: self.over,
+            fault: self.fault,
+            notes: self.notes.clone(),
+            at: self.net.now,
+            hash: self.trace.hash(),
+        }
+    }
+
+    /// The last inputs and actions.
+    pub fn tail(&self) -> String {
+        self.trace.tail()
+    }
+
+    /// Asserts what holds at the end of every session.
+    #[track_caller]
+    pub fn assert_ended(&self) {
+        let tail = || self.trace.tail();
+        assert!(self.over, "the session did not end; {} legs are open\n{}", self.open_legs(), tail());
+        assert_eq!(self.open_legs(), 0, "a leg leaked\n{}", tail());
+        for (index, conn) in self.net.conns.iter().enumerate() {
+            assert!(conn.dead, "{:?} is closed, its connection is not\n{}", conn.leg, tail());
+            let missing = self.net.missing(index);
+            assert_eq!(missing, 0, "{:?}: bytes never reached the peer\n{}", conn.leg, tail());
+        }
+    }
+
+    fn step(&mut self, limit: Time) -> bool {
+        if let Some(soon) = self.soon.pop_front() {
+            match soon {
+                Soon::Answer(ticket, answer) => self.answer(ticket, answer),
+                Soon::Offer(leg) => self.offer(leg),
+            }
+            return true;
+        }
+        if self.over && self.net.conns.iter().all(|conn| conn.dead) {
+            return false;
+        }
+        let Some(event) = self.net.next(limit) else { return false };
+        assert!(self.trace.steps() < MAX_STEPS, "the run does not end");
+        match event {
+            Event::ArriveIn(conn) => self.net.arrive_in(conn),
+            Event::ArriveOut(conn) => self.net.arrive_out(conn),
+            Event::Turn(conn) => self.turn(conn),
+            Event::PeerTurn(conn) => self.net.peer_turn(conn),
+            Event::PeerTimer(peer, tag) => self.net.peer_timer(peer, tag),
+            Event::Opened(leg, to) => self.opened(leg, to),
+            Event::OpenFailed(leg, why) => self.open_failed(leg, why),
+            Event::Answer(ticket, answer) => self.answer(ticket, answer),
+            Event::Tick => self.tick(),
+            Event::Linger(conn, delivered) => self.linger(conn, delivered),
+            Event::Datagram { to, from, bytes } => self.datagram(to, from, &bytes),
+        }
+        for (ticket, answer) in self.balancer.late() {
+            self.answer(ticket, answer);
+        }
+        true
+    }
+
+    // What the driver hands to the machine.
+
+    /// The driver looks at a connection: writes what it can, reads what it may.
+    fn turn(&mut self, conn: usize) {
+        self.net.turn_taken(conn);
+        let was_above = self.net.conns[conn].above_high_water;
+        self.net.flush(conn);
+        let (leg, read) = (self.net.conns[conn].leg, self.net.weather.read);
+        if was_above && !self.net.conns[conn].above_high_water {
+            self.wake_feeders(leg);
+        }
+        let c = &self.net.conns[conn];
+        if !c.owned {
+            if c.queue.is_empty() && !c.outward.finished() {
+                self.net.finish(conn);
+            }
+            self.net.read(conn, usize::MAX);
+            let c = &mut self.net.conns[conn];
+            c.dead |= c.inward.ended() && c.peer_told;
+            return;
+        }
+        if c.eof_told {
+            return;
+        }
+        let hangup = self.net.weather.sees_hangup_while_paused
+            && c.broken
+            && c.kept.is_empty()
+            && c.inward.unread() == 0;
+        if c.paused && !hangup {
+            return;
+        }
+        if c.feeds.iter().any(|to| self.is_above(*to)) {
+            return;
+        }
+        let max = self.net.dice.any_size(read);
+        let bytes = self.net.read(conn, max);
+        let c = &mut self.net.conns[conn];
+        let fresh = !bytes.is_empty();
+        if fresh {
+            c.kept = if c.kept.is_empty() { bytes } else { [&c.kept[..], &bytes].concat().into() };
+        }
+        if c.inward.unread() > 0 {
+            self.net.turn(conn);
+        }
+        if let Some(to) = self.net.conns[conn].splice {
+            self.move_spliced(conn, to);
+        } else if fresh {
+            self.offer(leg);
+        }
+        let c = &mut self.net.conns[conn];
+        if c.owned && !c.eof_told && (!c.paused || hangup) && c.inward.ended() {
+            c.eof_told = true;
+            self.feed(Input::Eof { leg }, &Bytes::new());
+        }
+    }
+
+    /// Offers what was kept of a leg's bytes.
+    fn offer(&mut self, leg: Leg) {
+        let Some(conn) = self.tcp_of(leg) else { return };
+        let c = &self.net.conns[conn];
+        if c.paused || c.splice.is_some() || c.eof_told {
+            return;
+        }
+        if !c.kept.is_empty() {
+            let bytes = c.kept.clone();
+            self.feed(Input::Stream { leg, bytes: &bytes }, &bytes);
+        }
+        self.net.turn(conn);
+    }
+
+    fn move_spliced(&mut self, conn: usize, to: Leg) {
+        let bytes = std::mem::take(&mut self.net.conns[conn].kept);
+        if let Some(to) = self.tcp_of(to) {
+            self.net.enqueue(to, &bytes);
+        }
+    }
+
+    fn opened(&mut self, leg: Leg, to: SocketAddr) {
+        let State::Opening(transport, _) = self.state(leg) else { return };
+        let state = match transport {
+            Transport::Tcp => match self.net.accept(leg, to) {
+                Some(conn) => State::Tcp(conn),
+                None => return self.open_failed(leg, OpenError::Unreachable),
+            },
+            Transport::Udp => {
+                // Each socket gets a port of its own, so that what comes late for an old one is seen as such.
+                let local = SocketAddr::from((Ipv4Addr::LOCALHOST, self.next_port));
+                self.next_port = self.next_port.checked_add(1).expect("a port that was not used");
+                self.sockets.insert(local, leg);
+                State::Udp(local, Some(to))
+            }
+        };
+        self.slots[leg.slot as usize].state = state;
+        self.feed(Input::Opened { leg }, &Bytes::new());
+        if let State::Tcp(conn) = state {
+            self.net.turn(conn);
+        }
+    }
+
+    fn open_failed(&mut self, leg: Leg, why: OpenError) {
+        if matches!(self.state(leg), State::Opening(..)) {
+            self.slots[leg.slot as usize].state = State::Gone;
+            self.feed(Input::OpenFailed { leg, why }, &Bytes::new());
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        if !self.over && self.tickets.remove(&ticket) {
+            self.feed(Input::Answer { ticket, answer }, &Bytes::new());
+        }
+    }
+
+    fn tick(&mut self) {
+        self.tick_at = None;
+        if !self.over && self.machine.deadline().is_some_and(|at| at <= self.net.now) {
+            self.feed(Input::Tick, &Bytes::new());
+            let (deadline, now) = (self.machine.deadline(), self.net.now);
+            assert!(
+                self.over || deadline.is_none_or(|at| at > now),
+                "the deadline {deadline:?} has passed, after the Tick at {now:?}"
+            );
+        }
+        self.reschedule();
+    }
+
+    fn reschedule(&mut self) {
+        if self.over {
+            return;
+        }
+        let Some(deadline) = self.machine.deadline() else { return };
+        if self.tick_at.is_none_or(|at| deadline < at) {
+            self.tick_at = Some(deadline);
+            let late = self.net.dice.range(0..=self.net.weather.late.as_micros() as u64);
+            self.net.at(deadline.max(self.net.now) + Duration::from_micros(late), Event::Tick);
+        }
+    }
+
+    /// A closed connection that delivers nothing any more is given up.
+    fn linger(&mut self, conn: usize, delivered: u64) {
+        let c = &mut self.net.conns[conn];
+        if c.dead {
+            return;
+        }
+        if c.delivered == delivered {
+            self.net.reset(conn, false);
+            self.net.conns[conn].dead = true;
+        } else {
+            let (at, delivered) = (self.net.now + self.net.weather.linger, c.delivered);
+            self.net.at(at, Event::Linger(conn, delivered));
+        }
+    }
+
+    fn datagram(&mut self, to: SocketAddr, from: SocketAddr, bytes: &Bytes) {
+        let Some(&leg) = self.sockets.get(&to) else { return self.net.deliver(to, from, bytes) };
+        match self.state(leg) {
+            State::Udp(_, peer) if peer.is_none_or(|peer| peer == from) => {
+                self.feed(Input::Datagram { leg, from, bytes }, bytes);
+            }
+            _ => self.net.stray += 1,
+        }
+    }
+
+    fn feed(&mut self, input: Input<'_>, given: &Bytes) {
+        if self.over {
+            return;
+        }
+        self.trace.input(self.net.now, &input);
+        let stream = match input {
+            Input::Stream { leg, .. } => Some(leg),
+            _ => None,
+        };
+        let mut actions = std::mem::take(&mut self.actions);
+        let mut cx = Cx { now: self.net.now, rng: self.machine_dice.rng(), actions: &mut actions };
+        let result = self.machine.handle(&mut cx, input);
+        let consumed = result.unwrap_or(0);
+        assert!(consumed <= given.len(), "{consumed} of {} bytes consumed", given.len());
+        let forwardable = if result.is_err() { given.len() } else { consumed };
+        match stream.and_then(|leg| self.tcp_of(leg)) {
+            Some(conn) => self.net.conns[conn].kept = given.slice(consumed..),
+            None => assert_eq!(consumed, 0, "no stream, nothing to consume"),
+        }
+        for action in actions.drain() {
+            self.trace.action(&action, given);
+            if let (Action::Forward { range, .. }, Some(_)) = (&action, stream) {
+                assert!(range.end <= forwardable, "{range:?} is not consumed, it would be offered again");
+            }
+            self.perform(action, given, stream);
+        }
+        self.actions = actions;
+        if let Err(fault) = result {
+            self.fault = Some(fault);
+            for slot in 0..self.slots.len() {
+                if let Slot { generation: Some(generation), state } = self.slots[slot]
+                    && state != State::Gone
+                {
+                    self.close(Leg::new(slot as u32, generation), Close::Flush);
+                }
+            }
+        }
+        self.over = self.slots.iter().all(|slot| slot.state == State::Gone);
+        if self.over {
+            self.tickets.clear();
+        }
+        self.assert_bounds();
+        (self.check)(&self.machine);
+        self.reschedule();
+    }
+
+    // What the machine has the driver do.
+
+    fn perform(&mut self, action: Action, given: &Bytes, source: Option<Leg>) {
+        match action {
+            Action::Forward { to, peer, range } => {
+                assert!(range.end <= given.len(), "Forward {range:?} of {} bytes", given.len());
+                self.send(to, peer, &given.slice(range), source);
+            }
+            Action::Write { to, peer, bytes } => self.send(to, peer, &bytes, source),
+            Action::Open { leg, to, transport } => self.open(leg, to, transport),
+            Action::Ask { ticket, query } => {
+                assert!(self.tickets.insert(ticket), "{ticket:?} is still unanswered");
+                match self.balancer.ask(self.net.now, &mut self.balancer_dice, ticket, query) {
+                    Reply::Now(answer) => self.soon.push_back(Soon::Answer(ticket, answer)),
+                    Reply::After(wait, answer) => {
+                        self.net.at(self.net.now + wait, Event::Answer(ticket, answer));
+                    }
+                    Reply::Later => {}
+                    Reply::Never => {
+                        self.never_answered += 1;
+                        self.tickets.remove(&ticket);
+                    }
+                }
+            }
+            Action::Tell(report) => self.balancer.tell(self.net.now, &report),
+            Action::Pause { leg } => {
+                let conn = self.stream(leg);
+                self.net.conns[conn].paused = true;
+            }
+            Action::Resume { leg } => {
+                let conn = self.stream(leg);
+                if std::mem::take(&mut self.net.conns[conn].paused) {
+                    self.soon.push_back(Soon::Offer(leg));
+                    self.net.turn(conn);
+                }
+            }
+            Action::Splice { from, to } => {
+                let conn = self.stream(from);
+                self.stream(to);
+                let c = &mut self.net.conns[conn];
+                assert!(c.splice.is_none() && !c.eof_told, "Splice from {from:?}, which is over");
+                c.splice = Some(to);
+                c.feeds = BTreeSet::from([to]);
+                self.move_spliced(conn, to);
+                self.net.turn(conn);
+            }
+            Action::Close { leg, how } => self.close(leg, how),
+            Action::Note(note) => self.notes.push(note),
+        }
+    }
+
+    fn send(&mut self, to: Leg, peer: Option<SocketAddr>, bytes: &Bytes, source: Option<Leg>) {
+        match (self.state(to), peer) {
+            (State::Tcp(conn), None) => {
+                let spliced = self.net.conns.iter().any(|c| c.owned && !c.eof_told && c.splice == Some(to));
+                assert!(!spliced, "{to:?} is spliced into; other bytes would get between");
+                if let Some(source) = source.and_then(|source| self.tcp_of(source)) {
+                    self.net.conns[source].feeds.insert(to);
+                }
+                self.net.enqueue(conn, bytes);
+            }
+            (State::Udp(local, None), Some(peer)) | (State::Udp(local, Some(peer)), None) => {
+                self.net.send(local, peer, bytes);
+            }
+            (state, _) => panic!("bytes for {to:?} {peer:?}, which is {state:?}"),
+        }
+    }
+
+    fn open(&mut self, leg: Leg, to: SocketAddr, transport: Transport) {
+        let slot = leg.slot as usize;
+        assert!(slot < self.bounds.legs, "{leg:?}: slots are dense");
+        while self.slots.len() <= slot {
+            self.slots.push(Slot { generation: None, state: State::Gone });
+        }
+        let state = State::Opening(transport, to);
+        let old = &mut self.slots[slot];
+        assert!(old.state == State::Gone, "{leg:?}: the slot is in use");
+        assert!(old.generation < Some(leg.generation), "{leg:?}: the generation was used before");
+        *old = Slot { generation: Some(leg.generation), state };
+        match transport {
+            Transport::Tcp => self.net.open(leg, to),
+            Transport::Udp if self.net.dice.chance(self.net.weather.exhausted) => {
+                self.net.at(self.net.now, Event::OpenFailed(leg, OpenError::Exhausted));
+            }
+            Transport::Udp => {
+                let wait = self.net.dice.range(0..=100);
+                self.net.at(self.net.now + Duration::from_micros(wait), Event::Opened(leg, to));
+            }
+        }
+    }
+
+    fn close(&mut self, leg: Leg, how: Close) {
+        let state = self.state(leg);
+        assert!(state != State::Gone, "{leg:?} is closed twice");
+        self.slots[leg.slot as usize].state = State::Gone;
+        match state {
+            State::Tcp(conn) => {
+                let c = &mut self.net.conns[conn];
+                c.owned = false;
+                c.kept = Bytes::new();
+                c.dead = c.broken;
+                let delivered = c.delivered;
+                if how == Close::Abort {
+                    self.net.reset(conn, false);
+                } else {
+                    let at = self.net.now + self.net.weather.linger;
+                    self.net.at(at, Event::Linger(conn, delivered));
+                    self.net.turn(conn);
+                }
+                self.wake_feeders(leg);
+            }
+            State::Udp(local, _) => {
+                self.sockets.remove(&local);
+            }
+            State::Opening(..) | State::Gone => {}
+        }
+    }
+
+    // Small things.
+
+    fn state(&self, leg: Leg) -> State {
+        match self.slots.get(leg.slot as usize) {
+            Some(slot) if slot.generation == Some(leg.generation) => slot.state,
+            _ => State::Gone,
+        }
+    }
+
+    fn tcp_of(&self, leg: Leg) -> Option<usize> {
+        match self.state(leg) {
+            State::Tcp(conn) => Some(conn),
+            _ => None,
+        }
+    }
+
+    fn stream(&self, leg: Leg) -> usize {
+        self.tcp_of(leg).unwrap_or_else(|| panic!("{leg:?} is no open stream but {:?}", self.state(leg)))
+    }
+
+    fn is_above(&self, leg: Leg) -> bool {
+        self.tcp_of(leg).is_some_and(|conn| self.net.conns[conn].above_high_water)
+    }
+
+    fn wake_feeders(&mut self, leg: Leg) {
+        for conn in 0..self.net.conns.len() {
+            if self.net.conns[conn].feeds.contains(&leg) {
+                self.net.turn(conn);
+            }
+        }
+    }
+
+    fn assert_bounds(&self) {
+        let legs = self.open_legs();
+        assert!(legs <= self.bounds.legs, "{legs} legs are open");
+        assert!(self.tickets.len() <= self.bounds.tickets, "{} questions are open", self.tickets.len());
+        for conn in self.net.conns.iter().filter(|conn| conn.owned) {
+            let kept = conn.kept.len();
+            assert!(
+                conn.paused || conn.splice.is_some() || kept <= self.bounds.kept,
+                "{:?} keeps {kept} bytes",
+                conn.leg
+            );
+            let queued = conn.queue.len();
+            let most = self.net.weather.high_water + self.bounds.above_high_water;
+            assert!(queued <= most, "{queued} bytes are queued for {:?}", conn.leg);
+            let into_gone = conn.splice.is_some_and(|to| !conn.eof_told && self.tcp_of(to).is_none());
+            assert!(!into_gone, "{:?} is spliced into a leg that is gone", conn.leg);
+        }
+    }
+}

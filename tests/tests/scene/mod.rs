@@ -1,0 +1,236 @@
+//! One RTMP client, its origins and their load balancer in a simulated world, and what must be true of them afterwards.
+
+use srs_proxy_core::origin::OriginId;
+use srs_proxy_core::query::{Answer, Picked, Report};
+use srs_proxy_core::rtmp::RtmpSession;
+use srs_proxy_core::time::{Duration, Time};
+use srs_proxy_tests::rtmp::{Message, kind};
+use srs_proxy_tests::sim::rtmp::{Client, ClientPlan, Log, Origin, OriginPlan, SharedLog, Style};
+use srs_proxy_tests::sim::{Dice, End, Fates, Host, Manner, Peer, Run, Scripted, Weather, World};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+
+/// What is found at an origin's address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Serves,
+    Refuses,
+    Silent,
+    Exhausted,
+}
+
+/// One origin: kind, plan, style, and whether it closes after a refusal.
+pub(crate) type OriginScene = (Kind, OriginPlan, Style, bool);
+
+/// What is to happen.
+#[derive(Clone)]
+pub(crate) struct Scene {
+    pub(crate) weather: Weather,
+    pub(crate) client: (ClientPlan, Style),
+    pub(crate) fates: Fates,
+    pub(crate) origins: Vec<OriginScene>,
+    pub(crate) origin_fates: Fates,
+    pub(crate) manner: Manner,
+}
+
+/// What has happened.
+pub(crate) struct Played {
+    pub(crate) world: World<RtmpSession>,
+    pub(crate) run: Run,
+    pub(crate) client: SharedLog,
+    /// Of each connection to an origin.
+    pub(crate) origins: Rc<RefCell<Vec<SharedLog>>>,
+    /// What the load balancer was told.
+    pub(crate) unreachable: Rc<RefCell<BTreeSet<OriginId>>>,
+}
+
+pub(crate) fn origin_address(index: usize) -> SocketAddr {
+    (Ipv4Addr::new(10, 0, 0, index as u8 + 1), 1935).into()
+}
+
+fn origin_id(index: usize) -> OriginId {
+    OriginId::new("origin", &index.to_string(), "1")
+}
+
+impl Scene {
+    /// A client and an origin of any kind, in any weather.
+    pub(crate) fn new(dice: &mut Dice, publishes: bool) -> Self {
+        let mut scene = Self {
+            weather: Weather::random(dice),
+            client: (ClientPlan::random(dice, publishes), Style::random(dice)),
+            fates: Fates::default(),
+            origins: Vec::new(),
+            origin_fates: Fates::default(),
+            manner: Manner::Prompt,
+        };
+        if !publishes {
+            scene.client.1.ops.retain(|op| !op.is_media());
+        }
+        scene.add_origin(dice);
+        scene
+    }
+
+    /// The plainest client and origin in fair weather.
+    pub(crate) fn plain(publishes: bool) -> Self {
+        Self {
+            weather: Weather::fair(),
+            client: (ClientPlan { publishes, ..ClientPlan::publisher() }, Style::plain()),
+            fates: Fates::default(),
+            origins: vec![(Kind::Serves, OriginPlan::plain(), Style::plain(), false)],
+            origin_fates: Fates::default(),
+            manner: Manner::Prompt,
+        }
+    }
+
+    /// No round trip takes so long that somebody should lose patience.
+    pub(crate) fn be_in_time(&mut self) {
+        self.weather.stall = self.weather.stall.min(Duration::from_millis(200));
+    }
+
+    pub(crate) fn add_origin(&mut self, dice: &mut Dice) {
+        let mut style = Style::random(dice);
+        if self.client.0.publishes {
+            style.ops.retain(|op| !op.is_media());
+        }
+        self.origins.push((Kind::Serves, OriginPlan::random(dice), style, false));
+    }
+
+    /// Lets it happen.
+    #[track_caller]
+    pub(crate) fn play(self, seed: u64, limit: Duration) -> Played {
+        let (client, client_log) = Client::new(self.client.0, self.client.1);
+        let machine = RtmpSession::new(Time::ZERO);
+        let mut world = World::tcp(seed, self.weather, machine, Box::new(client), self.fates);
+        let logs = Rc::new(RefCell::new(Vec::new()));
+        let count = self.origins.len();
+        for (index, (kind, plan, style, closes)) in self.origins.into_iter().enumerate() {
+            let logs = Rc::clone(&logs);
+            let serve = move |_| -> Box<dyn Peer> {
+                let (origin, log) = Origin::new(plan.clone(), style.clone());
+                logs.borrow_mut().push(log);
+                Box::new(origin.closing_after_refusal(closes))
+            };
+            let host = match kind {
+                Kind::Serves => Host::Serves(Box::new(serve), self.origin_fates),
+                Kind::Refuses => Host::Refuses,
+                Kind::Silent => Host::Silent,
+                Kind::Exhausted => Host::Exhausted,
+            };
+            world.host(origin_address(index), host);
+        }
+        let unreachable = Rc::new(RefCell::new(BTreeSet::new()));
+        let (told, known) = (Rc::clone(&unreachable), Rc::clone(&unreachable));
+        let pick = move |_, _: &mut Dice| {
+            let alive = (0..count).find(|index| !known.borrow().contains(&origin_id(*index)));
+            let index = alive.unwrap_or(0);
+            Answer::Picked(Picked { origin: origin_id(index), to: origin_address(index) })
+        };
+        let tell = move |report: &Report| {
+            if let Report::Unreachable(origin) = report {
+                told.borrow_mut().insert(origin.clone());
+            }
+        };
+        world.balancer(Scripted::new(self.manner, pick).on_report(tell));
+        let run = world.run(limit);
+        Played { world, run, client: client_log, origins: logs, unreachable }
+    }
+}
+
+/// What must be the same at both ends of a message stream.
+fn content(messages: &[Message]) -> Vec<(u8, u32, &[u8])> {
+    messages.iter().map(|m| (m.type_id, m.timestamp, &m.payload[..])).collect()
+}
+
+#[track_caller]
+fn assert_prefix(got: &[Message], sent: &[Message], whole: bool) {
+    let (got, sent) = (content(got), content(sent));
+    for (index, pair) in got.iter().zip(&sent).enumerate() {
+        let (g, s) = pair;
+        let words = |m: &(u8, u32, &[u8])| format!("type {} at {} with {} bytes", m.0, m.1, m.2.len());
+        assert!(g == s, "message {index} is {} where {} was sent", words(g), words(s));
+    }
+    assert!(got.len() <= sent.len(), "{} messages arrived, {} were sent", got.len(), sent.len());
+    assert!(!whole || got.len() == sent.len(), "{} messages arrived of {}", got.len(), sent.len());
+}
+
+impl Played {
+    /// What was seen of a connection to an origin.
+    pub(crate) fn origin(&self, index: usize) -> SharedLog {
+        Rc::clone(&self.origins.borrow()[index])
+    }
+
+    /// The last connection to an origin that the session had.
+    fn last_origin(&self) -> SharedLog {
+        Rc::clone(self.origins.borrow().last().expect("an origin was reached"))
+    }
+
+    /// Neither side has seen anything but the other side's messages, in order.
+    #[track_caller]
+    pub(crate) fn assert_nothing_damaged(&self) {
+        let client = self.client.borrow();
+        assert_eq!(client.error, None, "at the client\n{}", self.world.tail());
+        for origin in self.origins.borrow().iter() {
+            let origin = origin.borrow();
+            assert_eq!(origin.error, None, "at the origin\n{}", self.world.tail());
+            assert_prefix(&origin.got, &client.sent, false);
+            for message in &origin.got {
+                assert_eq!(message.stream_id, origin.stream_id, "the origin's stream id");
+            }
+        }
+        if let Some(origin) = self.origins.borrow().last() {
+            assert_prefix(&client.got, &origin.borrow().sent, false);
+            for message in &client.got {
+                assert_eq!(message.stream_id, client.stream_id, "the client's stream id");
+            }
+        } else {
+            assert!(client.got.is_empty());
+        }
+    }
+
+    /// The session was set up, went both ways, and ended when one side left; all the leaving side sent arrived.
+    #[track_caller]
+    pub(crate) fn assert_relayed(&self, client_left: bool) {
+        self.world.assert_ended();
+        assert_eq!(self.run.fault, None);
+        self.assert_nothing_damaged();
+        let (client, origin) = (self.client.borrow(), self.last_origin());
+        let origin = origin.borrow();
+        assert!(client.connect.is_some() && client.connect == origin.connect, "the connect object changed");
+        assert!(client.name.is_some() && client.name == origin.name, "the stream's name changed");
+        if client_left {
+            assert_prefix(&origin.got, &client.sent, true);
+        } else {
+            assert_prefix(&client.got, &origin.sent, true);
+            assert_statuses(&client, &origin);
+            assert_eq!(client.end, Some(End::Fin));
+        }
+    }
+
+    /// The client got an error in time, and then the end.
+    #[track_caller]
+    pub(crate) fn assert_told(&self, patience: Duration) {
+        self.world.assert_ended();
+        let client = self.client.borrow();
+        let tail = || self.world.tail();
+        assert_eq!(client.error, None, "{}", tail());
+        let (level, code, _, at) = client.statuses.last().unwrap_or_else(|| panic!("not told\n{}", tail()));
+        assert_eq!(level, "error");
+        assert!(code.starts_with("NetStream."), "{code}");
+        assert_eq!(client.end, Some(End::Fin), "{}", tail());
+        // The network's part: what was asked has to travel, and the answer, and some round trips to origins.
+        let network = Duration::from_secs(1) * 3;
+        let waited = at.since(client.asked.expect("it asked for a stream"));
+        assert!(waited <= patience + network, "told after {waited:?}\n{}", tail());
+        assert!(client.got.iter().all(|message| message.type_id != kind::VIDEO));
+    }
+}
+
+/// The client heard what the origin said.
+#[track_caller]
+fn assert_statuses(client: &Log, origin: &Log) {
+    let words =
+        |log: &Log| log.statuses.iter().map(|s| (s.0.clone(), s.1.clone(), s.2.clone())).collect::<Vec<_>>();
+    assert_eq!(words(client), words(origin));
+}

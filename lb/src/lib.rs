@@ -3,11 +3,20 @@
 //! No call blocks. Each gives its answer at once ([`Outcome::Now`]), or later through the asker's
 //! [`Mailbox`], or a refusal.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod expiring;
+mod fleet;
+mod memory;
+
+pub use fleet::{MAX_QUARANTINE, PROBE, QUARANTINE};
+pub use memory::{Limits, Memory, STREAM_IDLE};
+
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Answer, OriginStatus, Picked, Query, Refusal, Report};
-use srs_proxy_core::time::Time;
+use srs_proxy_core::time::{Duration, Time};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What became of a question.
@@ -94,6 +103,9 @@ pub trait OriginService: Send + Sync {
     fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>>;
 }
 
+/// How long an HLS or WebRTC session lives after its last use.
+pub const SESSION_LIFE: Duration = Duration::from_secs(120);
+
 /// An HLS session: all requests that carry its id go to the origin of its stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HlsSession {
@@ -105,7 +117,7 @@ pub struct HlsSession {
     pub full_url: Arc<str>,
 }
 
-/// HLS sessions, by stream and by id. They end 120 s after their last use.
+/// HLS sessions, by stream and by id. They end [`SESSION_LIFE`] after their last use.
 pub trait HlsService: Send + Sync {
     /// The stream's session; `new` if there was none.
     fn load_or_store_hls(&self, asker: &Asker, new: HlsSession) -> Outcome<HlsSession>;
@@ -123,7 +135,7 @@ pub struct RtcSession {
     pub key: StreamKey,
 }
 
-/// WebRTC sessions, by stream and by ufrag. They end 120 s after their last use.
+/// WebRTC sessions, by ufrag. They end [`SESSION_LIFE`] after their last use.
 pub trait RtcService: Send + Sync {
     /// Stores a session.
     fn store_rtc(&self, asker: &Asker, session: RtcSession) -> Outcome<()>;

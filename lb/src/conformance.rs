@@ -5,9 +5,10 @@
 
 use crate::{
     Asker, HlsSession, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, Outcome, PROBE,
-    QUARANTINE, RtcSession, SESSION_LIFE, STREAM_IDLE, ask, tell,
+    QUARANTINE, ReplyTo, RtcSession, SESSION_LIFE, STREAM_IDLE, ask, tell,
 };
 use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Answer, Health, OriginStatus, Picked, Query, Refusal, Report};
 use srs_proxy_core::time::{Duration, Time};
@@ -102,7 +103,7 @@ struct Desk {
     balancer: Arc<dyn OriginLoadBalancer>,
     mailbox: Arc<Mailbox>,
     bell: Receiver<()>,
-    tickets: u64,
+    tickets: u32,
 }
 
 struct Bell(Sender<()>);
@@ -122,7 +123,11 @@ impl Desk {
 
     fn asker(&mut self, now: Time) -> Asker {
         self.tickets += 1;
-        Asker { now, mailbox: Arc::clone(&self.mailbox), ticket: self.tickets }
+        Asker {
+            now,
+            mailbox: Arc::clone(&self.mailbox),
+            reply_to: ReplyTo { session: 0, ticket: Ticket(self.tickets) },
+        }
     }
 
     fn ask(&mut self, now: Time, query: Query) -> Answer {
@@ -133,7 +138,7 @@ impl Desk {
         loop {
             self.bell.recv_timeout(PATIENCE).expect("a late answer");
             if let Some((_, answer)) =
-                self.mailbox.take().into_iter().find(|(ticket, _)| *ticket == asker.ticket)
+                self.mailbox.take().into_iter().find(|(reply_to, _)| *reply_to == asker.reply_to)
             {
                 return answer;
             }

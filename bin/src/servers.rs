@@ -1,0 +1,68 @@
+//! The servers of one proxy: which address, which machine. All are bound before any is served.
+
+use crate::settings::Settings;
+use srs_proxy_core::http::{
+    Server,
+    api::{Api, ApiConfig},
+};
+use srs_proxy_core::rtmp::RtmpSession;
+use srs_proxy_runtime_mio::{Accepted, BoxMachine, Listener, NewMachine, bind_tcp};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What `/api/v1/versions` calls us.
+const SIGNATURE: &str = "srs-proxy";
+
+/// Binds every server's sockets, one for each worker, and logs a line for each.
+///
+/// # Errors
+/// One line that names the variable, the address and what is wrong.
+pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
+    let config = Arc::new(ApiConfig {
+        pid: std::process::id().to_string(),
+        signature: SIGNATURE.into(),
+        version: version(),
+        token: settings.token.as_ref().map(|token| token.0.clone()),
+    });
+    let api = |server: Server| -> NewMachine {
+        let config = Arc::clone(&config);
+        Arc::new(move |accepted: Accepted| {
+            Box::new(Api::new(Arc::clone(&config), server, accepted.now)) as BoxMachine
+        })
+    };
+    let rtmp: NewMachine =
+        Arc::new(|accepted: Accepted| Box::new(RtmpSession::new(accepted.now)) as BoxMachine);
+    let servers = [
+        ("rtmp", "PROXY_RTMP_SERVER", settings.rtmp, rtmp),
+        ("http", "PROXY_HTTP_SERVER", settings.http, api(Server::Http)),
+        ("http-api", "PROXY_HTTP_API", settings.api, api(Server::HttpApi)),
+        ("system-api", "PROXY_SYSTEM_API", settings.system, api(Server::System)),
+    ];
+    servers
+        .into_iter()
+        .map(|(name, variable, address, new)| listen(name, variable, address, new, settings))
+        .collect()
+}
+
+fn listen(
+    name: &'static str,
+    variable: &str,
+    address: SocketAddr,
+    new: NewMachine,
+    settings: &Settings,
+) -> Result<Listener, String> {
+    let sockets = bind_tcp(address, settings.workers)
+        .map_err(|error| format!("{variable}: cannot listen on {address}: {error}"))?;
+    log::info!("{name} listens on {address}");
+    Ok(Listener::Tcp(name, sockets, new))
+}
+
+/// Major, minor, revision of this build.
+fn version() -> [u32; 3] {
+    let part = |text: &str| text.parse().unwrap_or_default();
+    [
+        part(env!("CARGO_PKG_VERSION_MAJOR")),
+        part(env!("CARGO_PKG_VERSION_MINOR")),
+        part(env!("CARGO_PKG_VERSION_PATCH")),
+    ]
+}

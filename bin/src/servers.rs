@@ -6,7 +6,8 @@ use srs_proxy_core::http::{
     api::{Api, ApiConfig},
 };
 use srs_proxy_core::rtmp::RtmpSession;
-use srs_proxy_runtime_mio::{Accepted, BoxMachine, Listener, NewMachine, bind_tcp};
+use srs_proxy_runtime_mio::{Accepted, BoxMachine, Listener, NewMachine, bind_tcp, bind_udp};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -38,23 +39,24 @@ pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
         ("http-api", "PROXY_HTTP_API", settings.api, api(Server::HttpApi)),
         ("system-api", "PROXY_SYSTEM_API", settings.system, api(Server::System)),
     ];
-    servers
-        .into_iter()
-        .map(|(name, variable, address, new)| listen(name, variable, address, new, settings))
-        .collect()
+    // These two do not serve yet. That their ports are free is seen now, not on the day they do.
+    for (variable, address) in [("PROXY_WEBRTC_SERVER", settings.rtc), ("PROXY_SRT_SERVER", settings.srt)] {
+        bind_udp(address, 1).map_err(|error| cannot_listen(variable, address, &error))?;
+    }
+    let mut listeners = Vec::new();
+    for (name, variable, address, new) in &servers {
+        let sockets = bind_tcp(*address, settings.workers)
+            .map_err(|error| cannot_listen(variable, *address, &error))?;
+        listeners.push(Listener::Tcp(name, sockets, Arc::clone(new)));
+    }
+    for (name, _, address, _) in servers {
+        log::info!("{name} listens on {address}");
+    }
+    Ok(listeners)
 }
 
-fn listen(
-    name: &'static str,
-    variable: &str,
-    address: SocketAddr,
-    new: NewMachine,
-    settings: &Settings,
-) -> Result<Listener, String> {
-    let sockets = bind_tcp(address, settings.workers)
-        .map_err(|error| format!("{variable}: cannot listen on {address}: {error}"))?;
-    log::info!("{name} listens on {address}");
-    Ok(Listener::Tcp(name, sockets, new))
+fn cannot_listen(variable: &str, address: SocketAddr, error: &io::Error) -> String {
+    format!("{variable}: cannot listen on {address}: {error}")
 }
 
 /// Major, minor, revision of this build.

@@ -137,6 +137,10 @@ pub(crate) struct Settings {
     pub(crate) http: SocketAddr,
     /// `PROXY_HTTP_API`
     pub(crate) api: SocketAddr,
+    /// `PROXY_WEBRTC_SERVER`
+    pub(crate) rtc: SocketAddr,
+    /// `PROXY_SRT_SERVER`
+    pub(crate) srt: SocketAddr,
     /// `PROXY_SYSTEM_API`
     pub(crate) system: SocketAddr,
     /// `PROXY_ORIGIN_SERVER_TTL`
@@ -393,6 +397,8 @@ impl Settings {
             rtmp: values.listen("PROXY_RTMP_SERVER")?,
             http: values.listen("PROXY_HTTP_SERVER")?,
             api: values.listen("PROXY_HTTP_API")?,
+            rtc: values.listen("PROXY_WEBRTC_SERVER")?,
+            srt: values.listen("PROXY_SRT_SERVER")?,
             system: values.listen("PROXY_SYSTEM_API")?,
             origin_ttl: values.duration("PROXY_ORIGIN_SERVER_TTL")?,
             token: token(values)?,
@@ -409,9 +415,7 @@ impl Settings {
                 LEVELS.contains(&name).then(|| LevelFilter::from_str(name).ok()).flatten()
             })?,
         };
-        // Nothing serves these yet, but a mistake in them shall not wait until something does.
-        values.listen("PROXY_WEBRTC_SERVER")?;
-        values.listen("PROXY_SRT_SERVER")?;
+        // Nothing serves them yet, but a mistake shall not wait until something does.
         check_static_files(values)?;
         check_load_balancer(values)?;
         Ok(settings)
@@ -530,8 +534,9 @@ mod tests {
     #[test]
     fn defaults_are_as_documented() {
         let settings = settings(&[], &[], "");
-        let servers = [settings.rtmp, settings.http, settings.api, settings.system];
-        let ports = [11935, 18080, 11985, 12025].map(|port| format!("[::]:{port}"));
+        let servers =
+            [settings.rtmp, settings.http, settings.api, settings.rtc, settings.srt, settings.system];
+        let ports = [11935, 18080, 11985, 18000, 20080, 12025].map(|port| format!("[::]:{port}"));
         assert_eq!(servers.map(|address| address.to_string()), ports);
         assert_eq!((settings.token, settings.default_origin), (None, None));
         let seconds =

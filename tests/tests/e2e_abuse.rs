@@ -78,7 +78,7 @@ fn nonsense_is_closed_and_a_running_stream_goes_on() {
     publisher.client().send_media(kind::VIDEO, 40, &b"still here"[..]);
     publisher.wait("it is sent", PATIENCE, Session::is_flushed);
     origin.wait_record("the publisher goes on", PATIENCE, |record| {
-        record.media().any(|message| message.payload == &b"still here"[..])
+        record.media().any(|message| message.payload == b"still here"[..])
     });
     assert!(proxy.is_running());
 }

@@ -8,17 +8,25 @@ use srs_proxy_core::http::{
 use srs_proxy_core::rtmp::RtmpSession;
 use srs_proxy_runtime_mio::{Accepted, BoxMachine, Listener, NewMachine, bind_tcp, bind_udp};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 /// What `/api/v1/versions` calls us.
 const SIGNATURE: &str = "srs-proxy";
 
+/// All sockets of the process.
+pub(crate) struct Bound {
+    /// Of the servers that run.
+    pub(crate) listeners: Vec<Listener>,
+    /// Of those that do not yet; nobody else shall have them.
+    pub(crate) reserved: Vec<UdpSocket>,
+}
+
 /// Binds every server's sockets, one for each worker, and logs a line for each.
 ///
 /// # Errors
 /// One line that names the variable, the address and what is wrong.
-pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
+pub(crate) fn bind(settings: &Settings) -> Result<Bound, String> {
     let config = Arc::new(ApiConfig {
         pid: std::process::id().to_string(),
         signature: SIGNATURE.into(),
@@ -40,8 +48,10 @@ pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
         ("system-api", "PROXY_SYSTEM_API", settings.system, api(Server::System)),
     ];
     // These two do not serve yet. That their ports are free is seen now, not on the day they do.
+    let mut reserved = Vec::new();
     for (variable, address) in [("PROXY_WEBRTC_SERVER", settings.rtc), ("PROXY_SRT_SERVER", settings.srt)] {
-        bind_udp(address, 1).map_err(|error| cannot_listen(variable, address, &error))?;
+        let sockets = bind_udp(address, 1).map_err(|error| cannot_listen(variable, address, &error))?;
+        reserved.extend(sockets);
     }
     let mut listeners = Vec::new();
     for (name, variable, address, new) in &servers {
@@ -52,7 +62,7 @@ pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
     for (name, _, address, _) in servers {
         log::info!("{name} listens on {address}");
     }
-    Ok(listeners)
+    Ok(Bound { listeners, reserved })
 }
 
 fn cannot_listen(variable: &str, address: SocketAddr, error: &io::Error) -> String {

@@ -173,9 +173,13 @@ fn a_second_publisher_of_a_stream_is_refused_and_the_first_goes_on() {
     let origin = Nginx::start();
     let proxy = proxy_to(origin.rtmp());
     let mut first = ffmpeg::Publisher::start(&proxy.url("live/x"));
-    let mut second = Session::start(proxy.rtmp(), ClientScript::publish("live", "x"));
-    second.wait("a status of level error", REFUSED_WITHIN, |client| client.refusal().is_some());
-    assert_eq!(second.refusal().map(|(code, _)| code), Some("NetStream.Publish.BadName"));
+    let [direct, proxied] = [origin.rtmp(), proxy.rtmp()].map(|to| {
+        let mut second = Session::start(to, ClientScript::publish("live", "x"));
+        second.wait("a status of level error", REFUSED_WITHIN, |client| client.refusal().is_some());
+        second
+    });
+    assert_eq!(proxied.refusal(), direct.refusal(), "the origin's own words");
+    assert_eq!(proxied.refusal().map(|(code, _)| code), Some("NetStream.Publish.BadName"));
     let ended = ffmpeg::Publisher::try_start(&proxy.url("live/x")).wait_end(REFUSED_WITHIN);
     assert!(!ended.status.success() && ended.stderr.contains("Server error"), "{}", ended.stderr);
     let sent = first.frames();

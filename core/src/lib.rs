@@ -15,6 +15,7 @@ extern crate alloc;
 
 pub mod amf0;
 pub mod endpoint;
+pub mod http;
 pub mod key;
 pub mod machine;
 pub mod origin;

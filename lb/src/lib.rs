@@ -3,10 +3,20 @@
 //! No call blocks. Each gives its answer at once ([`Outcome::Now`]), or later through the asker's
 //! [`Mailbox`], or a refusal.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod expiring;
+mod fleet;
+mod memory;
+
+pub use fleet::{MAX_QUARANTINE, PROBE, QUARANTINE};
+pub use memory::{Limits, Memory, STREAM_IDLE};
+
 use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Answer, OriginStatus, Picked, Query, Refusal, Report};
-use srs_proxy_core::time::Time;
+use srs_proxy_core::time::{Duration, Time};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What became of a question.
@@ -26,9 +36,18 @@ pub trait Notify: Send + Sync {
     fn notify(&self);
 }
 
-/// Late answers for one worker, under the tickets it asked with.
+/// Whose answer it is: the asking session, as its worker names it, and the machine's own ticket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplyTo {
+    /// The session; unique in its worker for as long as anyone could answer.
+    pub session: u64,
+    /// The machine's ticket.
+    pub ticket: Ticket,
+}
+
+/// Late answers for one worker, and whose they are.
 pub struct Mailbox {
-    answers: Mutex<Vec<(u64, Answer)>>,
+    answers: Mutex<Vec<(ReplyTo, Answer)>>,
     notify: Box<dyn Notify>,
 }
 
@@ -39,13 +58,18 @@ impl Mailbox {
     }
 
     /// Puts an answer in and wakes the owner.
-    pub fn put(&self, ticket: u64, answer: Answer) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push((ticket, answer));
+    pub fn put(&self, to: ReplyTo, answer: Answer) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push((to, answer));
+        self.notify.notify();
+    }
+
+    /// Wakes the owner without an answer.
+    pub fn wake(&self) {
         self.notify.notify();
     }
 
     /// Takes all answers out.
-    pub fn take(&self) -> Vec<(u64, Answer)> {
+    pub fn take(&self) -> Vec<(ReplyTo, Answer)> {
         std::mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -57,8 +81,8 @@ pub struct Asker {
     pub now: Time,
     /// Where a late answer goes.
     pub mailbox: Arc<Mailbox>,
-    /// Under which ticket.
-    pub ticket: u64,
+    /// Whose it is.
+    pub reply_to: ReplyTo,
 }
 
 /// Origins, and the streams they own.
@@ -79,6 +103,9 @@ pub trait OriginService: Send + Sync {
     fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>>;
 }
 
+/// How long an HLS or WebRTC session lives after its last use.
+pub const SESSION_LIFE: Duration = Duration::from_secs(120);
+
 /// An HLS session: all requests that carry its id go to the origin of its stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HlsSession {
@@ -90,7 +117,7 @@ pub struct HlsSession {
     pub full_url: Arc<str>,
 }
 
-/// HLS sessions, by stream and by id. They end 120 s after their last use.
+/// HLS sessions, by stream and by id. They end [`SESSION_LIFE`] after their last use.
 pub trait HlsService: Send + Sync {
     /// The stream's session; `new` if there was none.
     fn load_or_store_hls(&self, asker: &Asker, new: HlsSession) -> Outcome<HlsSession>;
@@ -108,7 +135,7 @@ pub struct RtcSession {
     pub key: StreamKey,
 }
 
-/// WebRTC sessions, by stream and by ufrag. They end 120 s after their last use.
+/// WebRTC sessions, by ufrag. They end [`SESSION_LIFE`] after their last use.
 pub trait RtcService: Send + Sync {
     /// Stores a session.
     fn store_rtc(&self, asker: &Asker, session: RtcSession) -> Outcome<()>;

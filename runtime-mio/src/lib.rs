@@ -1,1 +1,27 @@
-//! .
+//! Sockets, buffers, timers and workers for protocol machines, on mio. Knows no protocol.
+//!
+//! One thread per worker, nothing shared on the data path: each worker has its own listeners
+//! (`SO_REUSEPORT`), tasks, timers and buffers. A *task* is a machine and its legs. Modules, from the outside in:
+//!
+//! ```text
+//!   runtime   starts workers, drains and stops them
+//!   worker    one event loop: accepting, events, timers, late answers
+//!   task      one machine and its legs: reading, executing actions, closing
+//!   tcp, udp  one leg: its socket and what waits to be sent
+//!   outbox    bytes that the socket did not take yet, in memory or in a pipe
+//! ```
+
+mod clock;
+mod closing;
+mod listen;
+mod outbox;
+mod runtime;
+mod task;
+mod tcp;
+mod timers;
+mod udp;
+mod worker;
+
+pub use clock::Clock;
+pub use listen::{bind_tcp, bind_udp};
+pub use runtime::{Accepted, BoxMachine, Config, Ended, Listener, NewMachine, Observer, Runtime, SessionId};

@@ -1,4 +1,6 @@
 //! What the tests and benchmarks of srs-proxy share. Nothing of it is part of the product.
 
+pub mod bench;
+pub mod peers;
 pub mod rtmp;
 pub mod sim;

@@ -69,7 +69,7 @@ pub(super) struct OriginSide {
     /// The ids the origin gave to the streams the client created.
     theirs: Vec<Option<u32>>,
     /// Client to origin, if it can't be spliced.
-    up: Option<Relay>,
+    up: Option<Box<Relay>>,
 }
 
 impl OriginSide {
@@ -391,7 +391,7 @@ impl OriginSide {
                     other => other,
                 });
             }
-            self.up = Some(up);
+            self.up = Some(Box::new(up));
         }
         cx.actions.push(Action::Resume { leg: Leg::CLIENT });
         if let Some(Picked { origin, to }) = &self.origin {
@@ -412,7 +412,7 @@ impl OriginSide {
             cx.actions.write(Leg::CLIENT, out);
         }
         let ids: StreamIds = self.asked_ids().map(|(ours, theirs)| (theirs, ours)).collect();
-        let mut down = Some(Relay::new(Leg::CLIENT, reader, &self.asked.to_client, ids));
+        let mut down = Some(Box::new(Relay::new(Leg::CLIENT, reader, &self.asked.to_client, ids)));
         let used = run(&mut down, cx.actions, self.leg, Leg::CLIENT, bytes, at).map_err(Fault::Origin)?;
         let (origin, up, key) = (self.leg, self.up.take(), self.asked.key.clone());
         let renew = cx.now + Relaying::RENEW;

@@ -67,9 +67,9 @@ pub(super) struct Relaying {
     pub(super) key: StreamKey,
     pub(super) origin: Leg,
     /// Client to origin, if it can't be spliced.
-    pub(super) up: Option<Relay>,
+    pub(super) up: Option<Box<Relay>>,
     /// Origin to client, if it can't be spliced yet.
-    pub(super) down: Option<Relay>,
+    pub(super) down: Option<Box<Relay>>,
     pub(super) renew: Time,
 }
 
@@ -390,7 +390,7 @@ impl Relaying {
 
 /// Relays one direction from `bytes[start..]`, and splices it once nothing needs rewriting.
 pub(super) fn run(
-    relay: &mut Option<Relay>,
+    relay: &mut Option<Box<Relay>>,
     actions: &mut Actions,
     from: Leg,
     to: Leg,

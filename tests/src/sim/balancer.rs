@@ -4,7 +4,7 @@ use super::dice::Dice;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::query::{Answer, Query, Refusal, Report};
 use srs_proxy_core::time::{Duration, Time};
-use srs_proxy_lb::{Asker, Mailbox, Notify, OriginLoadBalancer};
+use srs_proxy_lb::{Asker, Mailbox, Notify, OriginLoadBalancer, ReplyTo};
 use std::sync::Arc;
 
 /// What becomes of a question.
@@ -120,7 +120,8 @@ impl Real {
 
 impl Balancer for Real {
     fn ask(&mut self, now: Time, _dice: &mut Dice, ticket: Ticket, query: Query) -> Reply {
-        let asker = Asker { now, mailbox: Arc::clone(&self.mailbox), ticket: u64::from(ticket.0) };
+        let asker =
+            Asker { now, mailbox: Arc::clone(&self.mailbox), reply_to: ReplyTo { session: 0, ticket } };
         srs_proxy_lb::ask(&*self.lb, &asker, query).map_or(Reply::Later, Reply::Now)
     }
 
@@ -129,6 +130,6 @@ impl Balancer for Real {
     }
 
     fn late(&mut self) -> Vec<(Ticket, Answer)> {
-        self.mailbox.take().into_iter().map(|(ticket, answer)| (Ticket(ticket as u32), answer)).collect()
+        self.mailbox.take().into_iter().map(|(reply_to, answer)| (reply_to.ticket, answer)).collect()
     }
 }

@@ -1,0 +1,493 @@
+use super::*;
+use crate::key::StreamKey;
+use crate::machine::Actions;
+use crate::origin::OriginId;
+use alloc::collections::VecDeque;
+use alloc::format;
+use proptest::prelude::*;
+use rand_pcg::Pcg32;
+use serde_json::{Value, json};
+
+const GOOD: &str = r#"{"ip":"10.0.0.1","server":"s","service":"v","pid":"7","rtmp":["1935"]}"#;
+
+/// A client of one connection, with the driver's part: keeps what is not consumed, honours pauses.
+struct Client {
+    api: Api,
+    now: Time,
+    rng: Pcg32,
+    kept: Vec<u8>,
+    paused: bool,
+    closed: bool,
+    received: Vec<u8>,
+    asked: VecDeque<(Ticket, Query)>,
+    notes: usize,
+    /// Answers questions at once.
+    balancer: fn(&Query) -> Option<Answer>,
+}
+
+fn origin() -> Origin {
+    Origin::from_json(GOOD.as_bytes()).unwrap()
+}
+
+fn obliging(query: &Query) -> Option<Answer> {
+    Some(match query {
+        Query::Register(_) => Answer::Registered,
+        Query::Origins => Answer::Origins(
+            [(Health::Alive, 1_234_567), (Health::Quarantined, 0), (Health::Dead, 9)]
+                .map(|(health, heartbeat_age)| OriginStatus {
+                    origin: origin(),
+                    health,
+                    heartbeat_age,
+                    streams: [StreamKey::new("", "live", "a").unwrap()].into(),
+                })
+                .into(),
+        ),
+        _ => Answer::Refused(Refusal::NoOrigin),
+    })
+}
+
+fn silent(_: &Query) -> Option<Answer> {
+    None
+}
+
+impl Client {
+    fn new(server: Server, token: Option<&str>) -> Self {
+        let config = ApiConfig {
+            pid: "42".into(),
+            signature: "srs-proxy".into(),
+            version: [1, 2, 3],
+            token: token.map(Into::into),
+        };
+        Self {
+            api: Api::new(Arc::new(config), server, Time::ZERO),
+            now: Time::ZERO,
+            rng: Pcg32::new(1, 1),
+            kept: Vec::new(),
+            paused: false,
+            closed: false,
+            received: Vec::new(),
+            asked: VecDeque::new(),
+            notes: 0,
+            balancer: obliging,
+        }
+    }
+
+    fn system() -> Self {
+        Self::new(Server::System, None)
+    }
+
+    fn input(&mut self, input: Input<'_>) -> usize {
+        let mut actions = Actions::new();
+        let mut cx = Cx { now: self.now, rng: &mut self.rng, actions: &mut actions };
+        let used = self.api.handle(&mut cx, input).unwrap();
+        for action in actions.drain() {
+            match action {
+                Action::Write { to: Leg::CLIENT, peer: None, bytes } if !self.closed => {
+                    self.received.extend(bytes)
+                }
+                Action::Pause { leg: Leg::CLIENT } => self.paused = true,
+                Action::Resume { leg: Leg::CLIENT } if !self.closed => self.paused = false,
+                Action::Close { leg: Leg::CLIENT, how: Close::Flush } if !self.closed => self.closed = true,
+                Action::Ask { ticket, query } => self.asked.push_back((ticket, query)),
+                Action::Note(_) => self.notes += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        used
+    }
+
+    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.kept.extend_from_slice(bytes.as_ref());
+        loop {
+            if !self.paused && !self.closed && !self.kept.is_empty() {
+                let bytes = core::mem::take(&mut self.kept);
+                let used = self.input(Input::Stream { leg: Leg::CLIENT, bytes: &bytes });
+                self.kept = bytes[used..].to_vec();
+            }
+            let Some((ticket, query)) = self.asked.front() else { return };
+            let Some(answer) = (self.balancer)(query) else { return };
+            let ticket = *ticket;
+            self.asked.pop_front();
+            self.input(Input::Answer { ticket, answer });
+        }
+    }
+
+    fn tick_after(&mut self, wait: Duration) {
+        self.now = self.now + wait;
+        self.input(Input::Tick);
+    }
+
+    /// The responses received since the last call: status, head, body.
+    fn responses(&mut self) -> Vec<(u16, String, String)> {
+        let received = core::mem::take(&mut self.received);
+        let mut text = core::str::from_utf8(&received).unwrap();
+        let mut responses = Vec::new();
+        while !text.is_empty() {
+            let (head, rest) = text.split_once("\r\n\r\n").unwrap();
+            let length = head
+                .split_once("Content-Length: ")
+                .map_or(0, |(_, rest)| rest.split("\r\n").next().unwrap().parse::<usize>().unwrap());
+            let (body, rest) = rest.split_at(length.min(rest.len()));
+            responses.push((head[9..12].parse().unwrap(), head.into(), body.into()));
+            text = rest;
+        }
+        responses
+    }
+
+    fn request(&mut self, request: impl AsRef<[u8]>) -> (u16, String, Value) {
+        self.send(request);
+        let mut responses = self.responses();
+        let Some((status, head, body)) = responses.pop() else { panic!("no response") };
+        assert!(responses.is_empty(), "{responses:?}");
+        (status, head, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+fn post(body: &str, fields: &str) -> String {
+    let length = body.len();
+    format!("POST /api/v1/srs/register HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {length}\r\n\r\n{body}")
+}
+
+#[test]
+fn versions_have_the_shape_of_their_server() {
+    for server in [Server::System, Server::HttpApi] {
+        let (status, head, body) = Client::new(server, Some("secret")).request(get("/api/v1/versions?x=y"));
+        assert_eq!((status, body), (200, json!({"signature": "srs-proxy", "version": "1.2.3"})));
+        assert!(
+            head.contains("\r\nServer: srs-proxy/1.2.3\r\n") && head.contains("Allow-Origin: *"),
+            "{head}"
+        );
+    }
+    let data = json!({"major": 1, "minor": 2, "revision": 3, "version": "1.2.3"});
+    let (status, _, body) = Client::new(Server::Http, None).request(get("/api/v1/versions"));
+    assert_eq!((status, body), (200, json!({"code": 0, "pid": "42", "data": data})));
+}
+
+#[test]
+fn a_registration_reaches_the_load_balancer_and_is_confirmed() {
+    let mut client = Client::system();
+    client.balancer = silent;
+    client.send(post(GOOD, ""));
+    assert!(client.paused && client.received.is_empty());
+    let (ticket, query) = client.asked.pop_front().unwrap();
+    assert_eq!(query, Query::Register(origin()));
+    client.input(Input::Answer { ticket: Ticket(ticket.0 + 1), answer: Answer::Registered });
+    assert!(client.paused, "another question's answer");
+    client.input(Input::Answer { ticket, answer: Answer::Registered });
+    assert_eq!(client.responses().pop().unwrap().2, r#"{"code":0,"pid":"42"}"#);
+    assert!(!client.paused && !client.closed);
+}
+
+#[test]
+fn srs_recorded_request_is_served() {
+    let body = r#"{"device_id":"origin1","ip":"127.0.0.1","server":"vid-tn77780","service":"ns8dh1ub","pid":"17302","rtmp":["18000"],"http":["18001"],"api":["18002"],"srt":["udp://0.0.0.0:18004"],"rtc":["udp://0.0.0.0:18003"]}"#;
+    let head = "POST /api/v1/srs/register HTTP/1.1\r\nConnection: Keep-Alive\r\nContent-Length: 208\r\n\
+                Content-Type: application/json\r\nHost: 127.0.0.1:12025\r\nUser-Agent: SRS/7.0.18(Hang)\r\n\r\n";
+    let (status, _, answer) = Client::system().request(format!("{head}{body}"));
+    assert_eq!((status, answer), (200, json!({"code": 0, "pid": "42"})));
+}
+
+#[test]
+fn a_bad_registration_is_refused_by_name_and_asks_nothing() {
+    let mut client = Client::system();
+    client.balancer = |query| panic!("{query:?}");
+    for (body, message) in [
+        ("", "body: not a JSON object"),
+        ("{}", "ip: mandatory, but missing or empty"),
+        (r#"{"ip":"10.0.0.1","server":"s","service":"v","pid":7}"#, "pid: not a string"),
+    ] {
+        let (status, _, answer) = client.request(post(body, ""));
+        assert_eq!((status, answer), (400, json!({"code": 400, "message": message})));
+    }
+    assert_eq!(client.notes, 3);
+    assert!(!client.closed, "the connection is still good");
+}
+
+#[test]
+fn origins_are_listed_with_health_and_streams() {
+    let (status, _, body) = Client::system().request(get("/api/v1/origins"));
+    assert_eq!(status, 200);
+    assert_eq!((&body["code"], &body["pid"]), (&json!(0), &json!("42")));
+    let list = body["data"]["origins"].as_array().unwrap();
+    assert_eq!(
+        list[0],
+        json!({
+            "id": OriginId::new("s", "v", "7").as_str(), "device_id": "", "server": "s", "service": "v", "pid": "7",
+            "health": "alive", "heartbeat_age_ms": 1234, "endpoints": {"rtmp": ["10.0.0.1:1935"]},
+            "streams": ["__defaultVhost__/live/a"],
+        })
+    );
+    assert_eq!((&list[1]["health"], &list[2]["health"]), (&json!("quarantined"), &json!("dead")));
+}
+
+#[test]
+fn the_token_guards_registration_and_origins_only() {
+    let mut client = Client::new(Server::System, Some("secret"));
+    let refused = [
+        "",
+        "Authorization: Bearer secreT\r\n",
+        "Authorization: Bearer secret2\r\n",
+        "Authorization: secret\r\n",
+    ];
+    for fields in refused {
+        let (status, head, body) = client.request(post(GOOD, fields));
+        assert_eq!((status, &body["code"]), (401, &json!(401)), "{fields}");
+        assert!(head.contains("\r\nWWW-Authenticate: Bearer\r\n"), "{head}");
+    }
+    assert_eq!(client.request(get("/api/v1/origins")).0, 401);
+    assert_eq!(client.request(get("/api/v1/versions")).0, 200);
+    assert_eq!(client.request(post(GOOD, "Authorization: Bearer secret\r\n")).0, 200);
+}
+
+#[test]
+fn what_is_not_there_or_not_allowed_is_said_in_json() {
+    let mut client = Client::system();
+    let (status, _, body) = client.request(get("/api/v1/nothing"));
+    assert_eq!((status, body), (404, json!({"code": 404, "message": "no such resource"})));
+    let (status, head, body) = client.request(get("/api/v1/srs/register"));
+    assert_eq!((status, &body["code"]), (405, &json!(405)));
+    assert!(head.contains("\r\nAllow: POST, OPTIONS\r\n"), "{head}");
+    let (status, head, _) =
+        client.request("DELETE /api/v1/versions HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nxx");
+    assert!(status == 405 && head.contains("Allow: GET, HEAD, OPTIONS"), "{head}");
+    assert!(!client.closed);
+    for path in ["/api/v1/srs/register", "/api/v1/origins"] {
+        assert_eq!(Client::new(Server::HttpApi, None).request(get(path)).0, 404);
+        assert_eq!(Client::new(Server::Http, None).request(get(path)).0, 404);
+    }
+}
+
+#[test]
+fn options_describe_a_resource_and_let_pages_read_only() {
+    let mut client = Client::new(Server::System, Some("secret"));
+    let options = |path: &str| format!("OPTIONS {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let (status, head, _) = client.request(options("/api/v1/origins"));
+    assert!(status == 204 && head.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"), "{head}");
+    assert!(head.contains("Access-Control-Allow-Headers: Authorization") && !head.contains("Content-Length"));
+    let (status, head, _) = client.request(options("/api/v1/srs/register"));
+    assert!(
+        status == 204 && head.contains("Allow: POST, OPTIONS") && !head.contains("Access-Control"),
+        "{head}"
+    );
+    assert_eq!(client.request(options("*")).0, 204);
+    assert_eq!(client.request(options("/nothing")).0, 404);
+}
+
+#[test]
+fn head_is_get_without_the_body() {
+    let mut client = Client::system();
+    client.send("HEAD /api/v1/versions HTTP/1.1\r\nHost: h\r\n\r\n");
+    let text = String::from_utf8(core::mem::take(&mut client.received)).unwrap();
+    assert!(text.ends_with("Content-Length: 43\r\n\r\n"), "{text}");
+    client.send(get("/api/v1/versions"));
+    assert_eq!(client.responses().pop().unwrap().2.len(), 43);
+}
+
+#[test]
+fn connections_are_kept_as_the_client_wishes() {
+    for (request, kept) in [
+        ("GET /api/v1/versions HTTP/1.1\r\nHost: h\r\n\r\n", true),
+        ("GET /api/v1/versions HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", false),
+        ("GET /api/v1/versions HTTP/1.0\r\n\r\n", false),
+        ("GET /api/v1/versions HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", true),
+    ] {
+        let mut client = Client::system();
+        let (status, head, _) = client.request(request);
+        let word = if kept { "Connection: keep-alive" } else { "Connection: close" };
+        assert!(status == 200 && head.contains(word) && client.closed != kept, "{request}");
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let mut client = Client::system();
+    let requests =
+        [get("/api/v1/versions"), post(GOOD, ""), get("/x"), get("/api/v1/origins"), get("/api/v1/versions")];
+    client.send(requests.concat());
+    let statuses: Vec<_> =
+        client.responses().into_iter().map(|(status, _, body)| (status, body.len() > 60)).collect();
+    assert_eq!(statuses, [(200, false), (200, false), (404, false), (200, true), (200, false)]);
+}
+
+#[test]
+fn bodies_that_cannot_be_read_are_refused_and_the_connection_closed() {
+    let chunked =
+        "POST /api/v1/srs/register HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let large = |length: u64| {
+        format!("POST /api/v1/srs/register HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n")
+    };
+    for (request, status) in [
+        (chunked.into(), 411),
+        (large(MAX_BODY as u64 + 1), 413),
+        (large(u64::MAX), 413),
+        (post("{}", "Expect: tea\r\n"), 417),
+        (post("{}", "Content-Length: 2\r\n"), 400),
+        (format!("GET /{} HTTP/1.1\r\n", "x".repeat(20_000)), 431),
+        ("GET / HTTP/1.1\n\n".into(), 400),
+        ("GET / HTTP/3.0\r\n\r\n".into(), 505),
+    ] {
+        let mut client = Client::system();
+        let (answered, head, body) = client.request(&request);
+        assert_eq!((answered, &body["code"]), (status, &json!(status)), "{request}");
+        assert!(
+            client.closed
+                && head.contains("Connection: close")
+                && client.kept.is_empty()
+                && client.notes == 1
+        );
+    }
+    let mut client = Client::system();
+    client.balancer = |query| panic!("{query:?}");
+    assert_eq!(client.request(post(&" ".repeat(MAX_BODY), "")).0, 400);
+}
+
+#[test]
+fn a_client_that_waits_for_a_word_gets_it_before_the_body() {
+    let mut client = Client::system();
+    let request = post(GOOD, "Expect: 100-continue\r\n");
+    let (head, body) = request.split_at(request.len() - GOOD.len());
+    client.send(head);
+    assert_eq!(core::mem::take(&mut client.received), CONTINUE);
+    assert_eq!(client.request(body).0, 200);
+
+    let mut guarded = Client::new(Server::System, Some("secret"));
+    assert_eq!(guarded.request(head).0, 401);
+    assert!(guarded.closed, "the body was not read");
+}
+
+#[test]
+fn late_heads_and_bodies_are_told_so_and_idle_connections_closed_silently() {
+    let mut client = Client::system();
+    client.send("GET / HT");
+    client.tick_after(HEAD_TIMEOUT);
+    assert_eq!(client.responses().pop().unwrap().0, 408);
+    assert!(client.closed);
+
+    let mut client = Client::system();
+    client.send(&post(GOOD, "")[..100]);
+    client.tick_after(BODY_TIMEOUT);
+    assert_eq!(client.responses().pop().unwrap().0, 408);
+    assert!(client.closed);
+
+    let mut client = Client::system();
+    client.tick_after(HEAD_TIMEOUT);
+    assert!(client.closed && client.received.is_empty());
+
+    let mut client = Client::system();
+    client.request(get("/api/v1/versions"));
+    client.tick_after(IDLE_TIMEOUT - Duration::from_micros(1));
+    assert!(!client.closed);
+    client.tick_after(Duration::from_micros(1));
+    assert!(client.closed && client.received.is_empty());
+    assert_eq!(client.api.deadline(), None);
+}
+
+#[test]
+fn bytes_one_by_one_do_not_put_the_deadline_off() {
+    let mut client = Client::system();
+    for byte in get("/api/v1/versions").as_bytes().chunks(1).take(20) {
+        client.send(byte);
+        client.now = client.now + Duration::from_secs(1);
+    }
+    assert_eq!(client.api.deadline(), Some(Time::ZERO + HEAD_TIMEOUT));
+}
+
+#[test]
+fn a_load_balancer_that_refuses_or_is_silent_gives_503() {
+    let mut client = Client::system();
+    for balancer in [
+        |_: &Query| Some(Answer::Refused(Refusal::Unavailable)),
+        |_: &Query| Some(Answer::Refused(Refusal::Full)),
+    ] {
+        client.balancer = balancer;
+        let (status, _, body) = client.request(post(GOOD, ""));
+        assert_eq!((status, &body["code"]), (503, &json!(503)));
+    }
+    client.balancer = silent;
+    client.send(post(GOOD, ""));
+    client.tick_after(ANSWER_TIMEOUT);
+    assert_eq!(client.responses().pop().unwrap().0, 503);
+    let (ticket, _) = client.asked.pop_front().unwrap();
+    client.input(Input::Answer { ticket, answer: Answer::Registered });
+    assert!(client.received.is_empty(), "an answer that is too late is dropped");
+    assert_eq!(client.request(get("/api/v1/versions")).0, 200);
+}
+
+#[test]
+fn a_client_that_ends_its_side_still_gets_its_answer() {
+    let mut client = Client::system();
+    client.balancer = silent;
+    client.send(post(GOOD, ""));
+    client.input(Input::Eof { leg: Leg::CLIENT });
+    assert!(!client.closed);
+    client.balancer = obliging;
+    client.send("");
+    let (status, head, _) = client.responses().pop().unwrap();
+    assert!(status == 200 && head.contains("Connection: close") && client.closed);
+
+    let mut client = Client::system();
+    client.send("GET /");
+    client.input(Input::Eof { leg: Leg::CLIENT });
+    assert!(client.closed && client.received.is_empty());
+}
+
+#[test]
+fn the_token_is_not_in_debug_output() {
+    let client = Client::new(Server::System, Some("secret"));
+    assert!(!format!("{:?}", client.api).contains("secret"));
+}
+
+/// Everything a connection gives when its bytes arrive in these pieces.
+fn transcript(bytes: &[u8], cuts: &[usize]) -> (String, bool, usize) {
+    let mut client = Client::new(Server::System, Some("secret"));
+    let mut start = 0;
+    for end in cuts.iter().copied().chain([bytes.len()]) {
+        client.send(&bytes[start..end]);
+        start = end;
+    }
+    (String::from_utf8(client.received).unwrap(), client.closed, client.notes)
+}
+
+proptest! {
+    #[test]
+    fn answers_are_the_same_however_requests_are_split(
+        picks in prop::collection::vec(0..12_usize, 0..8),
+        mut cuts in prop::collection::vec(any::<usize>(), 0..10),
+    ) {
+        let auth = "Authorization: Bearer secret\r\n";
+        let requests = [
+            get("/api/v1/versions"),
+            get("/nothing"),
+            post(GOOD, auth),
+            post(GOOD, ""),
+            post("{}", auth),
+            post(GOOD, "Authorization: Bearer secret\r\nExpect: 100-continue\r\n"),
+            format!("GET /api/v1/origins HTTP/1.1\r\nHost: h\r\n{auth}\r\n"),
+            "\r\n".into(),
+            "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            "HEAD /api/v1/versions HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            post(GOOD, "Expect: 100-continue\r\n"),
+            "GET / HTTP/1.1\n".into(),
+        ];
+        let bytes = picks.iter().map(|pick| requests[*pick].as_str()).collect::<String>().into_bytes();
+        for cut in &mut cuts {
+            *cut %= bytes.len() + 1;
+        }
+        cuts.sort_unstable();
+        let whole = transcript(&bytes, &[]);
+        prop_assert_eq!(&whole, &transcript(&bytes, &cuts));
+        prop_assert_eq!(&whole, &transcript(&bytes, &(0..bytes.len()).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn any_bytes_are_survived(pieces: Vec<Vec<u8>>) {
+        let mut client = Client::system();
+        for piece in pieces {
+            client.send(piece);
+        }
+    }
+}

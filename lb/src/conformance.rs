@@ -1,0 +1,537 @@
+//! What every load balancer must do, as tests that each implementation runs on itself: memory and a shared
+//! store behave the same, seen from outside. Knows no implementation.
+//!
+//! Time is the subject's own, so that nothing here sleeps for a TTL. Answers that come later are waited for.
+
+use crate::{
+    Asker, HlsSession, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, Outcome, PROBE,
+    QUARANTINE, ReplyTo, RtcSession, SESSION_LIFE, STREAM_IDLE, ask, tell,
+};
+use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::machine::Ticket;
+use srs_proxy_core::origin::{Origin, OriginId, Protocol};
+use srs_proxy_core::query::{Answer, Health, OriginStatus, Picked, Query, Refusal, Report};
+use srs_proxy_core::time::{Duration, Time};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+/// How long a late answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The TTL of the tests' origins.
+const TTL: Duration = Duration::from_secs(300);
+
+/// What a load balancer is built with.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// How long an origin is alive after a heartbeat.
+    pub ttl: Duration,
+    /// The tables' limits.
+    pub limits: Limits,
+    /// The seed of its choices.
+    pub seed: u64,
+}
+
+/// A load balancer to be tested, empty at first.
+pub trait Subject {
+    /// The load balancer.
+    fn balancer(&self) -> Arc<dyn OriginLoadBalancer>;
+
+    /// Its time.
+    fn now(&self) -> Time;
+
+    /// Lets time pass.
+    fn advance(&mut self, by: Duration);
+}
+
+/// Builds the load balancer to be tested.
+pub type Make<'a> = &'a dyn Fn(Setup) -> Box<dyn Subject>;
+
+/// Runs all tests on load balancers that `make` builds.
+///
+/// # Panics
+/// If one fails.
+pub fn run(make: Make<'_>) {
+    type Case = (&'static str, fn(&mut World));
+    let cases: [Case; 17] = [
+        ("without origins a pick is refused", without_origins_a_pick_is_refused),
+        ("a stream stays with its origin", a_stream_stays_with_its_origin),
+        ("new streams spread over all origins", new_streams_spread_over_all_origins),
+        ("all endpoints of an origin are used", all_endpoints_of_an_origin_are_used),
+        ("only origins that serve the protocol are chosen", only_origins_that_serve_the_protocol_are_chosen),
+        (
+            "a stream whose origin lacks a protocol is not moved",
+            a_stream_whose_origin_lacks_a_protocol_is_not_moved,
+        ),
+        ("many askers of a new stream get one origin", many_askers_of_a_new_stream_get_one_origin),
+        ("a silent origin loses its streams", a_silent_origin_loses_its_streams),
+        ("with all origins silent each stream stays", with_all_origins_silent_each_stream_stays),
+        (
+            "an unreachable origin is left at once and tried again",
+            an_unreachable_origin_is_left_and_tried_again,
+        ),
+        ("failing probes double the quarantine", failing_probes_double_the_quarantine),
+        (
+            "a heartbeat ends no quarantine but a new life does",
+            a_heartbeat_ends_no_quarantine_but_a_new_life_does,
+        ),
+        ("an only origin is offered even in quarantine", an_only_origin_is_offered_even_in_quarantine),
+        ("a new life replaces the old one", a_new_life_replaces_the_old_one),
+        ("an idle stream is forgotten and a renewed one is not", an_idle_stream_is_forgotten_unless_renewed),
+        ("sessions live on by use", sessions_live_on_by_use),
+        ("origins are listed", origins_are_listed),
+    ];
+    for (name, case) in cases {
+        // Shown by the test harness if the case fails.
+        eprintln!("load balancer: {name}");
+        case(&mut World::new(make, Limits::default()));
+    }
+    eprintln!("load balancer: full tables refuse");
+    full_tables_refuse(&mut World::new(make, Limits { origins: 2, streams: 3, sessions: 2 }));
+}
+
+/// A load balancer and those who ask it.
+struct World {
+    subject: Box<dyn Subject>,
+    desk: Desk,
+}
+
+/// One who asks.
+struct Desk {
+    balancer: Arc<dyn OriginLoadBalancer>,
+    mailbox: Arc<Mailbox>,
+    bell: Receiver<()>,
+    tickets: u32,
+}
+
+struct Bell(Sender<()>);
+
+impl Notify for Bell {
+    fn notify(&self) {
+        // Nobody listens any more when a test has failed already.
+        let _ = self.0.send(());
+    }
+}
+
+impl Desk {
+    fn new(balancer: Arc<dyn OriginLoadBalancer>) -> Self {
+        let (ring, bell) = channel();
+        Self { balancer, mailbox: Arc::new(Mailbox::new(Box::new(Bell(ring)))), bell, tickets: 0 }
+    }
+
+    fn asker(&mut self, now: Time) -> Asker {
+        self.tickets += 1;
+        Asker {
+            now,
+            mailbox: Arc::clone(&self.mailbox),
+            reply_to: ReplyTo { session: 0, ticket: Ticket(self.tickets) },
+        }
+    }
+
+    fn ask(&mut self, now: Time, query: Query) -> Answer {
+        let asker = self.asker(now);
+        if let Some(answer) = ask(&*self.balancer, &asker, query) {
+            return answer;
+        }
+        loop {
+            self.bell.recv_timeout(PATIENCE).expect("a late answer");
+            if let Some((_, answer)) =
+                self.mailbox.take().into_iter().find(|(reply_to, _)| *reply_to == asker.reply_to)
+            {
+                return answer;
+            }
+        }
+    }
+}
+
+impl World {
+    fn new(make: Make<'_>, limits: Limits) -> Self {
+        let subject = make(Setup { ttl: TTL, limits, seed: 7 });
+        let desk = Desk::new(subject.balancer());
+        Self { subject, desk }
+    }
+
+    fn ask(&mut self, query: Query) -> Answer {
+        self.desk.ask(self.subject.now(), query)
+    }
+
+    fn register(&mut self, origin: &Origin) -> Answer {
+        self.ask(Query::Register(origin.clone()))
+    }
+
+    fn registered<'a>(&mut self, origins: impl IntoIterator<Item = &'a Origin>) {
+        for origin in origins {
+            assert_eq!(self.register(origin), Answer::Registered);
+        }
+    }
+
+    fn pick_for(&mut self, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
+        match self.ask(Query::Pick { key: key.clone(), need }) {
+            Answer::Picked(picked) => Ok(picked),
+            Answer::Refused(why) => Err(why),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pick(&mut self, key: &StreamKey) -> OriginId {
+        self.pick_for(key, Protocol::Rtmp).expect("an origin").origin
+    }
+
+    fn tell(&mut self, report: &Report) {
+        tell(&*self.desk.balancer, self.subject.now(), report);
+    }
+
+    fn origins(&mut self) -> Vec<OriginStatus> {
+        match self.ask(Query::Origins) {
+            Answer::Origins(origins) => origins,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn health(&mut self, id: &OriginId) -> Health {
+        let origins = self.origins();
+        origins.iter().find(|status| status.origin.id() == *id).expect("a registered origin").health
+    }
+
+    /// Picks until a stream is on `id`.
+    fn stream_on(&mut self, id: &OriginId) -> StreamKey {
+        let key = (0..1000).map(|n| key(&format!("on-{n}"))).find(|key| self.pick(key) == *id);
+        key.expect("each origin gets a stream of a thousand")
+    }
+
+    /// Lets time pass with heartbeats of these.
+    fn beat(&mut self, origins: &[Origin], until: Duration) {
+        let end = self.subject.now() + until;
+        while self.subject.now() < end {
+            self.subject.advance((TTL / 2).min(end - self.subject.now()));
+            self.registered(origins);
+        }
+    }
+}
+
+fn key(stream: &str) -> StreamKey {
+    StreamKey::new("", "live", stream).expect("a good key")
+}
+
+/// An origin with these endpoints.
+fn serving(server: &str, pid: &str, endpoints: &[(Protocol, u16)]) -> Origin {
+    Origin {
+        device_id: "test".into(),
+        server: server.into(),
+        service: "s".into(),
+        pid: pid.into(),
+        endpoints: endpoints
+            .iter()
+            .map(|(protocol, port)| (*protocol, ([127, 0, 0, 1], *port).into()))
+            .collect(),
+    }
+}
+
+fn origin(server: &str) -> Origin {
+    serving(server, "1", &[(Protocol::Rtmp, 1935)])
+}
+
+/// Two origins.
+fn pair() -> [Origin; 2] {
+    [origin("a"), origin("b")]
+}
+
+fn now<T>(outcome: Outcome<T>) -> T {
+    match outcome {
+        Outcome::Now(value) => value,
+        Outcome::Later => panic!("sessions are answered at once"),
+        Outcome::Refused(why) => panic!("refused: {why:?}"),
+    }
+}
+
+fn without_origins_a_pick_is_refused(world: &mut World) {
+    assert_eq!(world.pick_for(&key("x"), Protocol::Rtmp), Err(Refusal::NoOrigin));
+    assert_eq!(world.origins(), []);
+}
+
+fn a_stream_stays_with_its_origin(world: &mut World) {
+    let origins = [origin("a"), origin("b"), origin("c")];
+    world.registered(&origins);
+    let keys: Vec<_> = (0..50).map(|n| key(&n.to_string())).collect();
+    let first: Vec<_> = keys.iter().map(|key| world.pick(key)).collect();
+    world.beat(&origins, STREAM_IDLE / 2);
+    world.registered(&[origin("d")]);
+    let again: Vec<_> = keys.iter().map(|key| world.pick(key)).collect();
+    assert_eq!(first, again);
+}
+
+fn new_streams_spread_over_all_origins(world: &mut World) {
+    world.registered(&[origin("a"), origin("b"), origin("c")]);
+    let mut counts = BTreeMap::<_, usize>::new();
+    for n in 0..600 {
+        *counts.entry(world.pick(&key(&n.to_string()))).or_default() += 1;
+    }
+    // 200 each with a standard deviation of 12: this far off is no chance.
+    assert!(counts.len() == 3 && counts.values().all(|count| (120..280).contains(count)), "{counts:?}");
+}
+
+fn all_endpoints_of_an_origin_are_used(world: &mut World) {
+    world.registered(&[serving("a", "1", &[(Protocol::Rtmp, 1), (Protocol::Srt, 9), (Protocol::Rtmp, 2)])]);
+    let picks = (0..100).map(|_| world.pick_for(&key("x"), Protocol::Rtmp).expect("an origin").to.port());
+    assert_eq!(picks.collect::<BTreeSet<_>>(), BTreeSet::from([1, 2]));
+}
+
+fn only_origins_that_serve_the_protocol_are_chosen(world: &mut World) {
+    let both = serving("b", "1", &[(Protocol::Rtmp, 1935), (Protocol::Srt, 10080)]);
+    world.registered(&[origin("a"), both.clone()]);
+    for n in 0..50 {
+        let picked = world.pick_for(&key(&n.to_string()), Protocol::Srt).expect("an origin");
+        assert_eq!((picked.origin, picked.to.port()), (both.id(), 10080));
+    }
+    assert_eq!(world.pick_for(&key("x"), Protocol::Rtc), Err(Refusal::NoOrigin));
+}
+
+fn a_stream_whose_origin_lacks_a_protocol_is_not_moved(world: &mut World) {
+    let both = serving("b", "1", &[(Protocol::Rtmp, 1935), (Protocol::Srt, 10080)]);
+    world.registered(&[origin("a"), both]);
+    let key = world.stream_on(&origin("a").id());
+    assert_eq!(world.pick_for(&key, Protocol::Srt), Err(Refusal::NoOrigin));
+    assert_eq!(world.pick(&key), origin("a").id());
+}
+
+fn many_askers_of_a_new_stream_get_one_origin(world: &mut World) {
+    const ASKERS: usize = 8;
+    const STREAMS: usize = 500;
+    let origins: Vec<_> = (0..16).map(|n| origin(&format!("o{n}"))).collect();
+    world.registered(&origins);
+    let (balancer, now) = (world.subject.balancer(), world.subject.now());
+    let start = Arc::new(Barrier::new(ASKERS));
+    let askers: Vec<_> = (0..ASKERS)
+        .map(|_| {
+            let (mut desk, start) = (Desk::new(Arc::clone(&balancer)), Arc::clone(&start));
+            thread::spawn(move || {
+                let keys = (0..STREAMS).map(|n| key(&n.to_string()));
+                keys.map(|key| {
+                    // All at each stream at the same time, as far as threads can be.
+                    start.wait();
+                    desk.ask(now, Query::Pick { key, need: Protocol::Rtmp })
+                })
+                .collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let picks: Vec<_> =
+        askers.into_iter().map(|asker| asker.join().expect("an asker that ends well")).collect();
+    assert!(picks[0].iter().all(|answer| matches!(answer, Answer::Picked(_))));
+    assert!(picks.iter().all(|theirs| *theirs == picks[0]));
+}
+
+fn a_silent_origin_loses_its_streams(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let key = world.stream_on(&a.id());
+    world.subject.advance(TTL - Duration::from_secs(1));
+    world.registered([&b]);
+    assert_eq!(world.pick(&key), a.id());
+    world.subject.advance(Duration::from_secs(1));
+    assert_eq!((world.health(&a.id()), world.health(&b.id())), (Health::Dead, Health::Alive));
+    assert_eq!(world.pick(&key), b.id());
+    world.registered([&a]);
+    assert_eq!(world.health(&a.id()), Health::Alive);
+    assert_eq!(world.pick(&key), b.id(), "it does not go back");
+}
+
+fn with_all_origins_silent_each_stream_stays(world: &mut World) {
+    world.registered(&pair());
+    let keys: Vec<_> = (0..20).map(|n| key(&n.to_string())).collect();
+    let first: Vec<_> = keys.iter().map(|key| world.pick(key)).collect();
+    world.subject.advance(TTL * 2);
+    let again: Vec<_> = keys.iter().map(|key| world.pick(key)).collect();
+    assert_eq!(first, again);
+    world.pick(&key("new"));
+}
+
+fn an_unreachable_origin_is_left_and_tried_again(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let key = world.stream_on(&a.id());
+    world.tell(&Report::Unreachable(a.id()));
+    world.tell(&Report::Unreachable(a.id()));
+    assert_eq!(world.health(&a.id()), Health::Quarantined);
+    assert_eq!(world.pick(&key), b.id());
+    world.subject.advance(QUARANTINE - Duration::from_secs(1));
+    for n in 0..20 {
+        assert_eq!(world.pick(&self::key(&format!("during-{n}"))), b.id());
+    }
+
+    world.subject.advance(Duration::from_secs(1));
+    let probes = (0..50).filter(|n| world.pick(&self::key(&format!("after-{n}"))) == a.id()).count();
+    assert_eq!(probes, 1, "one pick tries it");
+    assert_eq!(world.health(&a.id()), Health::Quarantined);
+    world.subject.advance(PROBE);
+    assert_eq!(world.health(&a.id()), Health::Alive);
+    world.stream_on(&a.id());
+}
+
+fn failing_probes_double_the_quarantine(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let mut pause = QUARANTINE;
+    world.tell(&Report::Unreachable(a.id()));
+    for round in 0..6 {
+        world.subject.advance(pause - Duration::from_secs(1));
+        world.registered([&a, &b]);
+        assert!((0..20).all(|n| world.pick(&key(&format!("{round}-{n}"))) == b.id()), "round {round}");
+        world.subject.advance(Duration::from_secs(1));
+        assert!((20..70).any(|n| world.pick(&key(&format!("{round}-{n}"))) == a.id()), "round {round}");
+        world.tell(&Report::Unreachable(a.id()));
+        pause = (pause * 2).min(MAX_QUARANTINE);
+    }
+    // A probe that succeeds ends it, and the next failure begins anew.
+    world.subject.advance(MAX_QUARANTINE);
+    world.registered([&a, &b]);
+    assert!((0..50).any(|n| world.pick(&key(&format!("good-{n}"))) == a.id()));
+    world.subject.advance(PROBE);
+    world.tell(&Report::Unreachable(a.id()));
+    world.subject.advance(QUARANTINE);
+    assert!((50..99).any(|n| world.pick(&key(&format!("good-{n}"))) == a.id()));
+}
+
+fn a_heartbeat_ends_no_quarantine_but_a_new_life_does(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    world.tell(&Report::Unreachable(a.id()));
+    world.registered([&a]);
+    assert_eq!(world.health(&a.id()), Health::Quarantined);
+    let reborn = serving("a", "2", &[(Protocol::Rtmp, 1935)]);
+    world.registered([&reborn]);
+    assert_eq!(world.health(&reborn.id()), Health::Alive);
+    world.stream_on(&reborn.id());
+}
+
+fn an_only_origin_is_offered_even_in_quarantine(world: &mut World) {
+    let a = origin("a");
+    world.registered([&a]);
+    world.tell(&Report::Unreachable(a.id()));
+    assert_eq!(world.pick(&key("x")), a.id());
+    // One that is silent, but that nobody failed to reach, is better.
+    let b = origin("b");
+    world.registered([&b]);
+    world.subject.advance(TTL);
+    world.registered([&a]);
+    world.tell(&Report::Unreachable(a.id()));
+    assert_eq!((world.health(&a.id()), world.health(&b.id())), (Health::Quarantined, Health::Dead));
+    assert!((0..20).all(|n| world.pick(&key(&n.to_string())) == b.id()));
+}
+
+fn a_new_life_replaces_the_old_one(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let key = world.stream_on(&a.id());
+    let reborn = serving("a", "2", &[(Protocol::Rtmp, 1936)]);
+    world.registered([&reborn]);
+    let ids: Vec<_> = world.origins().iter().map(|status| status.origin.id()).collect();
+    assert_eq!(ids, [reborn.id(), b.id()]);
+    let after = world.pick(&key);
+    assert!(after == reborn.id() || after == b.id());
+    assert_eq!(world.pick(&key), after);
+    // What is told of the old life is no news of the new one.
+    world.tell(&Report::Unreachable(a.id()));
+    assert_eq!(world.health(&reborn.id()), Health::Alive);
+}
+
+fn an_idle_stream_is_forgotten_unless_renewed(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let (idle, used) = (key("idle"), key("used"));
+    world.pick(&idle);
+    let home = world.pick(&used);
+    for _ in 0..3 {
+        world.beat(&[a.clone(), b.clone()], STREAM_IDLE / 2);
+        world.tell(&Report::Renew(used.clone()));
+        world.desk.balancer.tick(world.subject.now());
+    }
+    let origins = world.origins();
+    let held: Vec<_> = origins.iter().flat_map(|status| &status.streams).collect();
+    assert_eq!(held, [&used]);
+    assert_eq!(world.pick(&used), home);
+}
+
+fn sessions_live_on_by_use(world: &mut World) {
+    let balancer = world.subject.balancer();
+    let session = |id: &str, stream: &str| HlsSession {
+        spbhid: id.into(),
+        key: key(stream),
+        full_url: format!("http://h/live/{stream}.m3u8").into(),
+    };
+    let most = SESSION_LIFE - Duration::from_secs(1);
+
+    let first = session("1", "x");
+    let asker = world.desk.asker(world.subject.now());
+    assert_eq!(now(balancer.load_or_store_hls(&asker, first.clone())), first);
+    assert_eq!(
+        now(balancer.load_or_store_hls(&asker, session("2", "x"))),
+        first,
+        "the id of a stream is stable"
+    );
+    assert_eq!(now(balancer.load_hls(&asker, "2")), None);
+    let rtc = RtcSession { ufrag: "server:client".into(), key: key("x") };
+    now(balancer.store_rtc(&asker, rtc.clone()));
+    for _ in 0..3 {
+        world.subject.advance(most);
+        let asker = world.desk.asker(world.subject.now());
+        assert_eq!(now(balancer.load_hls(&asker, "1")), Some(first.clone()));
+        assert_eq!(now(balancer.load_rtc(&asker, "server:client")), Some(rtc.clone()));
+    }
+    // Use by id is use of the stream's session, and the other way round.
+    world.subject.advance(most);
+    let asker = world.desk.asker(world.subject.now());
+    assert_eq!(now(balancer.load_or_store_hls(&asker, session("3", "x"))), first);
+    world.subject.advance(most);
+    let asker = world.desk.asker(world.subject.now());
+    assert_eq!(now(balancer.load_hls(&asker, "1")), Some(first));
+    assert_eq!(now(balancer.load_rtc(&asker, "server:client")), None, "not used for too long");
+
+    world.subject.advance(SESSION_LIFE);
+    let asker = world.desk.asker(world.subject.now());
+    assert_eq!(now(balancer.load_hls(&asker, "1")), None);
+    assert_eq!(now(balancer.load_or_store_hls(&asker, session("4", "x"))), session("4", "x"));
+}
+
+fn origins_are_listed(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&b, &a]);
+    let mut streams: Vec<_> = (0..20).map(|n| key(&format!("{n:02}"))).collect();
+    let homes: Vec<_> = streams.iter().map(|key| world.pick(key)).collect();
+    world.subject.advance(Duration::from_secs(9));
+    world.registered([&a]);
+    let origins = world.origins();
+    let summary: Vec<_> =
+        origins.iter().map(|status| (status.origin.clone(), status.heartbeat_age)).collect();
+    assert_eq!(summary, [(a.clone(), 0), (b, 9_000_000)]);
+    let mut home = homes.iter();
+    streams.retain(|_| home.next() == Some(&a.id()));
+    assert_eq!(origins[0].streams, streams);
+    assert_eq!(origins[1].streams.len(), 20 - streams.len());
+}
+
+fn full_tables_refuse(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    assert_eq!(world.register(&origin("c")), Answer::Refused(Refusal::Full));
+    world.registered(&[a, serving("b", "2", &[(Protocol::Rtmp, 1935)])]);
+    let keys = ["1", "2", "3"].map(key);
+    let homes = keys.each_ref().map(|key| world.pick(key));
+    assert_eq!(world.pick_for(&key("4"), Protocol::Rtmp), Err(Refusal::Full));
+    assert_eq!(keys.each_ref().map(|key| world.pick(key)), homes, "those that are there stay");
+
+    let asker = world.desk.asker(world.subject.now());
+    let store = |ufrag: &str| RtcSession { ufrag: ufrag.into(), key: key("1") };
+    let balancer = world.subject.balancer();
+    now(balancer.store_rtc(&asker, store("1")));
+    now(balancer.store_rtc(&asker, store("2")));
+    assert_eq!(balancer.store_rtc(&asker, store("3")), Outcome::Refused(Refusal::Full));
+
+    world.subject.advance(STREAM_IDLE);
+    world.registered(&[origin("c")]);
+    world.pick(&key("4"));
+    let asker = world.desk.asker(world.subject.now());
+    now(balancer.store_rtc(&asker, store("3")));
+}

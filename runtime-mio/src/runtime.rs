@@ -1,0 +1,198 @@
+//! Starts the workers, drains them and stops them.
+
+use crate::clock::Clock;
+use crate::worker::Worker;
+use mio::{Poll, Waker};
+use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::machine::{Fault, Machine, Note};
+use srs_proxy_core::time::{Duration, Time};
+use srs_proxy_lb::{Mailbox, Notify, OriginLoadBalancer};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+/// Bounds of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// A spliced session that moves nothing for so long is closed.
+    pub idle: Duration,
+    /// A peer that takes nothing of what waits for it for so long is cut off.
+    pub stall: Duration,
+    /// Sessions one worker holds; above, connections wait to be accepted.
+    pub max_sessions: usize,
+}
+
+/// Names a session in logs, uniquely in this process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SessionId(pub(crate) u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// A connection that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// Now.
+    pub now: Time,
+    /// The client.
+    pub peer: SocketAddr,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended<'a> {
+    /// The stream it was about, where known.
+    pub key: Option<&'a StreamKey>,
+    /// Why, unless it simply was over.
+    pub fault: Option<Fault>,
+    /// Bytes the client sent.
+    pub received: u64,
+    /// Bytes the client's session received from origins.
+    pub from_origin: u64,
+    /// How long it lasted.
+    pub lasted: Duration,
+}
+
+/// Sees what happens: for logs and counters. Called by workers; must be quick.
+pub trait Observer: Send + Sync {
+    /// A client was accepted at the listener of this name.
+    fn accepted(&self, session: SessionId, listener: &'static str, peer: SocketAddr);
+    /// A machine has something to say.
+    fn note(&self, session: SessionId, note: &Note);
+    /// A session is over.
+    fn ended(&self, session: SessionId, ended: &Ended<'_>);
+}
+
+/// A machine that a worker thread can own.
+pub type BoxMachine = Box<dyn Machine + Send>;
+
+/// Makes the machine for an accepted connection, or the hub of a datagram socket.
+pub type NewMachine = Arc<dyn Fn(Accepted) -> BoxMachine + Send + Sync>;
+
+/// Sockets of one server, one for each worker.
+pub enum Listener {
+    /// Each connection gets a machine.
+    Tcp(&'static str, Vec<TcpListener>, NewMachine),
+    /// Each socket gets a machine, from the start to the end.
+    Udp(&'static str, Vec<UdpSocket>, NewMachine),
+}
+
+/// What the workers shall do.
+pub(crate) mod mode {
+    pub(crate) const RUN: u8 = 0;
+    /// Accept no more; end when the last session does.
+    pub(crate) const DRAIN: u8 = 1;
+    /// End now.
+    pub(crate) const STOP: u8 = 2;
+}
+
+/// What all workers and their owner see.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) mode: AtomicU8,
+    pub(crate) sessions: AtomicUsize,
+}
+
+struct Wake(Waker);
+
+impl Notify for Wake {
+    fn notify(&self) {
+        // It fails only if the worker is gone, and then nobody waits.
+        let _gone = self.0.wake();
+    }
+}
+
+/// Running workers.
+pub struct Runtime {
+    shared: Arc<Shared>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Runtime {
+    /// Starts `workers` threads. Each listener must have as many sockets.
+    ///
+    /// # Errors
+    /// The system has no descriptors or threads left.
+    pub fn start(
+        workers: usize,
+        config: Config,
+        listeners: Vec<Listener>,
+        lb: &Arc<dyn OriginLoadBalancer>,
+        observer: &Arc<dyn Observer>,
+        clock: Clock,
+        seed: u64,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let mut shares: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
+        for listener in listeners {
+            match listener {
+                Listener::Tcp(name, sockets, new) => {
+                    for (share, socket) in shares.iter_mut().zip(sockets) {
+                        share.push(Listener::Tcp(name, vec![socket], Arc::clone(&new)));
+                    }
+                }
+                Listener::Udp(name, sockets, new) => {
+                    for (share, socket) in shares.iter_mut().zip(sockets) {
+                        share.push(Listener::Udp(name, vec![socket], Arc::clone(&new)));
+                    }
+                }
+            }
+        }
+        let mut runtime = Self { shared, mailboxes: Vec::new(), threads: Vec::new() };
+        for (index, share) in shares.into_iter().enumerate() {
+            let poll = Poll::new()?;
+            let waker = Waker::new(poll.registry(), crate::worker::WAKER)?;
+            let mailbox = Arc::new(Mailbox::new(Box::new(Wake(waker))));
+            runtime.mailboxes.push(Arc::clone(&mailbox));
+            let worker = Worker::new(
+                poll,
+                index,
+                config,
+                share,
+                Arc::clone(&runtime.shared),
+                mailbox,
+                Arc::clone(lb),
+                Arc::clone(observer),
+                clock,
+                seed,
+            )?;
+            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+            runtime.threads.push(thread.spawn(move || worker.run())?);
+        }
+        Ok(runtime)
+    }
+
+    /// Sessions that run now; hubs count as one each.
+    pub fn sessions(&self) -> usize {
+        self.shared.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Accepts no more. Workers end as their last session does.
+    pub fn drain(&self) {
+        self.set(mode::DRAIN);
+    }
+
+    /// Closes everything.
+    pub fn stop(&self) {
+        self.set(mode::STOP);
+    }
+
+    fn set(&self, mode: u8) {
+        self.shared.mode.fetch_max(mode, Ordering::Relaxed);
+        for mailbox in &self.mailboxes {
+            mailbox.wake();
+        }
+    }
+
+    /// Whether all workers have ended.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+}

@@ -1,0 +1,718 @@
+//! One machine and its legs: feeds it, does what it says, moves spliced bytes, watches over stalls.
+
+use crate::closing::Closing;
+use crate::listen;
+use crate::outbox::Pipes;
+use crate::runtime::{BoxMachine, Config, Ended, Observer, SessionId};
+use crate::tcp::{Got, TcpLeg};
+use crate::timers::{TaskId, Timers};
+use crate::udp::UdpLeg;
+use crate::worker::{closing_token, leg_token};
+use bytes::Bytes;
+use mio::event::Event;
+use mio::net::{TcpStream, UdpSocket};
+use mio::{Interest, Registry};
+use rand_pcg::Pcg64Mcg;
+use slab::Slab;
+use smallvec::SmallVec;
+use socket2::SockRef;
+use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::machine::{
+    Action, Actions, Close, Cx, Fault, Input, Leg, Note, OpenError, Ticket, Transport,
+};
+use srs_proxy_core::query::Answer;
+use srs_proxy_core::time::Time;
+use srs_proxy_lb::{Asker, Mailbox, OriginLoadBalancer, ReplyTo};
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The read buffer all sessions of a worker share, in bytes; a datagram fits in.
+pub(crate) const BUFFER: usize = 64 * 1024;
+
+/// Above this, in bytes, what waits for a leg stops the reading of the legs that feed it.
+const HIGH_WATER: usize = 256 * 1024;
+
+/// Bytes (and datagrams, at their size) one leg may bring in before the others have their turn.
+const READ_BUDGET: usize = 1024 * 1024;
+
+/// What the tasks of one worker share.
+pub(crate) struct Io {
+    pub(crate) registry: Registry,
+    pub(crate) buffer: Box<[u8]>,
+    pub(crate) actions: Actions,
+    pub(crate) pipes: Pipes,
+    pub(crate) timers: Timers,
+    /// Legs that ran out of budget with more to read.
+    pub(crate) ready: VecDeque<(TaskId, u32)>,
+    pub(crate) closing: Slab<Closing>,
+    pub(crate) lb: Arc<dyn OriginLoadBalancer>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) rng: Pcg64Mcg,
+    pub(crate) config: Config,
+    pub(crate) now: Time,
+    /// Tells a socket's events from those of earlier ones under the same token.
+    pub(crate) stamp: u16,
+    /// Inputs that follow from actions of the task that runs now.
+    pub(crate) pending: VecDeque<Pending>,
+}
+
+impl Io {
+    fn register(&mut self, source: &mut impl mio::event::Source, task: TaskId, slot: u32) -> io::Result<u16> {
+        self.stamp = self.stamp.wrapping_add(1);
+        let token = leg_token(task, slot, self.stamp);
+        self.registry.register(source, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(self.stamp)
+    }
+
+    /// Lets a connection deliver what waits, then closes it.
+    fn close(&mut self, leg: TcpLeg) {
+        let mut closing = Closing::new(leg, self.now);
+        if closing.advance(false, &mut self.pipes, &mut self.buffer, self.now) {
+            return;
+        }
+        let entry = self.closing.vacant_entry();
+        let token = closing_token(entry.key());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self.registry.reregister(closing.source(), token, interest).is_ok() {
+            entry.insert(closing);
+        }
+    }
+}
+
+/// An input that waits for the running one to be done.
+pub(crate) enum Pending {
+    Opened(Leg),
+    OpenFailed(Leg, OpenError),
+    Eof(Leg),
+    Answer(Ticket, Answer),
+}
+
+enum Link {
+    Tcp(TcpLeg),
+    Udp(UdpLeg),
+}
+
+struct Slot {
+    generation: u32,
+    stamp: u16,
+    link: Link,
+}
+
+/// A part of what one action list sends to one leg.
+enum Piece {
+    Range(Range<usize>),
+    Bytes(Bytes),
+}
+
+pub(crate) struct Task {
+    pub(crate) id: TaskId,
+    session: SessionId,
+    machine: BoxMachine,
+    slots: SmallVec<[Option<Slot>; 2]>,
+    live: usize,
+    /// The deadline in the worker's heap, if any.
+    armed: Option<Time>,
+    /// When bytes last came in.
+    active: Time,
+    began: Time,
+    fault: Option<Fault>,
+    /// The stream it is about, as far as its notes tell.
+    key: Option<StreamKey>,
+    received: u64,
+    from_origin: u64,
+}
+
+impl Task {
+    fn new(io: &Io, id: TaskId, session: SessionId, machine: BoxMachine) -> Self {
+        Self {
+            id,
+            session,
+            machine,
+            slots: SmallVec::new(),
+            live: 0,
+            armed: None,
+            active: io.now,
+            began: io.now,
+            fault: None,
+            key: None,
+            received: 0,
+            from_origin: 0,
+        }
+    }
+
+    /// A task for an accepted connection.
+    pub(crate) fn accept(
+        io: &mut Io,
+        id: TaskId,
+        session: SessionId,
+        machine: BoxMachine,
+        mut stream: TcpStream,
+    ) -> io::Result<Self> {
+        let mut task = Self::new(io, id, session, machine);
+        let stamp = io.register(&mut stream, id, 0)?;
+        task.put(Leg::CLIENT, stamp, Link::Tcp(TcpLeg::new(stream, false)));
+        task.arm(io);
+        Ok(task)
+    }
+
+    /// A task for a datagram socket.
+    pub(crate) fn hub(
+        io: &mut Io,
+        id: TaskId,
+        session: SessionId,
+        machine: BoxMachine,
+        mut socket: UdpSocket,
+    ) -> io::Result<Self> {
+        let mut task = Self::new(io, id, session, machine);
+        let stamp = io.register(&mut socket, id, 0)?;
+        task.put(Leg::CLIENT, stamp, Link::Udp(UdpLeg::new(socket)));
+        task.arm(io);
+        Ok(task)
+    }
+
+    /// Whether no leg is left.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Tells the observer of the end.
+    pub(crate) fn report(&self, io: &Io) {
+        io.observer.ended(
+            self.session,
+            &Ended {
+                key: self.key.as_ref(),
+                fault: self.fault,
+                received: self.received,
+                from_origin: self.from_origin,
+                lasted: io.now.since(self.began),
+            },
+        );
+    }
+
+    /// A socket of this task has an event.
+    pub(crate) fn event(&mut self, io: &mut Io, slot: u32, stamp: u16, event: &Event) {
+        let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        if entry.stamp != stamp {
+            return;
+        }
+        let leg = Leg::new(slot, entry.generation);
+        let mut writable = false;
+        match &mut entry.link {
+            Link::Udp(udp) => {
+                udp.readable |= event.is_readable();
+                if event.is_writable() {
+                    udp.flush();
+                }
+            }
+            Link::Tcp(tcp) => {
+                tcp.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                tcp.hung_up |= event.is_read_closed() || event.is_error();
+                if tcp.connecting {
+                    match connected(&tcp.stream) {
+                        None => return,
+                        Some(Ok(())) => {
+                            tcp.connecting = false;
+                            io.pending.push_back(Pending::Opened(leg));
+                        }
+                        Some(Err(error)) => {
+                            self.take(leg);
+                            io.pending.push_back(Pending::OpenFailed(leg, open_error(&error)));
+                        }
+                    }
+                } else if event.is_writable() && !tcp.outbox.is_empty() {
+                    writable = true;
+                    tcp.flush(&mut io.pipes, io.now);
+                }
+            }
+        }
+        self.settle(io);
+        self.pump(io, slot);
+        if writable {
+            self.pump_others(io, slot);
+        }
+        self.arm(io);
+    }
+
+    /// An answer that came late.
+    pub(crate) fn answer(&mut self, io: &mut Io, ticket: Ticket, answer: Answer) {
+        io.pending.push_back(Pending::Answer(ticket, answer));
+        self.settle(io);
+        self.pump_all(io);
+        self.arm(io);
+    }
+
+    /// A leg that ran out of budget has its turn again.
+    pub(crate) fn go_on(&mut self, io: &mut Io, slot: u32) {
+        self.pump(io, slot);
+        self.arm(io);
+    }
+
+    /// A deadline in the heap is due.
+    pub(crate) fn due(&mut self, io: &mut Io, at: Time) {
+        if self.armed != Some(at) {
+            return;
+        }
+        self.armed = None;
+        if let Some(fault) = self.overdue(io) {
+            self.fail(io, fault);
+        } else if self.machine.deadline().is_some_and(|deadline| deadline <= io.now) {
+            self.step(io, Input::Tick, &[]);
+            self.settle(io);
+            self.pump_all(io);
+        }
+        self.arm(io);
+    }
+
+    /// Whether the driver's own patience has ended: with a peer that takes nothing, or with silence.
+    fn overdue(&self, io: &Io) -> Option<Fault> {
+        for (slot, tcp) in self.tcp_legs() {
+            if tcp.stalled.is_some_and(|since| io.now.since(since) >= io.config.stall) {
+                let what = "takes nothing of what is sent";
+                return Some(if slot == 0 { Fault::Client(what) } else { Fault::Origin(what) });
+            }
+        }
+        let idle = self.is_spliced() && io.now.since(self.active) >= io.config.idle;
+        idle.then_some(Fault::Client("idle for too long"))
+    }
+
+    fn tcp_legs(&self) -> impl Iterator<Item = (usize, &TcpLeg)> {
+        self.slots.iter().enumerate().filter_map(|(slot, entry)| match entry.as_ref()?.link {
+            Link::Tcp(ref tcp) => Some((slot, tcp)),
+            Link::Udp(_) => None,
+        })
+    }
+
+    fn is_spliced(&self) -> bool {
+        self.tcp_legs().any(|(_, tcp)| tcp.splice_to.is_some())
+    }
+
+    /// Puts the next deadline into the heap, if an earlier one is not there already.
+    fn arm(&mut self, io: &mut Io) {
+        if self.is_over() {
+            return;
+        }
+        let mut next = self.machine.deadline();
+        let mut sooner = |at: Time| next = Some(next.map_or(at, |next| next.min(at)));
+        let mut spliced = false;
+        for (_, tcp) in self.tcp_legs() {
+            spliced |= tcp.splice_to.is_some();
+            if let Some(since) = tcp.stalled {
+                sooner(since + io.config.stall);
+            }
+        }
+        if spliced {
+            sooner(self.active + io.config.idle);
+        }
+        if let Some(at) = next
+            && self.armed.is_none_or(|armed| at < armed)
+        {
+            self.armed = Some(at);
+            io.timers.push(at, self.id);
+        }
+    }
+
+    // Legs.
+
+    fn put(&mut self, leg: Leg, stamp: u16, link: Link) {
+        let index = leg.slot as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        debug_assert!(self.slots[index].is_none(), "the machine opened a slot that is in use");
+        self.slots[index] = Some(Slot { generation: leg.generation, stamp, link });
+        self.live += 1;
+    }
+
+    fn take(&mut self, leg: Leg) -> Option<Link> {
+        let entry = self.slots.get_mut(leg.slot as usize)?;
+        let slot = entry.take_if(|slot| slot.generation == leg.generation)?;
+        self.live -= 1;
+        if let Link::Tcp(tcp) = &slot.link {
+            *(if leg.slot == 0 { &mut self.received } else { &mut self.from_origin }) += tcp.received;
+        }
+        Some(slot.link)
+    }
+
+    fn link(&mut self, leg: Leg) -> Option<&mut Link> {
+        let slot = self.slots.get_mut(leg.slot as usize)?.as_mut()?;
+        (slot.generation == leg.generation).then_some(&mut slot.link)
+    }
+
+    fn tcp(&mut self, leg: Leg) -> Option<&mut TcpLeg> {
+        match self.link(leg)? {
+            Link::Tcp(tcp) => Some(tcp),
+            Link::Udp(_) => None,
+        }
+    }
+
+    // Reading.
+
+    fn pump_all(&mut self, io: &mut Io) {
+        for slot in 0..self.slots.len() {
+            self.pump(io, slot as u32);
+        }
+    }
+
+    fn pump_others(&mut self, io: &mut Io, except: u32) {
+        for slot in (0..self.slots.len() as u32).filter(|slot| *slot != except) {
+            self.pump(io, slot);
+        }
+    }
+
+    /// Reads from one leg until there is nothing, the way on is blocked, or the budget is used up.
+    fn pump(&mut self, io: &mut Io, slot: u32) {
+        let mut budget = READ_BUDGET;
+        loop {
+            match self.pull(io, slot) {
+                0 => return,
+                moved => budget = budget.saturating_sub(moved),
+            }
+            if budget == 0 {
+                io.ready.push_back((self.id, slot));
+                return;
+            }
+        }
+    }
+
+    /// Reads once; how much, 0 to stop.
+    fn pull(&mut self, io: &mut Io, slot: u32) -> usize {
+        let Some(Some(entry)) = self.slots.get_mut(slot as usize) else { return 0 };
+        let leg = Leg::new(slot, entry.generation);
+        match &mut entry.link {
+            Link::Udp(udp) if udp.readable => self.pull_datagram(io, leg),
+            Link::Tcp(tcp) if tcp.paused || tcp.connecting || tcp.ended || !(tcp.readable || tcp.offer) => 0,
+            Link::Tcp(tcp) => match tcp.splice_to {
+                Some(to) => self.pull_spliced(io, leg, to),
+                None => self.pull_stream(io, leg),
+            },
+            Link::Udp(_) => 0,
+        }
+    }
+
+    fn pull_datagram(&mut self, io: &mut Io, leg: Leg) -> usize {
+        let Some(Link::Udp(udp)) = self.link(leg) else { return 0 };
+        let mut buffer = std::mem::take(&mut io.buffer);
+        let got = udp.receive(&mut buffer);
+        if let Some((length, from)) = got {
+            let bytes = buffer.get(..length).unwrap_or_default();
+            self.step(io, Input::Datagram { leg, from, bytes }, bytes);
+        }
+        io.buffer = buffer;
+        self.settle(io);
+        got.map_or(0, |(length, _)| length.max(1))
+    }
+
+    fn pull_stream(&mut self, io: &mut Io, leg: Leg) -> usize {
+        if self.tcp_legs().any(|(slot, tcp)| slot as u32 != leg.slot && tcp.outbox.len() > HIGH_WATER) {
+            return 0;
+        }
+        let mut buffer = std::mem::take(&mut io.buffer);
+        let moved = self.pull_into(io, leg, &mut buffer);
+        io.buffer = buffer;
+        self.settle(io);
+        moved
+    }
+
+    fn pull_into(&mut self, io: &mut Io, leg: Leg, buffer: &mut [u8]) -> usize {
+        let Some(tcp) = self.tcp(leg) else { return 0 };
+        let kept = tcp.kept.len();
+        let Some((old, new)) = buffer.split_at_mut_checked(kept).filter(|(_, new)| !new.is_empty()) else {
+            self.fail(io, Fault::Proxy("a machine needs more than a buffer at once"));
+            return 0;
+        };
+        old.copy_from_slice(&tcp.kept);
+        let offered = std::mem::take(&mut tcp.offer);
+        let got = if tcp.readable { tcp.read(new) } else { Got::Nothing };
+        let fresh = match got {
+            Got::Bytes(n) => n,
+            Got::Nothing if !offered => return 0,
+            Got::Nothing => 0,
+            Got::End => {
+                tcp.ended = true;
+                io.pending.push_back(Pending::Eof(leg));
+                if !offered || kept == 0 {
+                    return 1;
+                }
+                0
+            }
+        };
+        tcp.kept = Vec::new();
+        if fresh > 0 {
+            self.active = io.now;
+        }
+        if let Some(bytes) = buffer.get(..kept + fresh).filter(|bytes| !bytes.is_empty()) {
+            self.step(io, Input::Stream { leg, bytes }, bytes);
+        }
+        (kept + fresh).max(1)
+    }
+
+    fn pull_spliced(&mut self, io: &mut Io, leg: Leg, to: u32) -> usize {
+        let pair = self.slots.get_disjoint_mut([leg.slot as usize, to as usize]);
+        let Ok([Some(Slot { link: Link::Tcp(from), .. }), Some(target)]) = pair else { return 0 };
+        let Link::Tcp(target) = &mut target.link else { return 0 };
+        if !target.outbox.is_empty() || !from.readable {
+            return 0;
+        }
+        let pipe = if from.wants_pipe() { io.pipes.take().ok() } else { None };
+        let got = match pipe {
+            Some(mut pipe) => {
+                let got = from.read_into(&mut pipe);
+                match got {
+                    Got::Bytes(_) => target.send_pipe(pipe, &mut io.pipes, io.now),
+                    Got::Nothing | Got::End => io.pipes.put(pipe),
+                }
+                got
+            }
+            None => {
+                let got = from.read(&mut io.buffer);
+                if let Got::Bytes(n) = got {
+                    target.send(&[io.buffer.get(..n).unwrap_or_default()], io.now);
+                }
+                got
+            }
+        };
+        let moved = match got {
+            Got::Bytes(n) => {
+                self.active = io.now;
+                n
+            }
+            Got::Nothing => return 0,
+            Got::End => {
+                from.ended = true;
+                io.pending.push_back(Pending::Eof(leg));
+                1
+            }
+        };
+        if target.broken {
+            io.ready.push_back((self.id, to));
+        }
+        self.settle(io);
+        moved
+    }
+
+    // Running the machine.
+
+    /// Feeds the machine what follows from its own actions, until nothing does.
+    fn settle(&mut self, io: &mut Io) {
+        while let Some(pending) = io.pending.pop_front() {
+            let input = match pending {
+                Pending::Opened(leg) => Input::Opened { leg },
+                Pending::OpenFailed(leg, why) => Input::OpenFailed { leg, why },
+                Pending::Answer(ticket, answer) => Input::Answer { ticket, answer },
+                Pending::Eof(leg) => {
+                    // Gone already, if the machine closed it in the meantime.
+                    let Some(tcp) = self.tcp(leg) else { continue };
+                    tcp.ended = true;
+                    Input::Eof { leg }
+                }
+            };
+            self.step(io, input, &[]);
+        }
+    }
+
+    fn step(&mut self, io: &mut Io, input: Input<'_>, bytes: &[u8]) {
+        let source = if let Input::Stream { leg, .. } = input { Some(leg) } else { None };
+        let mut actions = std::mem::take(&mut io.actions);
+        let mut cx = Cx { now: io.now, rng: &mut io.rng, actions: &mut actions };
+        let outcome = self.machine.handle(&mut cx, input);
+        if let (Some(leg), Ok(used)) = (source, outcome)
+            && let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty())
+            && let Some(tcp) = self.tcp(leg)
+        {
+            tcp.kept = rest.to_vec();
+        }
+        self.execute(io, &mut actions, bytes);
+        io.actions = actions;
+        if let Err(fault) = outcome {
+            self.fail(io, fault);
+        }
+    }
+
+    fn execute(&mut self, io: &mut Io, actions: &mut Actions, bytes: &[u8]) {
+        let mut batch: SmallVec<[Piece; 8]> = SmallVec::new();
+        let mut batch_to = None;
+        for action in actions.drain() {
+            let (to, peer, piece) = match action {
+                Action::Forward { to, peer, range } => (to, peer, Piece::Range(range)),
+                Action::Write { to, peer, bytes } => (to, peer, Piece::Bytes(bytes)),
+                other => {
+                    self.send(io, batch_to.take(), &mut batch, bytes);
+                    self.control(io, other);
+                    continue;
+                }
+            };
+            if let Some(Link::Udp(udp)) = self.link(to) {
+                udp.send(peer, piece.get(bytes));
+                continue;
+            }
+            if batch_to != Some(to) {
+                self.send(io, batch_to.replace(to), &mut batch, bytes);
+            }
+            batch.push(piece);
+        }
+        self.send(io, batch_to, &mut batch, bytes);
+    }
+
+    fn send(&mut self, io: &mut Io, to: Option<Leg>, batch: &mut SmallVec<[Piece; 8]>, bytes: &[u8]) {
+        let Some(leg) = to else { return };
+        if let Some(tcp) = self.tcp(leg) {
+            let pieces: SmallVec<[&[u8]; 8]> = batch.iter().map(|piece| piece.get(bytes)).collect();
+            tcp.send(&pieces, io.now);
+            if tcp.broken {
+                io.ready.push_back((self.id, leg.slot));
+            }
+        }
+        batch.clear();
+    }
+
+    fn control(&mut self, io: &mut Io, action: Action) {
+        match action {
+            Action::Forward { .. } | Action::Write { .. } => {}
+            Action::Open { leg, to, transport } => {
+                if let Err(error) = self.open(io, leg, to, transport) {
+                    io.pending.push_back(Pending::OpenFailed(leg, open_error(&error)));
+                }
+            }
+            Action::Ask { ticket, query } => {
+                let session = u64::from(self.id.serial) << 32 | u64::from(self.id.index);
+                let reply_to = ReplyTo { session, ticket };
+                let asker = Asker { now: io.now, mailbox: Arc::clone(&io.mailbox), reply_to };
+                if let Some(answer) = srs_proxy_lb::ask(&*io.lb, &asker, query) {
+                    io.pending.push_back(Pending::Answer(ticket, answer));
+                }
+            }
+            Action::Tell(report) => srs_proxy_lb::tell(&*io.lb, io.now, &report),
+            Action::Pause { leg } => {
+                if let Some(tcp) = self.tcp(leg) {
+                    tcp.paused = true;
+                }
+            }
+            Action::Resume { leg } => {
+                if let Some(tcp) = self.tcp(leg) {
+                    tcp.paused = false;
+                    tcp.offer = !tcp.kept.is_empty();
+                    // Another leg's input may have led here: this one has its turn after it.
+                    io.ready.push_back((self.id, leg.slot));
+                }
+            }
+            Action::Splice { from, to } => self.splice(io, from, to),
+            Action::Close { leg, how } => {
+                let closed = self.take(leg);
+                // Dropping it closes it at once.
+                if let (Some(Link::Tcp(tcp)), Close::Flush) = (closed, how) {
+                    io.close(tcp);
+                }
+            }
+            Action::Note(note) => {
+                if let Note::Routed { key, .. } | Note::Refused { key: Some(key), .. } = &note {
+                    self.key = Some(key.clone());
+                }
+                io.observer.note(self.session, &note);
+            }
+        }
+    }
+
+    fn open(&mut self, io: &mut Io, leg: Leg, to: SocketAddr, transport: Transport) -> io::Result<()> {
+        let (stamp, link) = match transport {
+            Transport::Tcp => {
+                let mut stream = TcpStream::connect(to)?;
+                listen::tune(&SockRef::from(&stream))?;
+                (io.register(&mut stream, self.id, leg.slot)?, Link::Tcp(TcpLeg::new(stream, true)))
+            }
+            Transport::Udp => {
+                let any: IpAddr =
+                    if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+                let mut socket = UdpSocket::bind((any, 0).into())?;
+                socket.connect(to)?;
+                let stamp = io.register(&mut socket, self.id, leg.slot)?;
+                io.pending.push_back(Pending::Opened(leg));
+                (stamp, Link::Udp(UdpLeg::new(socket)))
+            }
+        };
+        self.put(leg, stamp, link);
+        Ok(())
+    }
+
+    fn splice(&mut self, io: &mut Io, from: Leg, to: Leg) {
+        let Some(tcp) = self.tcp(from) else { return };
+        let kept = std::mem::take(&mut tcp.kept);
+        tcp.offer = false;
+        tcp.splice_to = Some(to.slot);
+        if kept.is_empty() {
+            return;
+        }
+        self.send(io, Some(to), &mut SmallVec::from_iter([Piece::Bytes(kept.into())]), &[]);
+    }
+
+    /// Ends the session: what was written is delivered, then all is closed.
+    fn fail(&mut self, io: &mut Io, fault: Fault) {
+        self.fault = Some(fault);
+        for index in 0..self.slots.len() {
+            let Some(Some(Slot { generation, .. })) = self.slots.get(index) else { continue };
+            let leg = Leg::new(index as u32, *generation);
+            match self.take(leg) {
+                // Whoever took nothing so far will not now.
+                Some(Link::Tcp(tcp)) if tcp.stalled.is_none() => io.close(tcp),
+                _ => {}
+            }
+        }
+        io.pending.clear();
+    }
+}
+
+impl Piece {
+    fn get<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Range(range) => input.get(range.clone()).unwrap_or_default(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// Whether a connection attempt has ended, and how.
+fn connected(stream: &TcpStream) -> Option<io::Result<()>> {
+    match stream.take_error() {
+        Ok(Some(error)) | Err(error) => return Some(Err(error)),
+        Ok(None) => {}
+    }
+    match stream.peer_addr() {
+        Ok(_) => Some(Ok(())),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+/// Sorts our own limits from what the peer is to blame for.
+fn open_error(error: &io::Error) -> OpenError {
+    use rustix::io::Errno;
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN];
+    match error.raw_os_error() {
+        Some(code) if ours.iter().any(|errno| errno.raw_os_error() == code) => OpenError::Exhausted,
+        _ => OpenError::Unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::Token;
+
+    #[test]
+    fn our_own_limits_are_not_the_origins_fault() {
+        let error = |errno: rustix::io::Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        assert_eq!(open_error(&error(rustix::io::Errno::MFILE)), OpenError::Exhausted);
+        assert_eq!(open_error(&error(rustix::io::Errno::CONNREFUSED)), OpenError::Unreachable);
+    }
+
+    #[test]
+    fn tokens_are_what_they_were_made_of() {
+        let id = TaskId { index: 77, serial: 1 };
+        let token = leg_token(id, 3, 0xbeef);
+        assert_eq!(Token::of(token), Token::Leg { index: 77, slot: 3, stamp: 0xbeef });
+        assert_eq!(Token::of(closing_token(5)), Token::Closing(5));
+    }
+}

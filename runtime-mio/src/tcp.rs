@@ -1,0 +1,171 @@
+//! One TCP leg: its socket, what is known of its readiness, and what waits on either side of it.
+
+use crate::outbox::{Outbox, Pipe, Pipes};
+use mio::net::TcpStream;
+use srs_proxy_core::time::Time;
+use std::io::{self, Read};
+
+/// Bytes a spliced direction must move in one wake-up to be spliced again; below, one read and one write are
+/// cheaper than two splices and the one that finds the socket empty.
+const HEAVY: usize = 48 * 1024;
+
+/// What a read found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Got {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing now.
+    Nothing,
+    /// The end, in good order or not.
+    End,
+}
+
+#[derive(Debug)]
+pub(crate) struct TcpLeg {
+    pub(crate) stream: TcpStream,
+    pub(crate) connecting: bool,
+    /// There may be something to read.
+    pub(crate) readable: bool,
+    /// The peer has ended its side, so that a short read says nothing about what is left.
+    pub(crate) hung_up: bool,
+    /// No more input: the end was reported.
+    pub(crate) ended: bool,
+    /// The machine wants no input now.
+    pub(crate) paused: bool,
+    /// What the machine did not consume shall be offered again at once.
+    pub(crate) offer: bool,
+    /// What the machine did not consume.
+    pub(crate) kept: Vec<u8>,
+    /// The slot to which this leg's bytes go, untouched.
+    pub(crate) splice_to: Option<u32>,
+    /// Whether the last wake-up moved so much that the kernel should do it.
+    heavy: bool,
+    /// Bytes moved since the last time the socket was found empty.
+    moved: usize,
+    pub(crate) outbox: Outbox,
+    /// The peer takes nothing any more. What it sent before can still be read.
+    pub(crate) broken: bool,
+    /// Since when the peer has taken nothing of what waits.
+    pub(crate) stalled: Option<Time>,
+    /// Bytes received.
+    pub(crate) received: u64,
+}
+
+impl TcpLeg {
+    pub(crate) fn new(stream: TcpStream, connecting: bool) -> Self {
+        Self {
+            stream,
+            connecting,
+            readable: false,
+            hung_up: false,
+            ended: false,
+            paused: false,
+            offer: false,
+            kept: Vec::new(),
+            splice_to: None,
+            heavy: false,
+            moved: 0,
+            outbox: Outbox::default(),
+            broken: false,
+            stalled: None,
+            received: 0,
+        }
+    }
+
+    /// Reads once into `buffer`.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Got {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Got::End,
+                Ok(n) => {
+                    self.received += n as u64;
+                    self.moved += n;
+                    if n == buffer.len() {
+                        self.heavy = true;
+                    } else if !self.hung_up {
+                        // The socket gave less than it could: it is empty, and an event will say when it is not.
+                        self.empty();
+                    }
+                    return Got::Bytes(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.empty();
+                    return Got::Nothing;
+                }
+                Err(_) => return Got::End,
+            }
+        }
+    }
+
+    /// Whether the next bytes of this spliced direction should go through a pipe.
+    pub(crate) const fn wants_pipe(&self) -> bool {
+        self.heavy
+    }
+
+    /// Reads once into a pipe.
+    pub(crate) fn read_into(&mut self, pipe: &mut Pipe) -> Got {
+        match pipe.fill(&self.stream) {
+            Ok(0) => Got::End,
+            Ok(n) => {
+                self.received += n as u64;
+                self.moved += n;
+                Got::Bytes(n)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.empty();
+                Got::Nothing
+            }
+            Err(_) => Got::End,
+        }
+    }
+
+    fn empty(&mut self) {
+        self.readable = false;
+        self.heavy = self.moved >= HEAVY;
+        self.moved = 0;
+    }
+
+    /// Sends the pieces or lets them wait.
+    pub(crate) fn send(&mut self, pieces: &[&[u8]], now: Time) {
+        if !self.broken {
+            let sent = self.outbox.send(&mut self.stream, pieces);
+            self.watch(sent.map(|()| false), now);
+        }
+    }
+
+    /// Sends what is in the pipe or lets it wait.
+    pub(crate) fn send_pipe(&mut self, pipe: Pipe, pipes: &mut Pipes, now: Time) {
+        if !self.broken {
+            let sent = self.outbox.send_pipe(&self.stream, pipe, pipes);
+            self.watch(sent.map(|()| false), now);
+        }
+    }
+
+    /// Sends what waits.
+    pub(crate) fn flush(&mut self, pipes: &mut Pipes, now: Time) {
+        if !self.outbox.is_empty() {
+            let progress = self.outbox.flush(&self.stream, pipes);
+            self.watch(progress, now);
+        }
+    }
+
+    fn watch(&mut self, progress: io::Result<bool>, now: Time) {
+        match progress {
+            Ok(_) if self.outbox.is_empty() => self.stalled = None,
+            Ok(progress) => {
+                if progress || self.stalled.is_none() {
+                    self.stalled = Some(now);
+                }
+            }
+            Err(_) => {
+                // Reading on finds what is left of the input, and then the end.
+                self.broken = true;
+                self.readable = true;
+                self.hung_up = true;
+                self.outbox = Outbox::default();
+                self.stalled = None;
+            }
+        }
+    }
+}

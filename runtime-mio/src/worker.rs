@@ -1,0 +1,354 @@
+//! One event loop: accepts, dispatches events, fires timers, hands out late answers.
+
+use crate::clock::Clock;
+use crate::outbox::Pipes;
+use crate::runtime::{Accepted, BoxMachine, Config, Listener, NewMachine, Observer, SessionId, Shared, mode};
+use crate::task::{BUFFER, Io, Task};
+use crate::timers::{TaskId, Timers};
+use mio::net::{TcpListener, TcpStream, UdpSocket};
+use mio::{Events, Interest, Poll};
+use rand_core::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use slab::Slab;
+use srs_proxy_core::machine::Actions;
+use srs_proxy_core::time::{Duration, Time};
+use srs_proxy_lb::{Mailbox, OriginLoadBalancer};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+
+/// Connections accepted before the running sessions have their turn again.
+const ACCEPT_BUDGET: usize = 64;
+
+/// Accepting rests this long when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections being closed are looked over this often.
+const SWEEP: Duration = Duration::from_secs(1);
+
+// A token says what it is in its upper two bits, and which one in the others:
+//   0 leg:  16 bits stamp, 20 bits slot, 24 bits task    1 closing    2 listener    3 waker
+const KIND: u32 = 62;
+const SLOT_BITS: u32 = 20;
+const INDEX_BITS: u32 = 24;
+
+/// Tasks of one worker, as many as a token can name.
+const MAX_TASKS: usize = 1 << INDEX_BITS;
+
+/// The waker's token.
+pub(crate) const WAKER: mio::Token = mio::Token(3 << KIND);
+
+/// What an event is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Token {
+    Leg { index: usize, slot: u32, stamp: u16 },
+    Closing(usize),
+    Listener(usize),
+    Waker,
+}
+
+impl Token {
+    pub(crate) const fn of(token: mio::Token) -> Self {
+        let value = token.0;
+        let rest = value & !(3 << KIND);
+        match value >> KIND {
+            0 => Self::Leg {
+                index: rest & (MAX_TASKS - 1),
+                slot: (rest >> INDEX_BITS) as u32 & ((1 << SLOT_BITS) - 1),
+                stamp: (rest >> (INDEX_BITS + SLOT_BITS)) as u16,
+            },
+            1 => Self::Closing(rest),
+            2 => Self::Listener(rest),
+            _ => Self::Waker,
+        }
+    }
+}
+
+pub(crate) fn leg_token(task: TaskId, slot: u32, stamp: u16) -> mio::Token {
+    debug_assert!(slot < 1 << SLOT_BITS, "a hub keeps its slots dense");
+    let (slot, stamp) = (slot as usize, stamp as usize);
+    mio::Token(task.index as usize | slot << INDEX_BITS | stamp << (INDEX_BITS + SLOT_BITS))
+}
+
+pub(crate) const fn closing_token(index: usize) -> mio::Token {
+    mio::Token(1 << KIND | index)
+}
+
+struct Accepting {
+    name: &'static str,
+    socket: TcpListener,
+    new: NewMachine,
+    /// There may be a connection to accept.
+    ready: bool,
+}
+
+pub(crate) struct Worker {
+    poll: Poll,
+    io: Io,
+    tasks: Slab<Box<Task>>,
+    /// Tasks made so far: their serial numbers, and the lower part of their session ids.
+    made: u32,
+    session_base: u64,
+    listeners: Vec<Accepting>,
+    /// No descriptor was left: accept again then.
+    accept_again: Option<Time>,
+    next_sweep: Option<Time>,
+    hubs: usize,
+    shared: Arc<Shared>,
+    clock: Clock,
+}
+
+impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the runtime that holds them all")]
+    pub(crate) fn new(
+        poll: Poll,
+        index: usize,
+        config: Config,
+        listeners: Vec<Listener>,
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox>,
+        lb: Arc<dyn OriginLoadBalancer>,
+        observer: Arc<dyn Observer>,
+        clock: Clock,
+        seed: u64,
+    ) -> io::Result<Self> {
+        let io = Io {
+            registry: poll.registry().try_clone()?,
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            actions: Actions::new(),
+            pipes: Pipes::default(),
+            timers: Timers::default(),
+            ready: VecDeque::new(),
+            closing: Slab::new(),
+            lb,
+            mailbox,
+            observer,
+            rng: Pcg64Mcg::seed_from_u64(seed.wrapping_add(index as u64)),
+            config,
+            now: clock.now(),
+            stamp: 0,
+            pending: VecDeque::new(),
+        };
+        let mut worker = Self {
+            poll,
+            io,
+            tasks: Slab::new(),
+            made: 0,
+            session_base: (index as u64) << 32,
+            listeners: Vec::new(),
+            accept_again: None,
+            next_sweep: None,
+            hubs: 0,
+            shared,
+            clock,
+        };
+        for listener in listeners {
+            worker.listen(listener)?;
+        }
+        Ok(worker)
+    }
+
+    fn listen(&mut self, listener: Listener) -> io::Result<()> {
+        match listener {
+            Listener::Tcp(name, sockets, new) => {
+                for socket in sockets {
+                    let mut socket = TcpListener::from_std(socket);
+                    let token = mio::Token(2 << KIND | self.listeners.len());
+                    self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
+                    self.listeners.push(Accepting { name, socket, new: Arc::clone(&new), ready: true });
+                }
+            }
+            Listener::Udp(name, sockets, new) => {
+                for socket in sockets {
+                    let peer = socket.local_addr()?;
+                    self.spawn(name, peer, &new, |io, id, session, machine| {
+                        Task::hub(io, id, session, machine, UdpSocket::from_std(socket))
+                    })?;
+                    self.hubs += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            let timeout = self.timeout();
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("polling failed: {error}");
+                return;
+            }
+            self.io.now = self.clock.now();
+            for event in &events {
+                match Token::of(event.token()) {
+                    Token::Leg { index, slot, stamp } => {
+                        self.with(index, |task, io| task.event(io, slot, stamp, event));
+                    }
+                    Token::Closing(index) => self.advance(index, event.is_readable() || event.is_error()),
+                    Token::Listener(index) => {
+                        if let Some(listener) = self.listeners.get_mut(index) {
+                            listener.ready = true;
+                        }
+                    }
+                    Token::Waker => {}
+                }
+            }
+            self.hand_out_answers();
+            self.go_on();
+            self.fire();
+            self.sweep();
+            self.accept();
+            match self.shared.mode.load(Ordering::Relaxed) {
+                mode::RUN => {}
+                // Hubs end with the process; only their sessions' traffic is left to them.
+                mode::DRAIN if self.tasks.len() > self.hubs || !self.io.closing.is_empty() => {
+                    self.listeners.retain(|listener| listener.ready);
+                }
+                _ => break,
+            }
+        }
+        self.shared.sessions.fetch_sub(self.tasks.len(), Ordering::Relaxed);
+    }
+
+    fn timeout(&self) -> Option<std::time::Duration> {
+        let accepting = self.accept_again.is_none() && self.has_room();
+        if !self.io.ready.is_empty() || (accepting && self.listeners.iter().any(|listener| listener.ready)) {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.io.timers.next(), self.accept_again, self.next_sweep].into_iter().flatten().min();
+        // Rounded up to what the system call can tell, so that a deadline is past when it wakes.
+        next.map(|at| at.since(self.clock.now()) + Duration::from_micros(999))
+    }
+
+    /// Runs something with a task, and buries it if it is over then.
+    fn with(&mut self, index: usize, run: impl FnOnce(&mut Task, &mut Io)) {
+        let Some(task) = self.tasks.get_mut(index) else { return };
+        run(task, &mut self.io);
+        if task.is_over() {
+            task.report(&self.io);
+            self.tasks.remove(index);
+            self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn find(&self, id: TaskId) -> Option<usize> {
+        self.tasks.get(id.index as usize).filter(|task| task.id == id).map(|_| id.index as usize)
+    }
+
+    fn hand_out_answers(&mut self) {
+        for (reply_to, answer) in self.io.mailbox.take() {
+            // The two halves of what the task was asked under.
+            let id = TaskId { index: reply_to.session as u32, serial: (reply_to.session >> 32) as u32 };
+            if let Some(index) = self.find(id) {
+                self.with(index, |task, io| task.answer(io, reply_to.ticket, answer));
+            }
+        }
+    }
+
+    /// Legs that have more to read have one more turn each.
+    fn go_on(&mut self) {
+        for _ in 0..self.io.ready.len() {
+            let Some((id, slot)) = self.io.ready.pop_front() else { return };
+            if let Some(index) = self.find(id) {
+                self.with(index, |task, io| task.go_on(io, slot));
+            }
+        }
+    }
+
+    fn fire(&mut self) {
+        while let Some((at, id)) = self.io.timers.pop(self.io.now) {
+            if let Some(index) = self.find(id) {
+                self.with(index, |task, io| task.due(io, at));
+            }
+        }
+    }
+
+    fn advance(&mut self, index: usize, readable: bool) {
+        let Io { closing, pipes, buffer, now, .. } = &mut self.io;
+        if closing.get_mut(index).is_some_and(|closing| closing.advance(readable, pipes, buffer, *now)) {
+            closing.remove(index);
+        }
+    }
+
+    fn sweep(&mut self) {
+        if self.io.closing.is_empty() {
+            self.next_sweep = None;
+        } else if self.next_sweep.is_none_or(|at| at <= self.io.now) {
+            let now = self.io.now;
+            self.io.closing.retain(|_, closing| closing.deadline > now);
+            self.next_sweep = Some(now + SWEEP);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.tasks.len() < self.io.config.max_sessions.min(MAX_TASKS)
+    }
+
+    fn accept(&mut self) {
+        if self.accept_again.is_some_and(|at| at > self.io.now) {
+            return;
+        }
+        self.accept_again = None;
+        for index in 0..self.listeners.len() {
+            for _ in 0..ACCEPT_BUDGET {
+                let has_room = self.has_room();
+                let Some(listener) = self.listeners.get_mut(index).filter(|l| l.ready && has_room) else {
+                    break;
+                };
+                match listener.socket.accept() {
+                    Ok((stream, peer)) => self.accepted(index, stream, peer),
+                    Err(error) => match error.kind() {
+                        io::ErrorKind::WouldBlock => listener.ready = false,
+                        // The client left before its turn came.
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                        _ => {
+                            log::warn!("cannot accept connections for a moment: {error}");
+                            self.accept_again = Some(self.io.now + ACCEPT_PAUSE);
+                            return;
+                        }
+                    },
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, listener: usize, stream: TcpStream, peer: SocketAddr) {
+        let Some(Accepting { name, new, .. }) = self.listeners.get(listener) else { return };
+        let (name, new) = (*name, Arc::clone(new));
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let made = self.spawn(name, peer, &new, |io, id, session, machine| {
+            Task::accept(io, id, session, machine, stream)
+        });
+        if let Err(error) = made {
+            log::warn!("cannot serve a connection of {peer}: {error}");
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        peer: SocketAddr,
+        new: &NewMachine,
+        make: impl FnOnce(&mut Io, TaskId, SessionId, BoxMachine) -> io::Result<Task>,
+    ) -> io::Result<()> {
+        self.made = self.made.wrapping_add(1);
+        let session = SessionId(self.session_base | u64::from(self.made));
+        let entry = self.tasks.vacant_entry();
+        // `has_room` keeps the index within a token's bits.
+        let id = TaskId { index: entry.key() as u32, serial: self.made };
+        let machine = new(Accepted { now: self.io.now, peer });
+        let task = make(&mut self.io, id, session, machine)?;
+        self.io.observer.accepted(session, name, peer);
+        entry.insert(Box::new(task));
+        self.shared.sessions.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! A load balancer that always answers late, from another thread, and a runtime around one machine.
+
+use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::machine::Note;
+use srs_proxy_core::origin::{Origin, OriginId, Protocol};
+use srs_proxy_core::query::{Answer, OriginStatus, Picked, Refusal};
+use srs_proxy_core::time::{Duration, Time};
+use srs_proxy_lb::{
+    Asker, HlsService, HlsSession, OriginLoadBalancer, OriginService, Outcome, RtcService, RtcSession,
+};
+use srs_proxy_runtime_mio::{Clock, Config, Ended, Listener, Observer, Runtime, SessionId};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+struct Late(SocketAddr);
+
+impl OriginService for Late {
+    fn update(&self, _: &Asker, _: Origin) -> Outcome<()> {
+        Outcome::Refused(Refusal::Full)
+    }
+
+    fn pick(&self, asker: &Asker, _: &StreamKey, _: Protocol) -> Outcome<Picked> {
+        let picked = Picked { origin: OriginId::new("server", "service", "pid"), to: self.0 };
+        let (mailbox, reply_to) = (Arc::clone(&asker.mailbox), asker.reply_to);
+        std::thread::spawn(move || mailbox.put(reply_to, Answer::Picked(picked)));
+        Outcome::Later
+    }
+
+    fn unreachable(&self, _: Time, _: &OriginId) {}
+
+    fn renew(&self, _: Time, _: &StreamKey) {}
+
+    fn origins(&self, _: &Asker) -> Outcome<Vec<OriginStatus>> {
+        Outcome::Now(Vec::new())
+    }
+}
+
+impl HlsService for Late {
+    fn load_or_store_hls(&self, _: &Asker, new: HlsSession) -> Outcome<HlsSession> {
+        Outcome::Now(new)
+    }
+
+    fn load_hls(&self, _: &Asker, _: &str) -> Outcome<Option<HlsSession>> {
+        Outcome::Now(None)
+    }
+}
+
+impl RtcService for Late {
+    fn store_rtc(&self, _: &Asker, _: RtcSession) -> Outcome<()> {
+        Outcome::Now(())
+    }
+
+    fn load_rtc(&self, _: &Asker, _: &str) -> Outcome<Option<RtcSession>> {
+        Outcome::Now(None)
+    }
+}
+
+impl OriginLoadBalancer for Late {
+    fn tick(&self, _: Time) {}
+}
+
+struct Silent;
+
+impl Observer for Silent {
+    fn accepted(&self, _: SessionId, _: &'static str, _: SocketAddr) {}
+    fn note(&self, _: SessionId, _: &Note) {}
+    fn ended(&self, _: SessionId, _: &Ended<'_>) {}
+}
+
+/// One worker that serves one listener; every stream's origin is at `origin`.
+pub(crate) fn serve(listener: Listener, origin: SocketAddr) -> Runtime {
+    let config = Config { idle: Duration::from_secs(60), stall: Duration::from_secs(30), max_sessions: 1000 };
+    let (lb, observer): (Arc<dyn OriginLoadBalancer>, Arc<dyn Observer>) =
+        (Arc::new(Late(origin)), Arc::new(Silent));
+    Runtime::start(1, config, vec![listener], &lb, &observer, Clock::start(), 1).unwrap()
+}

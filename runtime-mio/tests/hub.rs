@@ -1,0 +1,105 @@
+//! The runtime carries a datagram hub: one listening socket, a socket of its own towards the origin for each
+//! client, answers that come late.
+
+mod common;
+
+use bytes::Bytes;
+use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::machine::{Action, Cx, Fault, Input, Leg, Machine, Ticket, Transport};
+use srs_proxy_core::origin::Protocol;
+use srs_proxy_core::query::{Answer, Query};
+use srs_proxy_core::time::Time;
+use srs_proxy_runtime_mio::{BoxMachine, Listener, bind_udp};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A flow for each client address; what comes before the origin is there is parked.
+#[derive(Default)]
+struct Toy {
+    flows: Vec<(SocketAddr, Vec<Bytes>, bool)>,
+}
+
+impl Machine for Toy {
+    fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
+        match input {
+            Input::Datagram { leg: Leg::CLIENT, from, bytes } => {
+                let known = self.flows.iter().position(|flow| flow.0 == from);
+                let index = known.unwrap_or_else(|| {
+                    self.flows.push((from, Vec::new(), false));
+                    let key = StreamKey::new("__defaultVhost__", "live", "toy").unwrap();
+                    let query = Query::Pick { key, need: Protocol::Rtc };
+                    cx.actions.push(Action::Ask { ticket: Ticket(self.flows.len() as u32), query });
+                    self.flows.len() - 1
+                });
+                if self.flows[index].2 {
+                    cx.actions.forward(Leg::new(index as u32 + 1, 0), 0..bytes.len());
+                } else {
+                    self.flows[index].1.push(Bytes::copy_from_slice(bytes));
+                }
+            }
+            Input::Datagram { leg, bytes, .. } => {
+                let peer = Some(self.flows[leg.slot as usize - 1].0);
+                cx.actions.push(Action::Forward { to: Leg::CLIENT, peer, range: 0..bytes.len() });
+            }
+            Input::Answer { ticket, answer: Answer::Picked(picked) } => {
+                let leg = Leg::new(ticket.0, 0);
+                cx.actions.push(Action::Open { leg, to: picked.to, transport: Transport::Udp });
+            }
+            Input::Opened { leg } => {
+                let flow = &mut self.flows[leg.slot as usize - 1];
+                flow.2 = true;
+                for bytes in flow.1.drain(..) {
+                    cx.actions.write(leg, bytes);
+                }
+            }
+            _ => {}
+        }
+        Ok(0)
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        None
+    }
+}
+
+#[test]
+fn each_client_talks_with_the_origin_over_a_socket_of_its_own() {
+    const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+    let origin = UdpSocket::bind(LOOPBACK).unwrap();
+    let at = origin.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        // Answers with where the datagram came from, so that a mix-up shows.
+        while let Ok((n, from)) = origin.recv_from(&mut buffer) {
+            let answer = format!("{} from {}", String::from_utf8_lossy(&buffer[..n]), from.port());
+            origin.send_to(answer.as_bytes(), from).unwrap();
+        }
+    });
+    let sockets = bind_udp(LOOPBACK.into(), 1).unwrap();
+    let hub = sockets[0].local_addr().unwrap();
+    let listener = Listener::Udp("toy", sockets, Arc::new(|_| Box::new(Toy::default()) as BoxMachine));
+    let runtime = common::serve(listener, at);
+
+    let clients: Vec<UdpSocket> = (0..20).map(|_| UdpSocket::bind(LOOPBACK).unwrap()).collect();
+    let mut paths = Vec::new();
+    for round in 0..3 {
+        for (index, client) in clients.iter().enumerate() {
+            client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            client.send_to(format!("{round}.{index}").as_bytes(), hub).unwrap();
+        }
+        for (index, client) in clients.iter().enumerate() {
+            let mut buffer = [0; 2048];
+            let n = client.recv(&mut buffer).unwrap();
+            let answer = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            let (what, path) = answer.split_once(" from ").unwrap();
+            assert_eq!(what, format!("{round}.{index}"));
+            paths.push((index, path.to_owned()));
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    assert_eq!(paths.len(), clients.len(), "a client's path to the origin does not change");
+    assert_eq!(runtime.sessions(), 1);
+    runtime.stop();
+}

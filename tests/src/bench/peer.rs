@@ -1,0 +1,223 @@
+//! The programs that are compared, as processes, and what the system says of them. Knows nothing of RTMP.
+
+use super::relay::Method;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A process that does not listen after this long has failed.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Nanoseconds in one tick of `/proc/PID/stat`; fixed by the kernel's interface.
+const TICK: u64 = 10_000_000;
+
+/// Who moves the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Peer {
+    /// Nobody: clients connect to the origin.
+    Direct,
+    /// The splice floor.
+    Splice,
+    /// The copy floor.
+    Copy,
+    /// HAProxy in TCP mode, one thread.
+    HaProxy,
+    /// `srs-proxy` with this many workers, or as many as it chooses.
+    Proxy(Option<usize>),
+}
+
+impl Peer {
+    /// The column's title.
+    pub fn title(self) -> String {
+        match self {
+            Self::Direct => "direct".into(),
+            Self::Splice => "splice relay".into(),
+            Self::Copy => "copy relay".into(),
+            Self::HaProxy => "HAProxy".into(),
+            Self::Proxy(Some(workers)) => format!("srs-proxy, {workers} worker"),
+            Self::Proxy(None) => "srs-proxy, default".into(),
+        }
+    }
+}
+
+/// A running peer; it ends with this value.
+pub struct Process {
+    child: Child,
+    listen: SocketAddr,
+    dir: PathBuf,
+    /// From start to the first accepted connection.
+    pub startup: Duration,
+}
+
+impl Process {
+    /// Starts a peer in front of `origin`; `None` for [`Peer::Direct`]. Its log and configuration are in `dir`.
+    ///
+    /// # Errors
+    /// It cannot be started, or does not listen in time; the error names its log.
+    pub fn start(peer: Peer, proxy: &Path, origin: SocketAddr, dir: &Path) -> io::Result<Option<Self>> {
+        let ports = free_ports::<6>()?;
+        let listen = local(ports[0]);
+        fs::create_dir_all(dir)?;
+        let mut command = match peer {
+            Peer::Direct => return Ok(None),
+            Peer::Splice => relay(Method::Splice, listen, origin)?,
+            Peer::Copy => relay(Method::Copy, listen, origin)?,
+            Peer::HaProxy => haproxy(listen, origin, dir)?,
+            Peer::Proxy(workers) => srs_proxy(proxy, workers, ports, origin),
+        };
+        let log = dir.join("log");
+        let began = Instant::now();
+        let output = File::create(&log)?;
+        command.current_dir(dir).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let mut process = Self { child: command.spawn()?, listen, dir: dir.into(), startup: Duration::ZERO };
+        while TcpStream::connect(listen).is_err() {
+            let ended = process.child.try_wait()?;
+            if ended.is_some() || began.elapsed() > START_LIMIT {
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                return Err(io::Error::other(format!("{} does not listen ({ended:?}): {log}", peer.title())));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        process.startup = began.elapsed();
+        Ok(Some(process))
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join(name)
+    }
+
+    /// CPU time so far.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn cpu(&self) -> io::Result<Cpu> {
+        let mut tasks = BTreeMap::new();
+        for task in fs::read_dir(self.proc("task"))? {
+            let task = task?;
+            let stat = fs::read_to_string(task.path().join("schedstat"))?;
+            let nanos = stat.split(' ').next().and_then(|field| field.parse().ok());
+            tasks.insert(task.file_name(), nanos.ok_or_else(|| io::Error::other("no schedstat"))?);
+        }
+        let stat = fs::read_to_string(self.proc("stat"))?;
+        // The name may hold spaces; after its bracket come state and fields 4 and following: utime is field 14.
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(2));
+        let ticks: u64 = fields.into_iter().flatten().filter_map(|field| field.parse::<u64>().ok()).sum();
+        Ok(Cpu { tasks, coarse: ticks * TICK })
+    }
+
+    /// Resident memory in bytes.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn memory(&self) -> io::Result<u64> {
+        // Counted exactly, unlike the figure in `status`, which lags by some pages for each thread.
+        let rollup = fs::read_to_string(self.proc("smaps_rollup"))?;
+        let kilobytes = rollup.lines().find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB"));
+        let kilobytes: Option<u64> = kilobytes.and_then(|number| number.trim().parse().ok());
+        kilobytes.map(|number| number * 1024).ok_or_else(|| io::Error::other("no Rss"))
+    }
+
+    /// Open descriptors.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn descriptors(&self) -> io::Result<usize> {
+        Ok(fs::read_dir(self.proc("fd"))?.count())
+    }
+
+    /// Threads.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn threads(&self) -> io::Result<usize> {
+        Ok(fs::read_dir(self.proc("task"))?.count())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nothing can be done about either failing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A process's CPU time at a moment.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    tasks: BTreeMap<std::ffi::OsString, u64>,
+    coarse: u64,
+}
+
+impl Cpu {
+    /// Seconds used since `earlier`: to the nanosecond while the same threads live; threads that ended in
+    /// between leave only the process's sum, which counts in ticks.
+    pub fn since(&self, earlier: &Self) -> f64 {
+        let lived = earlier.tasks.keys().all(|task| self.tasks.contains_key(task));
+        let nanos = if lived {
+            self.tasks.values().sum::<u64>() - earlier.tasks.values().sum::<u64>()
+        } else {
+            self.coarse - earlier.coarse
+        };
+        nanos as f64 / 1e9
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Ports that were free a moment ago.
+fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
+    let listeners: Vec<_> = (0..N).map(|_| TcpListener::bind(local(0))).collect::<Result<_, _>>()?;
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
+
+fn relay(method: Method, listen: SocketAddr, origin: SocketAddr) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let method = if method == Method::Copy { "copy" } else { "splice" };
+    command.args(["relay", method, &listen.to_string(), &origin.to_string()]);
+    Ok(command)
+}
+
+fn haproxy(listen: SocketAddr, origin: SocketAddr, dir: &Path) -> io::Result<Command> {
+    let file = dir.join("haproxy.cfg");
+    let text = format!(
+        "global\n nbthread 1\n maxconn 9000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n \
+         timeout server 1h\nlisten rtmp\n bind {listen}\n server origin {origin}\n"
+    );
+    fs::write(&file, text)?;
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(file);
+    Ok(command)
+}
+
+fn srs_proxy(binary: &Path, workers: Option<usize>, ports: [u16; 6], origin: SocketAddr) -> Command {
+    let mut command = Command::new(binary);
+    let servers = ["RTMP_SERVER", "HTTP_SERVER", "HTTP_API", "SYSTEM_API", "WEBRTC_SERVER", "SRT_SERVER"];
+    for (server, port) in servers.iter().zip(ports) {
+        command.env(format!("PROXY_{server}"), local(port).to_string());
+    }
+    command.env("PROXY_DEFAULT_BACKEND_ENABLED", "on");
+    command.env("PROXY_DEFAULT_BACKEND_IP", origin.ip().to_string());
+    command.env("PROXY_DEFAULT_BACKEND_RTMP", origin.port().to_string());
+    match workers {
+        Some(workers) => command.env("PROXY_WORKERS", workers.to_string()),
+        None => command.env_remove("PROXY_WORKERS"),
+    };
+    command
+}

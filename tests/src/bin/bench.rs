@@ -1,0 +1,148 @@
+//! The RTMP benchmark's command line; see `srs_proxy_tests::bench`.
+
+use srs_proxy_tests::bench::case::{CASES, Case, Scale, measure};
+use srs_proxy_tests::bench::peer::Peer;
+use srs_proxy_tests::bench::relay::{self, Method};
+use srs_proxy_tests::bench::report::{Results, table};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+const USAGE: &str = "\
+bench [--quick] [--rounds N] [--case NAME]... [--proxy PATH]
+    --quick       everything once and briefly, to see that it works
+    --rounds N    interleaved rounds, 3 by default
+    --case NAME   only this case; may be repeated, may be the beginning of several names
+    --proxy PATH  the srs-proxy to measure; $BENCH_PROXY, or the one beside this program, by default
+bench relay copy|splice LISTEN TARGET
+    a floor: a relay that understands nothing";
+
+struct Options {
+    quick: bool,
+    rounds: usize,
+    cases: Vec<Case>,
+    proxy: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let run = match arguments[..] {
+        ["relay", method, listen, target] => relay(method, listen, target).map(|()| true),
+        _ => options(&arguments).and_then(|options| options.map_or(Ok(true), |options| bench(&options))),
+    };
+    match run {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn relay(method: &str, listen: &str, target: &str) -> Result<(), Box<dyn Error>> {
+    let method = match method {
+        "copy" => Method::Copy,
+        "splice" => Method::Splice,
+        _ => return Err(USAGE.into()),
+    };
+    let (listen, target): (SocketAddr, SocketAddr) = (listen.parse()?, target.parse()?);
+    Ok(relay::run(method, &TcpListener::bind(listen)?, target)?)
+}
+
+/// `None`: help was asked for and given.
+fn options(arguments: &[&str]) -> Result<Option<Options>, Box<dyn Error>> {
+    let beside = std::env::current_exe()?.with_file_name("srs-proxy");
+    let proxy = std::env::var_os("BENCH_PROXY").map_or(beside, PathBuf::from);
+    let mut options = Options { quick: false, rounds: 0, cases: Vec::new(), proxy };
+    let mut arguments = arguments.iter();
+    while let Some(&argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(USAGE);
+        match argument {
+            "--quick" => options.quick = true,
+            "--rounds" => options.rounds = value()?.parse()?,
+            "--proxy" => options.proxy = value()?.into(),
+            "--case" => {
+                let name = value()?;
+                let found = CASES.into_iter().filter(|case| case.name.starts_with(name));
+                let before = options.cases.len();
+                options.cases.extend(found);
+                if options.cases.len() == before {
+                    return Err(format!(
+                        "no case {name}; there are {}",
+                        CASES.map(|case| case.name).join(", ")
+                    )
+                    .into());
+                }
+            }
+            "--help" | "-h" => {
+                println!("{USAGE}\ncases: {}", CASES.map(|case| case.name).join(", "));
+                return Ok(None);
+            }
+            _ => return Err(USAGE.into()),
+        }
+    }
+    if options.cases.is_empty() {
+        options.cases = CASES.into();
+    }
+    if options.rounds == 0 {
+        options.rounds = if options.quick { 1 } else { 3 };
+    }
+    Ok(Some(options))
+}
+
+/// Measures and prints; whether all figures count.
+fn bench(options: &Options) -> Result<bool, Box<dyn Error>> {
+    srs_proxy_tests::bench::raise_descriptor_limit()?;
+    let peers = peers(options);
+    let scale = if options.quick { Scale::QUICK } else { Scale::FULL };
+    let dir = std::env::temp_dir().join(format!("srs-proxy-bench-{}", std::process::id()));
+    let mut results = Vec::new();
+    for case in &options.cases {
+        let mut rounds = Results::new(case.title);
+        for round in 0..options.rounds {
+            let mut outcomes = BTreeMap::new();
+            // Each round begins with another peer, so that none is always measured after the same other.
+            let mut order: Vec<_> = peers.iter().copied().filter(|&peer| case.wants(peer)).collect();
+            let turn = round % order.len();
+            order.rotate_left(turn);
+            for peer in order {
+                eprintln!("{}, round {} of {}: {}", case.name, round + 1, options.rounds, peer.title());
+                outcomes.insert(peer, measure(case, peer, &scale, &options.proxy, &dir)?);
+            }
+            rounds.add(&outcomes);
+        }
+        results.push(rounds);
+    }
+    println!("{}", table(&results, &peers));
+    println!(
+        "Medians of {} interleaved rounds (lowest – highest). CPU: user and system time of",
+        options.rounds
+    );
+    println!(
+        "the peer's process, all threads. Added latency: less the direct connection's in the same round."
+    );
+    let invalid: Vec<_> = results.iter().flat_map(Results::invalid).collect();
+    invalid.iter().for_each(|line| println!("INVALID {line}"));
+    Ok(invalid.is_empty())
+}
+
+/// The peers that are there.
+fn peers(options: &Options) -> Vec<Peer> {
+    let mut peers = vec![Peer::Direct, Peer::Splice, Peer::Copy];
+    let haproxy = Command::new("haproxy").arg("-v").stdout(Stdio::null()).status();
+    if haproxy.is_ok_and(|status| status.success()) {
+        peers.push(Peer::HaProxy);
+    } else {
+        eprintln!("haproxy is not installed: left out");
+    }
+    if options.proxy.is_file() {
+        peers.extend([Peer::Proxy(Some(1)), Peer::Proxy(None)]);
+    } else {
+        eprintln!("{} is not there: left out", options.proxy.display());
+    }
+    peers
+}

@@ -1,0 +1,194 @@
+//! The proxy itself, run as people run it: by environment variables, with its output kept.
+
+use super::http::{self, Response};
+use super::ports::free_port;
+use super::proc::{self, Usage};
+use super::process::{Ended, Process, command};
+use super::temp::TempDir;
+use super::{PATIENCE, profile_dir, wait_until};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::time::Duration;
+
+/// The six servers' variables, in the order of their ports here.
+pub const SERVERS: [&str; 6] = [
+    "PROXY_RTMP_SERVER",
+    "PROXY_HTTP_SERVER",
+    "PROXY_HTTP_API",
+    "PROXY_WEBRTC_SERVER",
+    "PROXY_SRT_SERVER",
+    "PROXY_SYSTEM_API",
+];
+
+/// A running proxy on free ports.
+#[derive(Debug)]
+pub struct Proxy {
+    process: Process,
+    ports: [u16; 6],
+    _dir: TempDir,
+}
+
+/// A proxy's command: in an empty directory, with no setting but those given here.
+pub fn proxy_command(dir: &TempDir) -> Command {
+    let program = profile_dir().join("srs-proxy");
+    assert!(program.exists(), "{} is not built: run cargo build -p srs-proxy first", program.display());
+    let mut command = command(program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PROXY_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(dir.path());
+    command
+}
+
+impl Proxy {
+    /// Starts one with its default settings.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts one with these settings; they win over the free ports it gets otherwise.
+    #[track_caller]
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let dir = TempDir::new("proxy");
+        let ports = SERVERS.map(|_| free_port());
+        let mut start = proxy_command(&dir);
+        for (server, port) in SERVERS.iter().zip(&ports) {
+            start.env(server, format!("127.0.0.1:{port}"));
+        }
+        start.envs(settings.iter().copied());
+        let mut proxy = Self { process: Process::start("srs-proxy", &mut start), ports, _dir: dir };
+        let system = proxy.system_api();
+        proxy.process.wait_ready(PATIENCE, || {
+            http::get(system, "/api/v1/versions").is_ok_and(|answer| answer.status == 200)
+        });
+        proxy
+    }
+
+    /// The address of one of [`SERVERS`].
+    pub fn addr(&self, server: &str) -> SocketAddr {
+        let index = SERVERS.iter().position(|known| *known == server).expect("one of the six servers");
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[index]))
+    }
+
+    /// The RTMP server's address.
+    pub fn rtmp(&self) -> SocketAddr {
+        self.addr("PROXY_RTMP_SERVER")
+    }
+
+    /// The system API's address.
+    pub fn system_api(&self) -> SocketAddr {
+        self.addr("PROXY_SYSTEM_API")
+    }
+
+    /// The RTMP URL of `app/stream?query`.
+    pub fn url(&self, path: &str) -> String {
+        format!("rtmp://{}/{path}", self.rtmp())
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it costs now.
+    #[track_caller]
+    pub fn usage(&self) -> Usage {
+        proc::usage(self.pid())
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        self.process.tail()
+    }
+
+    /// Waits for a line in its log.
+    #[track_caller]
+    pub fn wait_log(&mut self, text: &str) -> String {
+        self.process.wait_line(text, PATIENCE)
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub fn wait_end(&mut self, deadline: Duration) -> Ended {
+        self.process.wait_end(deadline)
+    }
+
+    /// Registers an origin: `server` names it, `life` is its service and pid, new at each start.
+    #[track_caller]
+    pub fn register(&self, server: &str, life: &str, rtmp: SocketAddr) {
+        let answer = self.post_registration(&registration(server, life, rtmp), &[]);
+        assert_eq!((answer.status, &answer.json()["code"]), (200, &json!(0)), "{}", answer.body);
+    }
+
+    /// Posts a registration with extra headers, and gives the answer.
+    #[track_caller]
+    pub fn post_registration(&self, registration: &Value, headers: &[(&str, &str)]) -> Response {
+        self.post_text(&registration.to_string(), headers)
+    }
+
+    /// Posts any text as a registration, and gives the answer.
+    #[track_caller]
+    pub fn post_text(&self, body: &str, headers: &[(&str, &str)]) -> Response {
+        let mut all = vec![("Content-Type", "application/json")];
+        all.extend_from_slice(headers);
+        http::request(self.system_api(), "POST", "/api/v1/srs/register", &all, body)
+            .expect("the registration API answers")
+    }
+
+    /// The origins as its own API lists them.
+    #[track_caller]
+    pub fn origins(&self) -> Vec<Value> {
+        let answer = http::get(self.system_api(), "/api/v1/origins").expect("the origins API answers");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["data"]["origins"].as_array().cloned().expect("a list of origins")
+    }
+
+    /// The `server` names of the origins that hold this stream.
+    #[track_caller]
+    pub fn holders(&self, key: &str) -> Vec<String> {
+        let origins = self.origins();
+        let holders = origins.iter().filter(|origin| {
+            origin["streams"].as_array().is_some_and(|streams| streams.iter().any(|stream| stream == key))
+        });
+        holders.filter_map(|origin| origin["server"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// The health of the origin registered under `server`.
+    #[track_caller]
+    pub fn health(&self, server: &str) -> Option<String> {
+        let origins = self.origins();
+        let origin = origins.iter().find(|origin| origin["server"] == server)?;
+        origin["health"].as_str().map(str::to_owned)
+    }
+
+    /// Waits until no session is left: a TCP socket that is connected is one.
+    #[track_caller]
+    pub fn wait_quiet(&self) {
+        wait_until("the proxy has no connection left", PATIENCE, || proc::connections(self.pid()) == 0);
+    }
+}
+
+/// A registration as an origin sends it.
+pub fn registration(server: &str, life: &str, rtmp: SocketAddr) -> Value {
+    json!({
+        "device_id": format!("device-{server}"),
+        "ip": rtmp.ip().to_string(),
+        "server": server,
+        "service": format!("service-{life}"),
+        "pid": life,
+        "rtmp": [rtmp.port().to_string()],
+    })
+}

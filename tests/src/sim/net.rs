@@ -259,7 +259,7 @@ impl Net {
     /// The machine sends bytes: into the driver's queue, and into the ledger.
     pub(crate) fn enqueue(&mut self, conn: usize, bytes: &[u8]) {
         let c = &mut self.conns[conn];
-        if c.broken {
+        if c.broken || bytes.is_empty() {
             return;
         }
         c.queue.extend_from_slice(bytes);

@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 pub(crate) type OriginScene = (Kind, OriginPlan, Style, bool);
 
 /// What is to happen.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scene {
     pub(crate) weather: Weather,
     pub(crate) client: (ClientPlan, Style),

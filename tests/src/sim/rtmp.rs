@@ -2,7 +2,7 @@
 //! the tests' own RTMP; nothing here knows the proxy's.
 
 use super::dice::Dice;
-use super::peer::{End, Io, Peer};
+use super::peer::{Deed, End, Io, Peer};
 use crate::rtmp::amf0::Value;
 use crate::rtmp::command::{self, COMMAND_CSID, control};
 use crate::rtmp::{Command, Error, Message, Wire, kind};
@@ -211,6 +211,23 @@ fn random_ops(dice: &mut Dice, command_csids: &[u32]) -> VecDeque<Op> {
         });
     }
     ops
+}
+
+/// The chunk stream of a peer that does anything the specification allows, from its first chunk on.
+pub fn random_messages(dice: &mut Dice) -> Vec<u8> {
+    let style = Style::random(dice);
+    let (mut talk, _log) = Talk::new(Wire::client(0), style);
+    talk.wire.output().clear();
+    let mut deeds = Vec::new();
+    let mut io = Io { now: Time::ZERO, dice, backlog: 0, deeds: &mut deeds };
+    while talk.next_op(&mut io) {
+        io.backlog = 0;
+    }
+    let written = deeds.into_iter().filter_map(|deed| match deed {
+        Deed::Write(bytes) => Some(bytes),
+        _ => None,
+    });
+    written.flatten().collect()
 }
 
 /// What both kinds of peers do alike.

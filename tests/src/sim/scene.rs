@@ -1,12 +1,12 @@
 //! One RTMP client, its origins and their load balancer in a simulated world, and what must be true of them afterwards.
 
+use super::rtmp::{Client, ClientPlan, Log, Origin, OriginPlan, SharedLog, Style};
+use super::{Dice, End, Fates, Host, Manner, Peer, Run, Scripted, Weather, World};
+use crate::rtmp::{Message, kind};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Report};
 use srs_proxy_core::rtmp::RtmpSession;
 use srs_proxy_core::time::{Duration, Time};
-use srs_proxy_tests::rtmp::{Message, kind};
-use srs_proxy_tests::sim::rtmp::{Client, ClientPlan, Log, Origin, OriginPlan, SharedLog, Style};
-use srs_proxy_tests::sim::{Dice, End, Fates, Host, Manner, Peer, Run, Scripted, Weather, World};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,39 +14,53 @@ use std::rc::Rc;
 
 /// What is found at an origin's address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// It serves.
     Serves,
+    /// Connections are refused.
     Refuses,
+    /// Connections are never answered.
     Silent,
+    /// This host has no descriptor for it.
     Exhausted,
 }
 
 /// One origin: kind, plan, style, and whether it closes after a refusal.
-pub(crate) type OriginScene = (Kind, OriginPlan, Style, bool);
+pub type OriginScene = (Kind, OriginPlan, Style, bool);
 
 /// What is to happen.
 #[derive(Clone, Debug)]
-pub(crate) struct Scene {
-    pub(crate) weather: Weather,
-    pub(crate) client: (ClientPlan, Style),
-    pub(crate) fates: Fates,
-    pub(crate) origins: Vec<OriginScene>,
-    pub(crate) origin_fates: Fates,
-    pub(crate) manner: Manner,
+pub struct Scene {
+    /// The network and the driver.
+    pub weather: Weather,
+    /// The client.
+    pub client: (ClientPlan, Style),
+    /// What befalls its connection.
+    pub fates: Fates,
+    /// The origins; the load balancer picks the first that is not known to be unreachable.
+    pub origins: Vec<OriginScene>,
+    /// What befalls each connection to an origin.
+    pub origin_fates: Fates,
+    /// How the load balancer answers.
+    pub manner: Manner,
 }
 
 /// What has happened.
-pub(crate) struct Played {
-    pub(crate) world: World<RtmpSession>,
-    pub(crate) run: Run,
-    pub(crate) client: SharedLog,
+pub struct Played {
+    /// The world afterwards.
+    pub world: World<RtmpSession>,
+    /// What the run came to.
+    pub run: Run,
+    /// What the client did and saw.
+    pub client: SharedLog,
     /// Of each connection to an origin.
-    pub(crate) origins: Rc<RefCell<Vec<SharedLog>>>,
+    pub origins: Rc<RefCell<Vec<SharedLog>>>,
     /// What the load balancer was told.
-    pub(crate) unreachable: Rc<RefCell<BTreeSet<OriginId>>>,
+    pub unreachable: Rc<RefCell<BTreeSet<OriginId>>>,
 }
 
-pub(crate) fn origin_address(index: usize) -> SocketAddr {
+/// Where an origin is.
+pub fn origin_address(index: usize) -> SocketAddr {
     (Ipv4Addr::new(10, 0, 0, index as u8 + 1), 1935).into()
 }
 
@@ -56,7 +70,7 @@ fn origin_id(index: usize) -> OriginId {
 
 impl Scene {
     /// A client and an origin of any kind, in any weather.
-    pub(crate) fn new(dice: &mut Dice, publishes: bool) -> Self {
+    pub fn new(dice: &mut Dice, publishes: bool) -> Self {
         let mut scene = Self {
             weather: Weather::random(dice),
             client: (ClientPlan::random(dice, publishes), Style::random(dice)),
@@ -73,7 +87,7 @@ impl Scene {
     }
 
     /// The plainest client and origin in fair weather.
-    pub(crate) fn plain(publishes: bool) -> Self {
+    pub fn plain(publishes: bool) -> Self {
         Self {
             weather: Weather::fair(),
             client: (ClientPlan { publishes, ..ClientPlan::publisher() }, Style::plain()),
@@ -85,11 +99,12 @@ impl Scene {
     }
 
     /// No round trip takes so long that somebody should lose patience.
-    pub(crate) fn be_in_time(&mut self) {
+    pub fn be_in_time(&mut self) {
         self.weather.stall = self.weather.stall.min(Duration::from_millis(200));
     }
 
-    pub(crate) fn add_origin(&mut self, dice: &mut Dice) {
+    /// One more origin of any kind that serves.
+    pub fn add_origin(&mut self, dice: &mut Dice) {
         let mut style = Style::random(dice);
         if self.client.0.publishes {
             style.ops.retain(|op| !op.is_media());
@@ -99,7 +114,7 @@ impl Scene {
 
     /// Lets it happen.
     #[track_caller]
-    pub(crate) fn play(self, seed: u64, limit: Duration) -> Played {
+    pub fn play(self, seed: u64, limit: Duration) -> Played {
         let (client, client_log) = Client::new(self.client.0, self.client.1);
         let machine = RtmpSession::new(Time::ZERO);
         let mut world = World::tcp(seed, self.weather, machine, Box::new(client), self.fates);
@@ -157,7 +172,7 @@ fn assert_prefix(got: &[Message], sent: &[Message], whole: bool) {
 
 impl Played {
     /// What was seen of a connection to an origin.
-    pub(crate) fn origin(&self, index: usize) -> SharedLog {
+    pub fn origin(&self, index: usize) -> SharedLog {
         Rc::clone(&self.origins.borrow()[index])
     }
 
@@ -168,7 +183,7 @@ impl Played {
 
     /// Neither side has seen anything but the other side's messages, in order.
     #[track_caller]
-    pub(crate) fn assert_nothing_damaged(&self) {
+    pub fn assert_nothing_damaged(&self) {
         let client = self.client.borrow();
         assert_eq!(client.error, None, "at the client\n{}", self.world.tail());
         for origin in self.origins.borrow().iter() {
@@ -191,7 +206,7 @@ impl Played {
 
     /// The session was set up, went both ways, and ended when one side left; all the leaving side sent arrived.
     #[track_caller]
-    pub(crate) fn assert_relayed(&self, client_left: bool) {
+    pub fn assert_relayed(&self, client_left: bool) {
         self.world.assert_ended();
         assert_eq!(self.run.fault, None);
         self.assert_nothing_damaged();
@@ -210,7 +225,7 @@ impl Played {
 
     /// The client got an error in time, and then the end.
     #[track_caller]
-    pub(crate) fn assert_told(&self, patience: Duration) {
+    pub fn assert_told(&self, patience: Duration) {
         self.world.assert_ended();
         let client = self.client.borrow();
         let tail = || self.world.tail();

@@ -2,6 +2,7 @@
 
 use super::rtmp::{Client, ClientPlan, Log, Origin, OriginPlan, SharedLog, Style};
 use super::{Dice, End, Fates, Host, Manner, Peer, Run, Scripted, Weather, World};
+use crate::rtmp::amf0::Value;
 use crate::rtmp::{Message, kind};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Report};
@@ -154,8 +155,8 @@ impl Scene {
 }
 
 /// What must be the same at both ends of a message stream.
-fn content(messages: &[Message]) -> Vec<(u8, u32, &[u8])> {
-    messages.iter().map(|m| (m.type_id, m.timestamp, &m.payload[..])).collect()
+fn content(messages: &[Message]) -> Vec<(u8, u32, bool, &[u8])> {
+    messages.iter().map(|m| (m.type_id, m.timestamp, m.stream_id == 0, &m.payload[..])).collect()
 }
 
 #[track_caller]
@@ -163,7 +164,10 @@ fn assert_prefix(got: &[Message], sent: &[Message], whole: bool) {
     let (got, sent) = (content(got), content(sent));
     for (index, pair) in got.iter().zip(&sent).enumerate() {
         let (g, s) = pair;
-        let words = |m: &(u8, u32, &[u8])| format!("type {} at {} with {} bytes", m.0, m.1, m.2.len());
+        let words = |m: &(u8, u32, bool, &[u8])| {
+            let of = if m.2 { "no stream" } else { "the stream" };
+            format!("type {} of {of} at {} with {} bytes", m.0, m.1, m.3.len())
+        };
         assert!(g == s, "message {index} is {} where {} was sent", words(g), words(s));
     }
     assert!(got.len() <= sent.len(), "{} messages arrived, {} were sent", got.len(), sent.len());
@@ -190,15 +194,11 @@ impl Played {
             let origin = origin.borrow();
             assert_eq!(origin.error, None, "at the origin\n{}", self.world.tail());
             assert_prefix(&origin.got, &client.sent, false);
-            for message in &origin.got {
-                assert_eq!(message.stream_id, origin.stream_id, "the origin's stream id");
-            }
+            assert_stream(&origin);
         }
         if let Some(origin) = self.origins.borrow().last() {
             assert_prefix(&client.got, &origin.borrow().sent, false);
-            for message in &client.got {
-                assert_eq!(message.stream_id, client.stream_id, "the client's stream id");
-            }
+            assert_stream(&client);
         } else {
             assert!(client.got.is_empty());
         }
@@ -239,6 +239,25 @@ impl Played {
         let waited = at.since(client.asked.expect("it asked for a stream"));
         assert!(waited <= patience + network, "told after {waited:?}\n{}", tail());
         assert!(client.got.iter().all(|message| message.type_id != kind::VIDEO));
+    }
+}
+
+/// All that a side got names its own message stream, or none.
+#[track_caller]
+fn assert_stream(log: &Log) {
+    for message in &log.got {
+        let id = message.stream_id;
+        assert!(id == log.stream_id || id == 0, "message stream {id} is not {}", log.stream_id);
+    }
+    for user in &log.user {
+        // Stream Begin, EOF, Dry, Set Buffer Length, Is Recorded.
+        if let [0, 0..=4, a, b, c, d, ..] = user[..] {
+            let id = u32::from_be_bytes([a, b, c, d]);
+            assert_eq!(id, log.stream_id, "event {} of another message stream", user[1]);
+        }
+    }
+    for command in log.commands.iter().filter(|command| command.name == "deleteStream") {
+        assert_eq!(command.arguments, [Value::Number(log.stream_id.into())], "another stream is deleted");
     }
 }
 

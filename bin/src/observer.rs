@@ -13,7 +13,7 @@ const REFUSALS_PER_SECOND: u64 = 100;
 
 /// Writes the log.
 #[derive(Debug)]
-pub struct Log {
+pub(crate) struct Log {
     begin: Instant,
     /// The current second, and the lines it has seen: both in one number, so that no lock is needed.
     window: AtomicU64,
@@ -21,7 +21,7 @@ pub struct Log {
 
 impl Log {
     /// A log with nothing in it.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { begin: Instant::now(), window: AtomicU64::new(0) }
     }
 
@@ -87,10 +87,15 @@ impl Observer for Log {
     fn ended(&self, session: SessionId, ended: &Ended<'_>) {
         let Ended { key, fault, received, from_origin, lasted } = ended;
         let seconds = lasted.as_secs_f64();
-        let bytes = format_args!("{received} bytes from the client, {from_origin} from the origin, {seconds:.3} s");
+        let bytes =
+            format_args!("{received} bytes from the client, {from_origin} from the origin, {seconds:.3} s");
         match (key, fault) {
-            (Some(key), Some(fault)) => self.refusal(session, format_args!("cut {key}, {fault}; {bytes}"), is_ours(*fault)),
-            (None, Some(fault)) => self.refusal(session, format_args!("cut, {fault}; {bytes}"), is_ours(*fault)),
+            (Some(key), Some(fault)) => {
+                self.refusal(session, format_args!("cut {key}, {fault}; {bytes}"), is_ours(*fault))
+            }
+            (None, Some(fault)) => {
+                self.refusal(session, format_args!("cut, {fault}; {bytes}"), is_ours(*fault))
+            }
             (Some(key), None) => info!(conn = session.to_string().as_str(); "ended {key}; {bytes}"),
             (None, None) => debug!(conn = session.to_string().as_str(); "ended; {bytes}"),
         }

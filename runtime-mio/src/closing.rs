@@ -37,7 +37,6 @@ impl Closing {
         scratch: &mut [u8],
         now: Time,
     ) -> bool {
-        self.leg.readable |= readable;
         if !self.shut {
             self.leg.flush(pipes, now);
             if self.leg.broken {
@@ -51,6 +50,9 @@ impl Closing {
             }
             self.shut = true;
             self.deadline = now + LINGER;
+        }
+        if !readable {
+            return false;
         }
         // A peer that keeps sending is not waited for: a few reads, then the deadline.
         for _ in 0..8 {

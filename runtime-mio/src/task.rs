@@ -71,7 +71,8 @@ impl Io {
     /// Lets a connection deliver what waits, then closes it.
     fn close(&mut self, leg: TcpLeg) {
         let mut closing = Closing::new(leg, self.now);
-        if closing.advance(false, &mut self.pipes, &mut self.buffer, self.now) {
+        // Whatever can be read now makes an event when it is registered again.
+        if closing.advance(false, &mut self.pipes, &mut [], self.now) {
             return;
         }
         let entry = self.closing.vacant_entry();

@@ -56,9 +56,30 @@ impl Machine for Toy {
 }
 
 fn start(origin: SocketAddr) -> (Runtime, SocketAddr) {
+    start_with(origin, || Box::new(Toy))
+}
+
+/// Answers the first bytes with its last words, while the client is still sending.
+struct Rude;
+
+impl Machine for Rude {
+    fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
+        if let Input::Stream { leg, .. } = input {
+            cx.actions.write(leg, &b"go away"[..]);
+            cx.actions.close(leg, Close::Flush);
+        }
+        Ok(0)
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        None
+    }
+}
+
+fn start_with(origin: SocketAddr, new: fn() -> BoxMachine) -> (Runtime, SocketAddr) {
     let sockets = bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
     let at = sockets[0].local_addr().unwrap();
-    (common::serve(Listener::Tcp("toy", sockets, Arc::new(|_| Box::new(Toy) as BoxMachine)), origin), at)
+    (common::serve(Listener::Tcp("toy", sockets, Arc::new(move |_| new())), origin), at)
 }
 
 fn film(length: usize, seed: u8) -> Vec<u8> {
@@ -146,6 +167,19 @@ fn last_words_reach_a_client_that_is_still_sending() {
     runtime.drain();
     drop(client);
     wait_until("the worker ends", || runtime.is_finished());
+}
+
+#[test]
+fn a_refusal_is_not_taken_back_by_a_reset() {
+    let (runtime, proxy) = start_with(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), || Box::new(Rude));
+    for _ in 0..50 {
+        let mut client = TcpStream::connect(proxy).unwrap();
+        client.write_all(&film(300_000, 5)).unwrap();
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"go away");
+    }
+    runtime.stop();
 }
 
 #[test]

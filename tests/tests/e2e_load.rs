@@ -132,7 +132,7 @@ fn a_thousand_idle_publishers_leave_nothing_behind() {
     let end = proxy.usage();
     assert_eq!((end.descriptors, end.threads), (start.descriptors, start.threads));
     let left = end.rss_kib.saturating_sub(start.rss_kib);
-    assert!(left < LEFT_KIB, "{left} KiB left of {} KiB", full.rss_kib - start.rss_kib);
+    assert!(left < LEFT_KIB, "{left} KiB left of {} KiB", full.rss_kib.saturating_sub(start.rss_kib));
 }
 
 fn publish(proxy: &Proxy, numbers: std::ops::Range<usize>) -> Vec<Session> {

@@ -43,9 +43,9 @@ pub mod kind {
 /// The chunk stream of protocol control messages (§5.4).
 pub const CONTROL_CSID: u32 = 2;
 
-/// Bytes of messages that may be half read while a session is set up. Commands take a few hundred; a
-/// `connect` with a long token a few thousand.
-pub const MAX_SETUP_BYTES: usize = 64 * 1024;
+/// Bytes of messages that may be half read while a session is set up. Commands take a few hundred, a
+/// `connect` with a long token a few thousand; room for one AMF0 long string (over 64 KiB) is left.
+pub const MAX_SETUP_BYTES: usize = 128 * 1024;
 
 /// A whole message.
 #[derive(Clone, PartialEq, Eq, Debug)]

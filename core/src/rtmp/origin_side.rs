@@ -4,7 +4,7 @@
 //! takes commands in advance. An origin that can't be reached is reported and another one asked for, as long as
 //! there is time; one that answers and says no has the last word.
 
-use super::command::Command;
+use super::command::{Command, Verb};
 use super::handshake;
 use super::message::{Assembled, Assembler, Message, kind};
 use super::relay::{Relay, StreamIds};
@@ -30,6 +30,12 @@ const GREETING_TIMEOUT: Duration = Duration::from_millis(2000);
 
 /// For an origin's answers to `connect` and `createStream`: it may ask a hook of its own first.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For the origin's answer to `publish`, after which the encoder sends: hooks again.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For the origin's answer to `play`: some servers send none before the stream is there, and players wait for it.
+const PLAY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Origins tried for one session.
 const MAX_ATTEMPTS: u32 = 3;
@@ -198,14 +204,8 @@ impl OriginSide {
             Stage::Opening | Stage::Greeting => {
                 self.unreachable(cx, Fault::Origin("did not take the connection in time"))
             }
-            Stage::Connecting | Stage::Creating => {
+            Stage::Connecting | Stage::Creating | Stage::Starting => {
                 self.refuse(cx, Fault::Origin("no answer in time"), "the origin does not answer")
-            }
-            // A player may wait for its stream as long as its origin lets it.
-            Stage::Starting => {
-                cx.actions.push(Action::Tell(Report::Renew(self.asked.key.clone())));
-                self.deadline = cx.now + Relaying::RENEW;
-                Next::Stay
             }
         }
     }
@@ -370,7 +370,11 @@ impl OriginSide {
 
     /// Sends `publish` or `play`, and lets the client's bytes through.
     fn start(&mut self, cx: &mut Cx<'_>) {
-        self.wait(cx.now, Stage::Starting, Relaying::RENEW);
+        let timeout = match self.asked.verb {
+            Verb::Publish => PUBLISH_TIMEOUT,
+            Verb::Play => PLAY_TIMEOUT,
+        };
+        self.wait(cx.now, Stage::Starting, timeout);
         let (leg, Asked { verb, key, replay, .. }) = (self.leg, &mut self.asked);
         let rest = Bytes::from(replay.wire.split_off(replay.create_end.min(replay.wire.len())));
         let ids = renamed(&replay.streams, &self.theirs);

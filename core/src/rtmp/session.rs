@@ -26,7 +26,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes a client may send before `publish` or `play`: they are kept to be replayed.
-const MAX_REPLAY: usize = 64 * 1024;
+const MAX_REPLAY: usize = 128 * 1024;
 
 /// Streams a client may create before it uses one. Real clients create one.
 const MAX_STREAMS: usize = 8;

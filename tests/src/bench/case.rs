@@ -191,10 +191,10 @@ pub struct Outcome {
     pub invalid: Option<String>,
 }
 
-/// Measures `peer` once.
+/// Measures `peer` once. Whatever goes wrong with it makes the outcome invalid.
 ///
 /// # Errors
-/// The peer did not start, sessions did not start in time, or the system's.
+/// The system's: there is no origin to measure with.
 pub fn measure(case: &Case, peer: Peer, scale: &Scale, proxy: &Path, dir: &Path) -> io::Result<Outcome> {
     let chunk_size = match case.load {
         Load::Media { role: Role::Play, chunk, .. } => chunk,
@@ -206,7 +206,10 @@ pub fn measure(case: &Case, peer: Peer, scale: &Scale, proxy: &Path, dir: &Path)
         Load::Idle(_) | Load::Setup(..) => Media::new(100, ONE_CHUNK, script.stream_id),
     };
     let mut world = World::new(script, media)?;
-    let process = Process::start(peer, proxy, world.origin()?, dir)?;
+    let process = match Process::start(peer, proxy, world.origin()?, dir) {
+        Ok(process) => process,
+        Err(error) => return Ok(Outcome { figures: Vec::new(), invalid: Some(error.to_string()) }),
+    };
     let mut bench = Bench { world: &mut world, process: process.as_ref(), scale, figures: Vec::new() };
     let run = match case.load {
         Load::Media { role, connections, size, chunk, megabits } => {
@@ -216,8 +219,11 @@ pub fn measure(case: &Case, peer: Peer, scale: &Scale, proxy: &Path, dir: &Path)
         Load::Setup(concurrent, total) => bench.setups(concurrent, total.div_ceil(scale.divisor)),
     };
     let figures = bench.figures;
-    let invalid = run.err().map(|error| error.to_string());
-    let invalid = invalid.or_else(|| world.faults().first().cloned());
+    let wrong = world.faults().first().cloned().or_else(|| run.err().map(|error| error.to_string()));
+    let invalid = wrong.map(|wrong| match process.and_then(|process| process.last_words()) {
+        Some(log) => format!("{wrong} (its log ends: {log})"),
+        None => wrong,
+    });
     Ok(Outcome { figures, invalid })
 }
 

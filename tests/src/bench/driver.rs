@@ -337,7 +337,7 @@ impl World {
         let mut ready = std::mem::take(&mut self.ready);
         // Flat out it never sleeps: waking it, which costs the peer more than moving the bytes, would come and
         // go with chance.
-        let wait = if self.flow == Flow::FlatOut { 0 } else { TURN_MILLIS };
+        let wait = if self.flow == Flow::FlatOut || self.behind() > 0 { 0 } else { TURN_MILLIS };
         self.poll.wait(Some(wait), &mut ready)?;
         for &(token, flags) in &ready {
             match token {
@@ -385,21 +385,26 @@ impl World {
         }
     }
 
-    /// Sends what is due.
+    /// Messages that are due and have not been sent.
+    fn behind(&self) -> u64 {
+        let Flow::Paced(interval) = self.flow else { return 0 };
+        ((self.now() - self.flow_began) / interval.as_nanos() as u64).saturating_sub(self.paced)
+    }
+
+    /// Sends one message, if one is due. Between two there is a turn, so that being late with many adds
+    /// nothing to the time that each of them takes.
     fn pace(&mut self) {
-        let Flow::Paced(interval) = self.flow else { return };
-        let due = (self.now() - self.flow_began) / interval.as_nanos() as u64;
-        while self.paced < due {
-            let number = (self.paced % self.sessions.len() as u64) as usize;
-            self.paced += 1;
-            if let Some(key) = self.sender(number) {
-                let now = self.now();
-                let session = &mut self.sessions[number];
-                self.media.write(number as u64, session.sent, now, &mut self.connections[key].out);
-                session.sent += 1;
-                self.flush(key);
-            }
+        if self.behind() == 0 {
+            return;
         }
+        let number = (self.paced % self.sessions.len() as u64) as usize;
+        self.paced += 1;
+        let Some(key) = self.sender(number) else { return };
+        let now = self.now();
+        let session = &mut self.sessions[number];
+        self.media.write(number as u64, session.sent, now, &mut self.connections[key].out);
+        session.sent += 1;
+        self.flush(key);
     }
 
     fn readable(&mut self, key: usize) {

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// A process that does not listen after this long has failed.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
+/// Where a peer's output goes.
+const LOG: &str = "log";
+
 /// Nanoseconds in one tick of `/proc/PID/stat`; fixed by the kernel's interface.
 const TICK: u64 = 10_000_000;
 
@@ -69,7 +72,7 @@ impl Process {
             Peer::HaProxy => haproxy(listen, origin, dir)?,
             Peer::Proxy(workers) => srs_proxy(proxy, workers, ports, origin),
         };
-        let log = dir.join("log");
+        let log = dir.join(LOG);
         let began = Instant::now();
         let output = File::create(&log)?;
         command.current_dir(dir).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
@@ -78,7 +81,8 @@ impl Process {
             let ended = process.child.try_wait()?;
             if ended.is_some() || began.elapsed() > START_LIMIT {
                 let log = fs::read_to_string(&log).unwrap_or_default();
-                return Err(io::Error::other(format!("{} does not listen ({ended:?}): {log}", peer.title())));
+                let ended = ended.map_or("it runs".into(), |status| status.to_string());
+                return Err(io::Error::other(format!("does not listen ({ended}): {}", log.trim())));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -89,6 +93,12 @@ impl Process {
     /// Where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// The last line of its log, if it wrote any.
+    pub fn last_words(&self) -> Option<String> {
+        let log = fs::read_to_string(self.dir.join(LOG)).ok()?;
+        log.lines().last().map(str::to_owned)
     }
 
     fn proc(&self, name: &str) -> PathBuf {

@@ -214,3 +214,63 @@ fn watch(poll: &Poll, pair: &mut Pair, key: usize) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::driver::{Flow, World};
+    use crate::bench::media::Media;
+    use crate::rtmp::{OriginScript, Role};
+    use std::time::Duration;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn world() -> World {
+        World::new(OriginScript::default(), Media::new(16_384, 60_000, 1)).unwrap()
+    }
+
+    /// Publishes and plays flat out through `target`; all that was sent must arrive, and nothing be left open.
+    fn load(mut world: World, target: SocketAddr) {
+        for number in 0..6 {
+            let role = if number % 2 == 0 { Role::Publish } else { Role::Play };
+            world.open(role, &format!("s{number}"), 60_000, target).unwrap();
+        }
+        world.run_until(LIMIT, World::all_started).unwrap();
+        world.set_flow(Flow::FlatOut).unwrap();
+        world.run_until(LIMIT, |world| world.received > 2000).unwrap();
+        world.set_flow(Flow::Paced(Duration::from_micros(100))).unwrap();
+        world.run_until(LIMIT, |world| world.received > 2500).unwrap();
+        world.set_flow(Flow::Silent).unwrap();
+        world.run_until(LIMIT, World::all_received).unwrap();
+        world.close_all();
+        world.run_until(LIMIT, |world| world.open_connections() == 0).unwrap();
+        assert_eq!(world.faults(), <[String; 0]>::default());
+    }
+
+    fn relayed(method: Method) {
+        let world = world();
+        let origin = world.origin().unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let target = listener.local_addr().unwrap();
+        // It runs for ever: it ends with the test's process.
+        std::thread::spawn(move || run(method, &listener, origin));
+        load(world, target);
+    }
+
+    #[test]
+    fn the_load_arrives_without_a_relay() {
+        let world = world();
+        let origin = world.origin().unwrap();
+        load(world, origin);
+    }
+
+    #[test]
+    fn the_copy_relay_passes_everything() {
+        relayed(Method::Copy);
+    }
+
+    #[test]
+    fn the_splice_relay_passes_everything() {
+        relayed(Method::Splice);
+    }
+}

@@ -69,7 +69,9 @@ impl Results {
     fn ratio(&self, metric: Metric, peer: Peer) -> String {
         let of = |peer| self.figures.get(&metric)?.get(&peer).map(|values| median(values));
         match (of(peer), of(Peer::Copy)) {
-            (Some(ours), Some(floor)) if floor > 0.0 && !self.invalid.contains_key(&peer) => {
+            (Some(ours), Some(floor))
+                if floor > 0.0 && peer != Peer::Direct && !self.invalid.contains_key(&peer) =>
+            {
                 format!("{:.2}", ours / floor)
             }
             _ => "–".into(),
@@ -152,7 +154,7 @@ mod tests {
                 "| a case | CPU s/GB | 12.5 (10 – 15) | 22.5 (20 – 25) | 32.5 (30 – 35) | INVALID |"
             )
         );
-        assert!(text.contains("|  | – ÷ copy relay | 0.56 | 1.00 | 1.44 | – |"));
+        assert!(text.contains("|  | – ÷ copy relay | – | 1.00 | 1.44 | – |"));
         assert!(text.contains("|  | added p50, ms | – | 1 | 2 | INVALID |"));
         assert!(text.contains("|  | – ÷ copy relay | – | 1.00 | 2.00 | – |"));
     }

@@ -67,9 +67,12 @@ fn options(arguments: &[&str]) -> Result<Option<Options>, Box<dyn Error>> {
             "--proxy" => options.proxy = value()?.into(),
             "--case" => {
                 let name = value()?;
-                let found = CASES.into_iter().filter(|case| case.name.starts_with(name));
+                let exact: Vec<_> = CASES.into_iter().filter(|case| case.name == *name).collect();
                 let before = options.cases.len();
-                options.cases.extend(found);
+                if exact.is_empty() {
+                    options.cases.extend(CASES.into_iter().filter(|case| case.name.starts_with(name)));
+                }
+                options.cases.extend(exact);
                 if options.cases.len() == before {
                     return Err(format!(
                         "no case {name}; there are {}",
@@ -101,6 +104,7 @@ fn bench(options: &Options) -> Result<bool, Box<dyn Error>> {
     let scale = if options.quick { Scale::QUICK } else { Scale::FULL };
     let dir = std::env::temp_dir().join(format!("srs-proxy-bench-{}", std::process::id()));
     let mut results = Vec::new();
+    let before = load_average();
     for case in &options.cases {
         let mut rounds = Results::new(case.title);
         for round in 0..options.rounds {
@@ -125,9 +129,17 @@ fn bench(options: &Options) -> Result<bool, Box<dyn Error>> {
     println!(
         "the peer's process, all threads. Added latency: less the direct connection's in the same round."
     );
+    let cpus = std::thread::available_parallelism()?;
+    println!("{cpus} CPUs; load average {before} before, {} after.", load_average());
     let invalid: Vec<_> = results.iter().flat_map(Results::invalid).collect();
     invalid.iter().for_each(|line| println!("INVALID {line}"));
     Ok(invalid.is_empty())
+}
+
+/// Of the last minute: what else the machine had to do.
+fn load_average() -> String {
+    let all = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    all.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// The peers that are there.

@@ -16,7 +16,8 @@ static HELD: Mutex<BTreeMap<u16, File>> = Mutex::new(BTreeMap::new());
 
 /// A TCP and UDP port that nobody uses, and that no other test is given while this one's process lives.
 pub fn free_port() -> u16 {
-    let locks = std::env::temp_dir().join("srs-proxy-test-ports");
+    let user = rustix::process::getuid().as_raw();
+    let locks = std::env::temp_dir().join(format!("srs-proxy-test-ports-{user}"));
     fs::create_dir_all(&locks).expect("the directory of port locks");
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     // Processes begin at different places, so that they do not try each other's ports first.

@@ -1,0 +1,80 @@
+//! The servers of one proxy: which address, which machine. All are bound before any is served.
+
+use crate::settings::Settings;
+use srs_proxy_core::http::{
+    Server,
+    api::{Api, ApiConfig},
+};
+use srs_proxy_core::rtmp::RtmpSession;
+use srs_proxy_runtime_mio::{Accepted, BoxMachine, Listener, NewMachine, bind_tcp, bind_udp};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+/// What `/api/v1/versions` calls us.
+const SIGNATURE: &str = "srs-proxy";
+
+/// All sockets of the process.
+pub(crate) struct Bound {
+    /// Of the servers that run.
+    pub(crate) listeners: Vec<Listener>,
+    /// Of those that do not yet; nobody else shall have them.
+    pub(crate) reserved: Vec<UdpSocket>,
+}
+
+/// Binds every server's sockets, one for each worker, and logs a line for each.
+///
+/// # Errors
+/// One line that names the variable, the address and what is wrong.
+pub(crate) fn bind(settings: &Settings) -> Result<Bound, String> {
+    let config = Arc::new(ApiConfig {
+        pid: std::process::id().to_string(),
+        signature: SIGNATURE.into(),
+        version: version(),
+        token: settings.token.as_ref().map(|token| token.0.clone()),
+    });
+    let api = |server: Server| -> NewMachine {
+        let config = Arc::clone(&config);
+        Arc::new(move |accepted: Accepted| {
+            Box::new(Api::new(Arc::clone(&config), server, accepted.now)) as BoxMachine
+        })
+    };
+    let rtmp: NewMachine =
+        Arc::new(|accepted: Accepted| Box::new(RtmpSession::new(accepted.now)) as BoxMachine);
+    let servers = [
+        ("rtmp", "PROXY_RTMP_SERVER", settings.rtmp, rtmp),
+        ("http", "PROXY_HTTP_SERVER", settings.http, api(Server::Http)),
+        ("http-api", "PROXY_HTTP_API", settings.api, api(Server::HttpApi)),
+        ("system-api", "PROXY_SYSTEM_API", settings.system, api(Server::System)),
+    ];
+    // These two do not serve yet. That their ports are free is seen now, not on the day they do.
+    let mut reserved = Vec::new();
+    for (variable, address) in [("PROXY_WEBRTC_SERVER", settings.rtc), ("PROXY_SRT_SERVER", settings.srt)] {
+        let sockets = bind_udp(address, 1).map_err(|error| cannot_listen(variable, address, &error))?;
+        reserved.extend(sockets);
+    }
+    let mut listeners = Vec::new();
+    for (name, variable, address, new) in &servers {
+        let sockets = bind_tcp(*address, settings.workers)
+            .map_err(|error| cannot_listen(variable, *address, &error))?;
+        listeners.push(Listener::Tcp(name, sockets, Arc::clone(new)));
+    }
+    for (name, _, address, _) in servers {
+        log::info!("{name} listens on {address}");
+    }
+    Ok(Bound { listeners, reserved })
+}
+
+fn cannot_listen(variable: &str, address: SocketAddr, error: &io::Error) -> String {
+    format!("{variable}: cannot listen on {address}: {error}")
+}
+
+/// Major, minor, revision of this build.
+fn version() -> [u32; 3] {
+    let part = |text: &str| text.parse().unwrap_or_default();
+    [
+        part(env!("CARGO_PKG_VERSION_MAJOR")),
+        part(env!("CARGO_PKG_VERSION_MINOR")),
+        part(env!("CARGO_PKG_VERSION_PATCH")),
+    ]
+}

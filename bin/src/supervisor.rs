@@ -1,0 +1,121 @@
+//! The life of the process: start, the housekeeping in between, draining and the end.
+
+use crate::observer::Log;
+use crate::servers::{self, Bound};
+use crate::settings::Settings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator;
+use srs_proxy_core::machine::Ticket;
+use srs_proxy_core::time::Time;
+use srs_proxy_lb::{Asker, Limits, Mailbox, Memory, Notify, OriginLoadBalancer, Outcome, ReplyTo};
+use srs_proxy_runtime_mio::{Clock, Config, Observer, Runtime};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// How often the load balancer frees what has expired, and a drain looks whether it is done.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
+
+/// How often the default origin is kept alive, as if it sent heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// A relayed session in which nothing moves for so long is closed.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// A peer that takes nothing of what waits for it for so long is cut off.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Descriptors one session takes: the client's and the origin's.
+const DESCRIPTORS_PER_SESSION: u64 = 2;
+
+/// Descriptors kept for everything else: listeners, pipes, connections being closed.
+const RESERVED_DESCRIPTORS: u64 = 256;
+
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+/// One line that says why it could not start.
+pub(crate) fn run(settings: &Settings) -> Result<(), String> {
+    let signals = signals().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let clock = Clock::start();
+    let seed = RandomState::new().hash_one(std::process::id());
+    let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Memory::new(settings.origin_ttl, Limits::default(), seed));
+    let mut heartbeat = Time::ZERO;
+    keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
+    let Bound { listeners, reserved } = servers::bind(settings)?;
+    let observer: Arc<dyn Observer> = Arc::new(Log::new());
+    let config = Config { idle: IDLE, stall: STALL, max_sessions: max_sessions(settings.workers) };
+    let runtime = Runtime::start(settings.workers, config, listeners, &lb, &observer, clock, seed)
+        .map_err(|error| format!("cannot start the workers: {error}"))?;
+    log::info!("srs-proxy {} serves with {} workers", env!("CARGO_PKG_VERSION"), settings.workers);
+
+    while let Err(RecvTimeoutError::Timeout) = signals.recv_timeout(HOUSEKEEPING) {
+        lb.tick(clock.now());
+        keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
+    }
+    quit(settings, &runtime, &signals);
+    drop(reserved);
+    Ok(())
+}
+
+/// Registers the origin of `PROXY_DEFAULT_BACKEND_*`, if there is one and it is time to.
+fn keep_default_origin_alive(settings: &Settings, lb: &dyn OriginLoadBalancer, next: &mut Time, now: Time) {
+    /// Nobody waits for a late answer: the next heartbeat comes anyway.
+    struct Nobody;
+    impl Notify for Nobody {
+        fn notify(&self) {}
+    }
+    let Some(origin) = settings.default_origin.as_ref().filter(|_| now >= *next) else { return };
+    *next = now + HEARTBEAT;
+    let reply_to = ReplyTo { session: 0, ticket: Ticket(0) };
+    let asker = Asker { now, mailbox: Arc::new(Mailbox::new(Box::new(Nobody))), reply_to };
+    if let Outcome::Refused(why) = lb.update(&asker, origin.clone()) {
+        log::warn!("the default origin was not registered: {why:?}");
+    }
+}
+
+/// Lets sessions end by themselves for the grace time, then closes them; never takes longer than the force time.
+fn quit(settings: &Settings, runtime: &Runtime, signals: &Receiver<()>) {
+    let begin = Instant::now();
+    log::info!("draining for at most {:?}; another signal ends it", settings.grace);
+    runtime.drain();
+    while !runtime.is_finished() && begin.elapsed() < settings.grace.min(settings.force) {
+        if signals.recv_timeout(DRAIN_CHECK).is_ok() {
+            break;
+        }
+    }
+    let left = runtime.sessions();
+    runtime.stop();
+    while !runtime.is_finished() && begin.elapsed() < settings.force {
+        std::thread::sleep(DRAIN_CHECK);
+    }
+    log::info!("ends after {:.1?}; {left} sessions were cut", begin.elapsed());
+}
+
+/// SIGTERM and SIGINT, as messages.
+fn signals() -> io::Result<Receiver<()>> {
+    let mut arriving = iterator::Signals::new([SIGTERM, SIGINT])?;
+    let (send, receive) = channel();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in arriving.forever() {
+            // Nobody listens only when the process ends anyway.
+            let _ended = send.send(());
+        }
+    })?;
+    Ok(receive)
+}
+
+/// Raises the limit of descriptors to what is allowed; the sessions each worker may hold with that.
+fn max_sessions(workers: usize) -> usize {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        log::warn!("cannot raise the limit of open files: {error}");
+    }
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let sessions = allowed.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
+    (usize::try_from(sessions).unwrap_or(usize::MAX) / workers.max(1)).max(1)
+}

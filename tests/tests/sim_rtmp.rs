@@ -1,12 +1,10 @@
 //! The RTMP session in the simulated world: what is relayed, whatever the two sides and the network are like.
 
-mod scene;
-
-use scene::{Kind, Scene, origin_address};
 use srs_proxy_core::machine::Note;
 use srs_proxy_core::query::Refusal;
 use srs_proxy_core::time::Duration;
 use srs_proxy_tests::sim::rtmp::{ClientPlan, Leave, Moment, OriginPlan, Style, Temper};
+use srs_proxy_tests::sim::scene::{Kind, Scene, origin_address};
 use srs_proxy_tests::sim::{Dice, End, Fate, Fates, Manner, Weather, seeds};
 
 /// Longer than any scripted session lasts.

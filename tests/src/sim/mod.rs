@@ -1,5 +1,6 @@
 //! A deterministic simulator: drives any machine exactly as the contract says, in a seeded world with virtual time. It may
-//! use no clock, no thread, no socket and no entropy, and only [`rtmp`] knows a protocol.
+//! use no clock, no thread, no socket and no entropy, and only [`rtmp`] and
+//! [`scene`] know a protocol.
 //!
 //! The world re-splits, delays, stalls, breaks and half-closes TCP connections, loses, doubles and reorders
 //! datagrams, and lets a load balancer answer late, never, or with a no. After every step it asserts that
@@ -14,7 +15,9 @@ mod net;
 mod peer;
 mod pipe;
 pub mod rtmp;
+pub mod scene;
 pub mod seeds;
+mod straight;
 mod trace;
 mod weather;
 mod world;
@@ -23,5 +26,6 @@ pub use balancer::{Balancer, Manner, Real, Reply, Scripted};
 pub use dice::Dice;
 pub use net::{Fates, Host};
 pub use peer::{End, Io, Peer};
+pub use straight::Straight;
 pub use weather::{Fate, Weather};
 pub use world::{Bounds, Run, World};

@@ -92,6 +92,7 @@ pub(crate) struct Conn {
     pub(crate) dead: bool,
     // The driver's side.
     pub(crate) kept: Bytes,
+    pub(crate) received: Vec<u8>,
     pub(crate) paused: bool,
     pub(crate) splice: Option<Leg>,
     pub(crate) feeds: BTreeSet<Leg>,
@@ -202,6 +203,7 @@ impl Net {
             broken: false,
             dead: false,
             kept: Bytes::new(),
+            received: Vec::new(),
             paused: false,
             splice: None,
             feeds: BTreeSet::new(),
@@ -259,7 +261,7 @@ impl Net {
     /// The machine sends bytes: into the driver's queue, and into the ledger.
     pub(crate) fn enqueue(&mut self, conn: usize, bytes: &[u8]) {
         let c = &mut self.conns[conn];
-        if c.broken {
+        if c.broken || bytes.is_empty() {
             return;
         }
         c.queue.extend_from_slice(bytes);
@@ -290,6 +292,9 @@ impl Net {
     /// The driver reads.
     pub(crate) fn read(&mut self, conn: usize, max: usize) -> Bytes {
         let bytes = self.conns[conn].inward.read(max);
+        if self.conns[conn].owned {
+            self.conns[conn].received.extend_from_slice(&bytes);
+        }
         if !bytes.is_empty() && (!self.conns[conn].unsent.is_empty() || self.conns[conn].peer_closes) {
             let delay = self.dice.range(0..=self.weather.delay.as_micros() as u64);
             self.at(self.now + Duration::from_micros(delay), Event::PeerTurn(conn));

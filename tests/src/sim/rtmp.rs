@@ -2,7 +2,7 @@
 //! the tests' own RTMP; nothing here knows the proxy's.
 
 use super::dice::Dice;
-use super::peer::{End, Io, Peer};
+use super::peer::{Deed, End, Io, Peer};
 use crate::rtmp::amf0::Value;
 use crate::rtmp::command::{self, COMMAND_CSID, control};
 use crate::rtmp::{Command, Error, Message, Wire, kind};
@@ -84,6 +84,8 @@ pub struct Style {
     pub stream_csid: u32,
     /// Commands are of type 17.
     pub amf3: bool,
+    /// The timestamp of commands.
+    pub time: u32,
     /// The chunk size announced, and at which of the moments 0 to 3 of the setup.
     pub chunk_size: Option<(u32, u8)>,
     /// The highest chunk type used.
@@ -117,6 +119,7 @@ impl Style {
             command_csid: COMMAND_CSID,
             stream_csid: 5,
             amf3: false,
+            time: 0,
             chunk_size: None,
             compression: 3,
             slow: false,
@@ -142,16 +145,23 @@ impl Style {
             command_csid,
             stream_csid,
             amf3: dice.chance(200),
+            time: *dice.pick(&[0, 0, 0, 7, 0x00FF_FFF0, 0x0100_0000]),
             chunk_size,
             compression: dice.range(0..=3) as u8,
             slow: dice.chance(150),
-            ops: random_ops(dice, &[command_csid, stream_csid]),
+            ops: VecDeque::new(),
             leave: Leave::Never,
         }
+        .with_ops(dice)
     }
 }
 
 impl Style {
+    fn with_ops(mut self, dice: &mut Dice) -> Self {
+        self.ops = random_ops(dice, self.command_csid, self.stream_csid, self.time);
+        self
+    }
+
     /// So many video messages of one size, as fast as they are taken.
     pub fn flood(dice: &mut Dice, count: u32, size: usize) -> VecDeque<Op> {
         let message = |timestamp| Message {
@@ -165,16 +175,33 @@ impl Style {
     }
 }
 
+/// A message of no stream, in the midst of those of one.
+const NO_STREAM: u32 = u32::MAX;
+
+/// The name of a command that nobody answers.
+const ASIDE: &str = "aside";
+
+/// A command of no stream. Of the same number of bytes each time, so that its header can be compressed away.
+fn aside(csid: u32, timestamp: u32) -> Message {
+    let command = Command::new(ASIDE, 0.0, [Value::Number(timestamp.into())]);
+    Message { timestamp, stream_id: NO_STREAM, ..command.message(csid, 0) }
+}
+
 /// Media and what goes with it. Some of it is sent by the chunk streams of the commands.
-fn random_ops(dice: &mut Dice, command_csids: &[u32]) -> VecDeque<Op> {
+fn random_ops(dice: &mut Dice, command_csid: u32, stream_csid: u32, mut time: u32) -> VecDeque<Op> {
     let mut csids = vec![4, 6, dice.range(2..=65_599) as u32, dice.range(64..=319) as u32];
-    csids.extend(command_csids);
+    csids.extend([command_csid, stream_csid]);
     csids.sort_unstable();
     csids.dedup();
-    let mut time = *dice.pick(&[0, 0, 1000, 0x00FF_FFF0, 0x0100_0000, 0xFFFF_FFD0]);
+    if dice.chance(500) {
+        time = *dice.pick(&[0, 1000, 0x00FF_FFF0, 0x0100_0000, 0xFFFF_FFD0]);
+    }
     let mut message = |dice: &mut Dice| {
         let step = *dice.pick(&[0, 10, 23, 40, 40, 40, 40, 40, 40, 0x00FF_FFFF, 0x0120_0000, 0xFFFF_FFEC]);
         time = u32::wrapping_add(time, step);
+        if dice.chance(100) {
+            return aside(command_csid, time);
+        }
         let longest = *dice.pick(&[20, 200, 200, 2000, 2000, 20_000]);
         let size = if dice.chance(30) { 0 } else { dice.any_size(longest) };
         let types = [kind::AUDIO, kind::VIDEO, kind::VIDEO, kind::DATA, kind::AGGREGATE, 15];
@@ -183,14 +210,14 @@ fn random_ops(dice: &mut Dice, command_csids: &[u32]) -> VecDeque<Op> {
             timestamp: time,
             type_id: *dice.pick(&types),
             // Set when it is sent: the stream is not known yet.
-            stream_id: 0,
+            stream_id: if dice.chance(50) { NO_STREAM } else { 0 },
             payload: dice.bytes(size).into(),
         }
     };
     let count = dice.size(0..=25);
     let mut ops = VecDeque::new();
     for _ in 0..count {
-        ops.push_back(match dice.range(0..=19) {
+        ops.push_back(match dice.range(0..=20) {
             0 => Op::ChunkSize(*dice.pick(&CHUNK_SIZES)),
             1 => Op::ChunkSizeWithin(message(dice), *dice.pick(&CHUNK_SIZES)),
             2 => Op::Abort(message(dice)),
@@ -207,10 +234,37 @@ fn random_ops(dice: &mut Dice, command_csids: &[u32]) -> VecDeque<Op> {
                 mixed.dedup_by_key(|message| message.csid);
                 Op::Mixed(mixed)
             }
+            10 => {
+                // Equal steps and lengths: nothing is left of most headers.
+                let first = message(dice);
+                let step = dice.range(0..=50) as u32;
+                for n in 1..dice.range(2..=5) as u32 {
+                    let timestamp = first.timestamp.wrapping_add(n * step);
+                    ops.push_back(Op::Send(Message { timestamp, ..first.clone() }));
+                }
+                continue;
+            }
             _ => Op::Send(message(dice)),
         });
     }
     ops
+}
+
+/// The chunk stream of a peer that does anything the specification allows, from its first chunk on.
+pub fn random_messages(dice: &mut Dice) -> Vec<u8> {
+    let style = Style::random(dice);
+    let (mut talk, _log) = Talk::new(Wire::client(0), style);
+    talk.wire.output().clear();
+    let mut deeds = Vec::new();
+    let mut io = Io { now: Time::ZERO, dice, backlog: 0, deeds: &mut deeds };
+    while talk.next_op(&mut io) {
+        io.backlog = 0;
+    }
+    let written = deeds.into_iter().filter_map(|deed| match deed {
+        Deed::Write(bytes) => Some(bytes),
+        _ => None,
+    });
+    written.flatten().collect()
 }
 
 /// What both kinds of peers do alike.
@@ -247,7 +301,7 @@ impl Talk {
     }
 
     fn command(&mut self, command: &Command, csid: u32, stream_id: u32) {
-        let mut message = command.message(csid, stream_id);
+        let mut message = Message { timestamp: self.style.time, ..command.message(csid, stream_id) };
         if self.style.amf3 {
             message.type_id = kind::COMMAND_AMF3;
             message.payload = [&[0], &message.payload[..]].concat().into();
@@ -289,7 +343,10 @@ impl Talk {
         let Some(op) = self.style.ops.pop_front() else { return false };
         let mut pause = Duration::from_micros(io.dice.range(0..=20_000));
         let stream_id = self.log.borrow().stream_id;
-        let on_stream = |message: Message| Message { stream_id, ..message };
+        let on_stream = |message: Message| match message.stream_id {
+            NO_STREAM => Message { stream_id: 0, ..message },
+            _ => Message { stream_id, ..message },
+        };
         match op {
             Op::Send(message) => {
                 let message = on_stream(message);
@@ -549,6 +606,7 @@ impl Peer for Client {
         }
         while let Some(message) = self.talk.wire.next_message() {
             match Command::decode(&message) {
+                Ok(Some(command)) if command.name == ASIDE => self.talk.take(message),
                 Ok(Some(command)) => self.answered(io, command),
                 Ok(None) => self.talk.take(message),
                 Err(error) => return self.talk.fail(io, error),
@@ -696,6 +754,8 @@ impl Origin {
     }
 
     fn status(&mut self, io: &mut Io<'_>, level: &str, code: &str, text: &str, stream_id: u32) {
+        // Some are longer than a chunk.
+        let text = &text.repeat(io.dice.any_size(80));
         let status = (level.to_owned(), code.to_owned(), text.to_owned(), io.now);
         self.talk.log.borrow_mut().statuses.push(status);
         self.talk.command(&command::on_status(level, code, text), self.talk.style.stream_csid, stream_id);
@@ -720,6 +780,14 @@ impl Origin {
         if self.plan.talkative {
             self.reply(&Command::new("onBWDone", 0.0, []));
             self.talk.wire.send(&control::ping_request(1));
+            // The client never sees these, only what they made of the headers of those to come.
+            let (csid, time) = (self.talk.style.command_csid, self.talk.style.time);
+            for n in 1..=4 {
+                self.talk.wire.send(&Message { stream_id: 0, ..aside(csid, time.wrapping_add(40 * n)) });
+            }
+            let more = (5..=8).map(|n| Op::Send(aside(csid, time.wrapping_add(40 * n))));
+            let later = std::mem::take(&mut self.talk.style.ops);
+            self.talk.style.ops = more.chain(later).collect();
         }
         self.talk.moment(1);
     }
@@ -781,6 +849,7 @@ impl Peer for Origin {
         self.talk.feed(io, bytes);
         while let Some(message) = self.talk.wire.next_message() {
             match Command::decode(&message) {
+                Ok(Some(command)) if command.name == ASIDE => self.talk.take(message),
                 Ok(Some(command)) => match &*command.name {
                     "connect" => self.connected(io, command),
                     "createStream" => self.create(io, command.transaction),

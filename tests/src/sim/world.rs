@@ -194,6 +194,11 @@ impl<M: Machine> World<M> {
         self.net.stray
     }
 
+    /// All bytes the driver read from each TCP connection there was, in the order of opening.
+    pub fn received(&self) -> impl Iterator<Item = (Leg, &[u8])> {
+        self.net.conns.iter().map(|conn| (conn.leg, &conn.received[..]))
+    }
+
     /// Lets things happen until the session is over and all connections are gone, nothing happens any more, or
     /// the time is up.
     #[track_caller]

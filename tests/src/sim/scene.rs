@@ -1,12 +1,13 @@
 //! One RTMP client, its origins and their load balancer in a simulated world, and what must be true of them afterwards.
 
+use super::rtmp::{Client, ClientPlan, Log, Origin, OriginPlan, SharedLog, Style};
+use super::{Dice, End, Fates, Host, Manner, Peer, Run, Scripted, Weather, World};
+use crate::rtmp::amf0::Value;
+use crate::rtmp::{Message, kind};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Report};
 use srs_proxy_core::rtmp::RtmpSession;
 use srs_proxy_core::time::{Duration, Time};
-use srs_proxy_tests::rtmp::{Message, kind};
-use srs_proxy_tests::sim::rtmp::{Client, ClientPlan, Log, Origin, OriginPlan, SharedLog, Style};
-use srs_proxy_tests::sim::{Dice, End, Fates, Host, Manner, Peer, Run, Scripted, Weather, World};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,39 +15,53 @@ use std::rc::Rc;
 
 /// What is found at an origin's address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// It serves.
     Serves,
+    /// Connections are refused.
     Refuses,
+    /// Connections are never answered.
     Silent,
+    /// This host has no descriptor for it.
     Exhausted,
 }
 
 /// One origin: kind, plan, style, and whether it closes after a refusal.
-pub(crate) type OriginScene = (Kind, OriginPlan, Style, bool);
+pub type OriginScene = (Kind, OriginPlan, Style, bool);
 
 /// What is to happen.
-#[derive(Clone)]
-pub(crate) struct Scene {
-    pub(crate) weather: Weather,
-    pub(crate) client: (ClientPlan, Style),
-    pub(crate) fates: Fates,
-    pub(crate) origins: Vec<OriginScene>,
-    pub(crate) origin_fates: Fates,
-    pub(crate) manner: Manner,
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// The network and the driver.
+    pub weather: Weather,
+    /// The client.
+    pub client: (ClientPlan, Style),
+    /// What befalls its connection.
+    pub fates: Fates,
+    /// The origins; the load balancer picks the first that is not known to be unreachable.
+    pub origins: Vec<OriginScene>,
+    /// What befalls each connection to an origin.
+    pub origin_fates: Fates,
+    /// How the load balancer answers.
+    pub manner: Manner,
 }
 
 /// What has happened.
-pub(crate) struct Played {
-    pub(crate) world: World<RtmpSession>,
-    pub(crate) run: Run,
-    pub(crate) client: SharedLog,
+pub struct Played {
+    /// The world afterwards.
+    pub world: World<RtmpSession>,
+    /// What the run came to.
+    pub run: Run,
+    /// What the client did and saw.
+    pub client: SharedLog,
     /// Of each connection to an origin.
-    pub(crate) origins: Rc<RefCell<Vec<SharedLog>>>,
+    pub origins: Rc<RefCell<Vec<SharedLog>>>,
     /// What the load balancer was told.
-    pub(crate) unreachable: Rc<RefCell<BTreeSet<OriginId>>>,
+    pub unreachable: Rc<RefCell<BTreeSet<OriginId>>>,
 }
 
-pub(crate) fn origin_address(index: usize) -> SocketAddr {
+/// Where an origin is.
+pub fn origin_address(index: usize) -> SocketAddr {
     (Ipv4Addr::new(10, 0, 0, index as u8 + 1), 1935).into()
 }
 
@@ -56,7 +71,7 @@ fn origin_id(index: usize) -> OriginId {
 
 impl Scene {
     /// A client and an origin of any kind, in any weather.
-    pub(crate) fn new(dice: &mut Dice, publishes: bool) -> Self {
+    pub fn new(dice: &mut Dice, publishes: bool) -> Self {
         let mut scene = Self {
             weather: Weather::random(dice),
             client: (ClientPlan::random(dice, publishes), Style::random(dice)),
@@ -73,7 +88,7 @@ impl Scene {
     }
 
     /// The plainest client and origin in fair weather.
-    pub(crate) fn plain(publishes: bool) -> Self {
+    pub fn plain(publishes: bool) -> Self {
         Self {
             weather: Weather::fair(),
             client: (ClientPlan { publishes, ..ClientPlan::publisher() }, Style::plain()),
@@ -85,11 +100,12 @@ impl Scene {
     }
 
     /// No round trip takes so long that somebody should lose patience.
-    pub(crate) fn be_in_time(&mut self) {
+    pub fn be_in_time(&mut self) {
         self.weather.stall = self.weather.stall.min(Duration::from_millis(200));
     }
 
-    pub(crate) fn add_origin(&mut self, dice: &mut Dice) {
+    /// One more origin of any kind that serves.
+    pub fn add_origin(&mut self, dice: &mut Dice) {
         let mut style = Style::random(dice);
         if self.client.0.publishes {
             style.ops.retain(|op| !op.is_media());
@@ -99,7 +115,7 @@ impl Scene {
 
     /// Lets it happen.
     #[track_caller]
-    pub(crate) fn play(self, seed: u64, limit: Duration) -> Played {
+    pub fn play(self, seed: u64, limit: Duration) -> Played {
         let (client, client_log) = Client::new(self.client.0, self.client.1);
         let machine = RtmpSession::new(Time::ZERO);
         let mut world = World::tcp(seed, self.weather, machine, Box::new(client), self.fates);
@@ -139,8 +155,8 @@ impl Scene {
 }
 
 /// What must be the same at both ends of a message stream.
-fn content(messages: &[Message]) -> Vec<(u8, u32, &[u8])> {
-    messages.iter().map(|m| (m.type_id, m.timestamp, &m.payload[..])).collect()
+fn content(messages: &[Message]) -> Vec<(u8, u32, bool, &[u8])> {
+    messages.iter().map(|m| (m.type_id, m.timestamp, m.stream_id == 0, &m.payload[..])).collect()
 }
 
 #[track_caller]
@@ -148,7 +164,10 @@ fn assert_prefix(got: &[Message], sent: &[Message], whole: bool) {
     let (got, sent) = (content(got), content(sent));
     for (index, pair) in got.iter().zip(&sent).enumerate() {
         let (g, s) = pair;
-        let words = |m: &(u8, u32, &[u8])| format!("type {} at {} with {} bytes", m.0, m.1, m.2.len());
+        let words = |m: &(u8, u32, bool, &[u8])| {
+            let of = if m.2 { "no stream" } else { "the stream" };
+            format!("type {} of {of} at {} with {} bytes", m.0, m.1, m.3.len())
+        };
         assert!(g == s, "message {index} is {} where {} was sent", words(g), words(s));
     }
     assert!(got.len() <= sent.len(), "{} messages arrived, {} were sent", got.len(), sent.len());
@@ -157,7 +176,7 @@ fn assert_prefix(got: &[Message], sent: &[Message], whole: bool) {
 
 impl Played {
     /// What was seen of a connection to an origin.
-    pub(crate) fn origin(&self, index: usize) -> SharedLog {
+    pub fn origin(&self, index: usize) -> SharedLog {
         Rc::clone(&self.origins.borrow()[index])
     }
 
@@ -168,22 +187,18 @@ impl Played {
 
     /// Neither side has seen anything but the other side's messages, in order.
     #[track_caller]
-    pub(crate) fn assert_nothing_damaged(&self) {
+    pub fn assert_nothing_damaged(&self) {
         let client = self.client.borrow();
         assert_eq!(client.error, None, "at the client\n{}", self.world.tail());
         for origin in self.origins.borrow().iter() {
             let origin = origin.borrow();
             assert_eq!(origin.error, None, "at the origin\n{}", self.world.tail());
             assert_prefix(&origin.got, &client.sent, false);
-            for message in &origin.got {
-                assert_eq!(message.stream_id, origin.stream_id, "the origin's stream id");
-            }
+            assert_stream(&origin);
         }
         if let Some(origin) = self.origins.borrow().last() {
             assert_prefix(&client.got, &origin.borrow().sent, false);
-            for message in &client.got {
-                assert_eq!(message.stream_id, client.stream_id, "the client's stream id");
-            }
+            assert_stream(&client);
         } else {
             assert!(client.got.is_empty());
         }
@@ -191,7 +206,7 @@ impl Played {
 
     /// The session was set up, went both ways, and ended when one side left; all the leaving side sent arrived.
     #[track_caller]
-    pub(crate) fn assert_relayed(&self, client_left: bool) {
+    pub fn assert_relayed(&self, client_left: bool) {
         self.world.assert_ended();
         assert_eq!(self.run.fault, None);
         self.assert_nothing_damaged();
@@ -210,7 +225,7 @@ impl Played {
 
     /// The client got an error in time, and then the end.
     #[track_caller]
-    pub(crate) fn assert_told(&self, patience: Duration) {
+    pub fn assert_told(&self, patience: Duration) {
         self.world.assert_ended();
         let client = self.client.borrow();
         let tail = || self.world.tail();
@@ -224,6 +239,25 @@ impl Played {
         let waited = at.since(client.asked.expect("it asked for a stream"));
         assert!(waited <= patience + network, "told after {waited:?}\n{}", tail());
         assert!(client.got.iter().all(|message| message.type_id != kind::VIDEO));
+    }
+}
+
+/// All that a side got names its own message stream, or none.
+#[track_caller]
+fn assert_stream(log: &Log) {
+    for message in &log.got {
+        let id = message.stream_id;
+        assert!(id == log.stream_id || id == 0, "message stream {id} is not {}", log.stream_id);
+    }
+    for user in &log.user {
+        // Stream Begin, EOF, Dry, Set Buffer Length, Is Recorded.
+        if let [0, 0..=4, a, b, c, d, ..] = user[..] {
+            let id = u32::from_be_bytes([a, b, c, d]);
+            assert_eq!(id, log.stream_id, "event {} of another message stream", user[1]);
+        }
+    }
+    for command in log.commands.iter().filter(|command| command.name == "deleteStream") {
+        assert_eq!(command.arguments, [Value::Number(log.stream_id.into())], "another stream is deleted");
     }
 }
 

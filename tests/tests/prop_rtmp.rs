@@ -1,0 +1,347 @@
+//! Properties of the RTMP machine and its parts: however bytes are split they mean the same, what is written can be read,
+//! and the proxy's reader agrees with an independent one. Sessions of real clients and servers are replayed.
+
+use proptest::prelude::*;
+use srs_proxy_core::amf0::{Decoder, Encoder};
+use srs_proxy_core::machine::{Action, Leg, Machine, Parsed};
+use srs_proxy_core::origin::OriginId;
+use srs_proxy_core::query::{Answer, Picked};
+use srs_proxy_core::rtmp::RtmpSession;
+use srs_proxy_core::rtmp::chunk::{ChunkReader, ChunkWriter, Step};
+use srs_proxy_core::time::{Duration, Time};
+use srs_proxy_tests::rtmp::amf0::{self, Value};
+use srs_proxy_tests::rtmp::{Command, Dechunker, Message, kind};
+use srs_proxy_tests::sim::rtmp::{Leave, random_messages};
+use srs_proxy_tests::sim::scene::{Scene, origin_address};
+use srs_proxy_tests::sim::{Dice, Straight, seeds};
+use std::fmt::Debug;
+
+// Sessions.
+
+fn address() -> std::net::SocketAddr {
+    origin_address(0)
+}
+
+/// How a stream of bytes is cut.
+#[derive(Clone, Copy, Debug)]
+enum Split {
+    Whole,
+    Every(usize),
+    Random(u64),
+}
+
+impl Split {
+    fn pieces(self, bytes: &[u8]) -> Vec<&[u8]> {
+        match self {
+            Self::Whole => vec![bytes],
+            Self::Every(size) => bytes.chunks(size).collect(),
+            Self::Random(seed) => {
+                let (mut dice, mut pieces, mut rest) = (Dice::new(seed), Vec::new(), bytes);
+                while !rest.is_empty() {
+                    let (piece, after) = rest.split_at(dice.any_size(4000).min(rest.len()));
+                    pieces.push(piece);
+                    rest = after;
+                }
+                pieces
+            }
+        }
+    }
+}
+
+/// What a session comes to: all that was sent to each leg, and all else that was done, in order.
+#[derive(PartialEq, Debug)]
+struct Outcome {
+    client: Vec<u8>,
+    origin: Vec<u8>,
+    deeds: Vec<Action>,
+    over: bool,
+}
+
+const ORIGIN: Leg = Leg::new(1, 1);
+
+/// The client's bytes, its origin's answer to them, then the end of whoever leaves.
+fn session(client: &[u8], origin: &[u8], split: Split, client_leaves: bool) -> Outcome {
+    let mut driver = Straight::new(5, RtmpSession::new(Time::ZERO));
+    split.pieces(client).into_iter().for_each(|piece| driver.bytes(Leg::CLIENT, piece));
+    let picked = Picked { origin: OriginId::new("o", "1", "1"), to: address() };
+    driver.answer(Answer::Picked(picked));
+    driver.opened();
+    split.pieces(origin).into_iter().for_each(|piece| driver.bytes(ORIGIN, piece));
+    driver.eof(if client_leaves { Leg::CLIENT } else { ORIGIN });
+    Outcome {
+        client: driver.sent(Leg::CLIENT).to_vec(),
+        origin: driver.sent(ORIGIN).to_vec(),
+        over: driver.is_over(),
+        deeds: driver.deeds,
+    }
+}
+
+#[track_caller]
+fn assert_same(a: &Outcome, b: &Outcome, what: impl Debug) {
+    // Not `assert_eq`: nobody reads a megabyte of numbers.
+    assert!(a.client == b.client, "{what:?}: the client gets other bytes");
+    assert!(a.origin == b.origin, "{what:?}: the origin gets other bytes");
+    assert_eq!(a.over, b.over, "{what:?}");
+    assert_eq!(a.deeds, b.deeds, "{what:?}");
+}
+
+#[test]
+fn however_the_bytes_are_split_they_mean_the_same() {
+    seeds::run("rtmp_splits", 60, |seed| {
+        let mut dice = Dice::new(seed);
+        let mut scene = Scene::new(&mut dice, seed % 2 == 0);
+        scene.be_in_time();
+        scene.client.1.leave = if seed % 3 == 0 { Leave::Politely } else { Leave::Never };
+        scene.origins[0].2.leave = if seed % 3 == 0 { Leave::Never } else { Leave::Close };
+        let played = scene.play(seed, Duration::from_secs(1200));
+        let received: Vec<_> = played.world.received().collect();
+        let &[(Leg::CLIENT, client), (_, origin)] = &received[..] else {
+            return assert!(received.len() == 1, "one client, one origin");
+        };
+        let whole = session(client, origin, Split::Whole, seed % 3 == 0);
+        let mut splits = vec![Split::Every(1), Split::Every(7), Split::Every(1500)];
+        splits.extend((0..5).map(|n| Split::Random(seed * 100 + n)));
+        for split in splits {
+            assert_same(&session(client, origin, split, seed % 3 == 0), &whole, split);
+        }
+    });
+}
+
+// Recorded sessions.
+
+/// C0, C1 and C2; S0, S1 and S2.
+const HANDSHAKE: usize = 1 + 2 * 1536;
+
+struct Recorded {
+    name: &'static str,
+    client: Vec<u8>,
+    server: Vec<u8>,
+}
+
+fn recorded() -> impl Iterator<Item = Recorded> {
+    let names = [
+        "rtmp-publish-ffmpeg",
+        "rtmp-publish-librtmp",
+        "rtmp-publish-gst-rtmp2",
+        "rtmp-play-ffmpeg",
+        "rtmp-play-librtmp",
+    ];
+    let read = |name: &str, side| {
+        let path = format!("{}/fixtures/rtmp/{name}.{side}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    names.into_iter().map(move |name| Recorded {
+        name,
+        client: read(name, "client"),
+        server: read(name, "server"),
+    })
+}
+
+fn dechunk(bytes: &[u8]) -> Vec<Message> {
+    let mut dechunker = Dechunker::new();
+    dechunker.feed(bytes).expect("a chunk stream");
+    std::iter::from_fn(|| dechunker.next_message()).collect()
+}
+
+/// Everything above protocol control, as commands by name and messages by content.
+fn heard(messages: &[Message]) -> (Vec<Command>, Vec<Message>) {
+    let (mut commands, mut others) = (Vec::new(), Vec::new());
+    for message in messages.iter().filter(|message| message.type_id >= kind::AUDIO) {
+        match Command::decode(message).expect("a command") {
+            Some(command) => commands.push(command),
+            None => others.push(message.clone()),
+        }
+    }
+    (commands, others)
+}
+
+#[test]
+fn sessions_of_real_clients_go_through() {
+    for Recorded { name, client, server } in recorded() {
+        let (client, server) = (&client[..], &server[..]);
+        let outcome = session(client, server, Split::Whole, true);
+        assert!(outcome.over, "{name}");
+        // The origin is sent what the client said, byte for byte.
+        assert!(outcome.origin[HANDSHAKE..] == client[HANDSHAKE..], "{name}: the origin gets other bytes");
+        // The client hears the same statuses and media, and gets an answer to what it asked before.
+        let (commands, media) = heard(&dechunk(&outcome.client[HANDSHAKE..]));
+        let (recorded_commands, recorded_media) = heard(&dechunk(&server[HANDSHAKE..]));
+        assert!(media == recorded_media, "{name}: other media");
+        assert!(name.contains("publish") || media.len() > 20, "{name}: {} messages", media.len());
+        for recorded in recorded_commands {
+            let found = commands.iter().any(|command| match &*recorded.name {
+                "_result" => command.name == "_result" && command.transaction == recorded.transaction,
+                _ => *command == recorded,
+            });
+            // What was said of `FCPublish` beside its answer, and bandwidth checks, are the setup's own.
+            assert!(found || recorded.name.starts_with("on") && recorded.name != "onStatus", "{recorded:?}");
+        }
+        for split in [Split::Every(1), Split::Every(100), Split::Random(1), Split::Random(2)] {
+            assert_same(&session(client, server, split, true), &outcome, (name, split));
+        }
+    }
+}
+
+// Chunks.
+
+/// Chunk stream, timestamp, type, message stream and payload of a message.
+type Plain = (u32, u32, u8, u32, Vec<u8>);
+
+/// Messages as the proxy's reader sees them.
+fn read_all(bytes: &[u8], piece: usize) -> Result<Vec<Plain>, &'static str> {
+    let (mut reader, mut messages) = (ChunkReader::default(), Vec::new());
+    let mut open: Vec<(u32, srs_proxy_core::rtmp::chunk::MessageHeader, Vec<u8>)> = Vec::new();
+    let (mut at, mut given) = (0, 0);
+    while at < bytes.len() || given < bytes.len() {
+        let Parsed::Complete(step, used) = reader.next(&bytes[at..given]).map_err(|error| error.as_str())?
+        else {
+            if given == bytes.len() {
+                break;
+            }
+            given = (given + piece).min(bytes.len());
+            continue;
+        };
+        let complete = match step {
+            Step::Header(header) => {
+                if header.begins {
+                    open.retain(|(csid, ..)| *csid != header.csid);
+                    open.push((header.csid, header.message, Vec::new()));
+                }
+                (header.message.length == 0).then_some(header.csid)
+            }
+            Step::Payload { csid, complete } => {
+                let message = open.iter_mut().find(|(id, ..)| *id == csid).expect("a message is open");
+                message.2.extend_from_slice(&bytes[at..at + used]);
+                complete.then_some(csid)
+            }
+        };
+        at += used;
+        let Some(index) = open.iter().position(|(csid, ..)| complete == Some(*csid)) else { continue };
+        let (csid, header, payload) = open.remove(index);
+        let value = payload.first_chunk().map(|value| u32::from_be_bytes(*value));
+        match (header.type_id, value) {
+            (kind::SET_CHUNK_SIZE, size) => {
+                reader.set_chunk_size(size.unwrap_or(0)).map_err(|error| error.as_str())?;
+            }
+            (kind::ABORT, Some(csid)) => reader.abort(csid),
+            _ => {}
+        }
+        messages.push((csid, header.timestamp, header.type_id, header.stream_id, payload));
+    }
+    Ok(messages)
+}
+
+fn plain(messages: Vec<Message>) -> Vec<Plain> {
+    messages.into_iter().map(|m| (m.csid, m.timestamp, m.type_id, m.stream_id, m.payload.to_vec())).collect()
+}
+
+#[test]
+fn the_chunk_reader_agrees_with_an_independent_one() {
+    seeds::run("chunks", 200, |seed| {
+        let bytes = random_messages(&mut Dice::new(seed));
+        let expected = plain(dechunk(&bytes));
+        for piece in [1, 13, 1460, 1 << 20] {
+            assert!(read_all(&bytes, piece).as_ref() == Ok(&expected), "in pieces of {piece}");
+        }
+    });
+}
+
+#[test]
+fn what_an_independent_reader_takes_of_damaged_chunks_is_read_the_same() {
+    seeds::run("damaged_chunks", 600, |seed| {
+        let mut dice = Dice::new(seed);
+        let mut bytes = random_messages(&mut dice);
+        bytes.truncate(4000);
+        for _ in 0..dice.size(1..=3) {
+            let at = dice.size(0..=bytes.len().saturating_sub(1).min(300));
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = dice.range(0..=255) as u8;
+            }
+        }
+        let mut dechunker = Dechunker::new();
+        if dechunker.feed(&bytes).is_ok() {
+            let expected: Vec<_> = std::iter::from_fn(|| dechunker.next_message()).collect();
+            assert!(read_all(&bytes, 1 << 20) == Ok(plain(expected)));
+        } else {
+            // The other one is stricter; here it matters that there is an end to it.
+            let _ = read_all(&bytes, 1 << 20);
+        }
+    });
+}
+
+proptest! {
+    #[test]
+    fn what_the_chunk_writer_writes_an_independent_reader_reads(
+        messages in prop::collection::vec(
+            (2..65_600u32, any::<u32>(), 8..23u8, any::<u32>(), prop::collection::vec(any::<u8>(), 0..700)),
+            1..10,
+        ),
+        sizes in prop::collection::vec(1..400u32, 10),
+    ) {
+        let (mut writer, mut bytes, mut expected) = (ChunkWriter::default(), Vec::new(), Vec::new());
+        for ((csid, timestamp, type_id, stream_id, payload), size) in messages.into_iter().zip(sizes) {
+            writer.put(&mut bytes, csid, timestamp, type_id, stream_id, &payload);
+            expected.push((csid, timestamp, type_id, stream_id, payload));
+            writer.put(&mut bytes, 2, 0, kind::SET_CHUNK_SIZE, 0, &size.to_be_bytes());
+            expected.push((2, 0, kind::SET_CHUNK_SIZE, 0, size.to_be_bytes().to_vec()));
+        }
+        prop_assert_eq!(plain(dechunk(&bytes)), expected);
+    }
+}
+
+// AMF0.
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        any::<i32>().prop_map(|number| Value::Number(number.into())),
+        any::<bool>().prop_map(Value::Boolean),
+        "[a-z]{0,20}".prop_map(Value::string),
+        Just(Value::Null),
+        Just(Value::Undefined),
+    ];
+    leaf.prop_recursive(4, 30, 5, |inner| {
+        let named = prop::collection::vec(("[a-z]{1,8}", inner.clone()), 0..5);
+        prop_oneof![
+            named.clone().prop_map(Value::Object),
+            prop::collection::vec(inner, 0..5).prop_map(Value::StrictArray),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn amf0_is_read_and_written_again_unchanged(values in prop::collection::vec(any_value(), 0..6)) {
+        let mut bytes = Vec::new();
+        values.iter().for_each(|value| value.encode(&mut bytes));
+        let (mut decoder, mut encoder) = (Decoder::new(&bytes), Encoder::new());
+        let mut count = 0;
+        while let Some(value) = decoder.next_value().expect("what was written by the book") {
+            encoder = encoder.value(&value);
+            count += 1;
+        }
+        prop_assert_eq!(count, values.len());
+        let again = encoder.into_bytes();
+        prop_assert_eq!(amf0::decode_all(&again).expect("what was written"), values);
+        prop_assert_eq!(again, bytes);
+    }
+}
+
+#[test]
+fn a_session_waits_only_as_long_as_it_says() {
+    // Whatever has been said so far, silence ends the setup: each deadline is met, and there are not many.
+    for Recorded { client, .. } in recorded() {
+        for cut in [0, 1, 1537, HANDSHAKE, HANDSHAKE + 50, client.len().min(3400)] {
+            let mut driver = Straight::new(1, RtmpSession::new(Time::ZERO));
+            driver.bytes(Leg::CLIENT, &client[..cut]);
+            for answered in 0..50 {
+                let relays = driver.deeds.iter().any(|deed| matches!(deed, Action::Splice { .. }));
+                if driver.is_over() || relays {
+                    break;
+                }
+                assert!(answered < 10, "there is no end to it");
+                driver.tick();
+            }
+        }
+    }
+    assert!(RtmpSession::new(Time::ZERO).deadline().is_some());
+}

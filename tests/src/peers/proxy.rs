@@ -22,7 +22,7 @@ pub const SERVERS: [&str; 6] = [
     "PROXY_SYSTEM_API",
 ];
 
-/// Those that listen: the datagram servers have nothing to serve yet.
+/// Those that take connections.
 pub const TCP_SERVERS: [&str; 4] =
     ["PROXY_RTMP_SERVER", "PROXY_HTTP_SERVER", "PROXY_HTTP_API", "PROXY_SYSTEM_API"];
 

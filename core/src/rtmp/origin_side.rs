@@ -7,7 +7,7 @@
 use super::command::{Command, Verb};
 use super::handshake;
 use super::message::{Assembled, Assembler, Message, kind};
-use super::relay::{Relay, StreamIds};
+use super::relay::{Relay, StreamIds, map, rename_event};
 use super::session::{Asked, Next, Relaying, refuse, renamed, run};
 use crate::machine::{
     Action, Actions, Close, Cx, Fault, Input, Leg, Note, OpenError, Parsed, Ticket, Transport,
@@ -328,14 +328,20 @@ impl OriginSide {
     fn pass(&mut self, cx: &mut Cx<'_>, message: &Message) {
         let Message { csid, header, payload } = message;
         let mut out = Vec::new();
-        let stream_id = self.asked_ids().find(|(_, theirs)| *theirs == header.stream_id);
-        let stream_id = stream_id.map_or(header.stream_id, |(ours, _)| ours);
-        self.asked.to_client.put(&mut out, *csid, header.timestamp, header.type_id, stream_id, payload);
+        let ids = self.their_ids();
+        let payload = match header.type_id {
+            kind::USER_CONTROL => rename_event(&ids, payload.clone()),
+            _ => payload.clone(),
+        };
+        let stream_id = map(&ids, header.stream_id);
+        self.asked.to_client.put(&mut out, *csid, header.timestamp, header.type_id, stream_id, &payload);
         cx.actions.write(Leg::CLIENT, out);
     }
 
-    fn asked_ids(&self) -> impl Iterator<Item = (u32, u32)> {
-        renamed(&self.asked.replay.streams, &self.theirs).into_iter()
+    /// The message stream ids that differ, the origin's first.
+    fn their_ids(&self) -> StreamIds {
+        let ids = renamed(&self.asked.replay.streams, &self.theirs);
+        ids.into_iter().map(|(ours, theirs)| (theirs, ours)).collect()
     }
 
     fn replay(&self, cx: &mut Cx<'_>, start: usize, end: usize) {
@@ -415,7 +421,7 @@ impl OriginSide {
             self.asked.to_client.put(&mut out, csid, 0, kind::SET_CHUNK_SIZE, 0, &payload);
             cx.actions.write(Leg::CLIENT, out);
         }
-        let ids: StreamIds = self.asked_ids().map(|(ours, theirs)| (theirs, ours)).collect();
+        let ids = self.their_ids();
         let mut down = Some(Box::new(Relay::new(Leg::CLIENT, reader, &self.asked.to_client, ids)));
         let used = run(&mut down, cx.actions, self.leg, Leg::CLIENT, bytes, at).map_err(Fault::Origin)?;
         let (origin, up, key) = (self.leg, self.up.take(), self.asked.key.clone());

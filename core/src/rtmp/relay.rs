@@ -111,7 +111,7 @@ impl Relay {
     }
 
     fn map(&self, stream_id: u32) -> u32 {
-        self.stream_ids.iter().find(|(ours, _)| *ours == stream_id).map_or(stream_id, |(_, theirs)| *theirs)
+        map(&self.stream_ids, stream_id)
     }
 
     /// The header as the receiver must see it, if that is not how it came.
@@ -189,7 +189,12 @@ impl Relay {
         let number = Reader::new(&held.payload).u32();
         match held.header.message.type_id {
             kind::SET_CHUNK_SIZE => self.reader.set_chunk_size(number.unwrap_or(0))?,
-            kind::ABORT => self.reader.abort(number.unwrap_or(0)),
+            kind::ABORT => {
+                let aborted = number.unwrap_or(0);
+                self.reader.abort(aborted);
+                // Its end will not come. Nobody can fill memory with beginnings.
+                self.held.retain(|held| held.header.csid != aborted);
+            }
             type_id => actions.write(self.to, self.rename(type_id, held.payload)),
         }
         Ok(())
@@ -198,17 +203,7 @@ impl Relay {
     /// A held message with the receiver's names of the message streams in it. The length stays the same.
     fn rename(&self, type_id: u8, payload: Vec<u8>) -> Vec<u8> {
         if type_id == kind::USER_CONTROL {
-            // Stream Begin, EOF, Dry, Set Buffer Length, Is Recorded (§7.1.7) name a stream after the event type.
-            return match payload.split_first_chunk::<2>() {
-                Some((event @ [0, 0..=4], data)) => match data.split_first_chunk::<4>() {
-                    Some((id, rest)) => {
-                        let id = self.map(u32::from_be_bytes(*id)).to_be_bytes();
-                        [event, id.as_slice(), rest].concat()
-                    }
-                    None => payload,
-                },
-                _ => payload,
-            };
+            return rename_event(&self.stream_ids, payload);
         }
         let amf3 = usize::from(type_id == kind::COMMAND_AMF3 && payload.first() == Some(&0));
         let amf0 = payload.get(amf3..).unwrap_or_default();
@@ -236,6 +231,22 @@ impl Relay {
         }
         [payload.get(..amf3).unwrap_or_default(), &renamed].concat()
     }
+}
+
+/// The receiver's name of a message stream.
+pub(super) fn map(ids: &StreamIds, stream_id: u32) -> u32 {
+    ids.iter().find(|(ours, _)| *ours == stream_id).map_or(stream_id, |(_, theirs)| *theirs)
+}
+
+/// A user control message's payload with the receiver's name of the message stream in it.
+pub(super) fn rename_event(ids: &StreamIds, mut payload: Vec<u8>) -> Vec<u8> {
+    // Stream Begin, EOF, Dry, Set Buffer Length, Is Recorded (§7.1.7) name a stream after the event type.
+    if let [0, 0..=4, id @ ..] = payload.as_mut_slice()
+        && let Some(id) = id.first_chunk_mut::<4>()
+    {
+        *id = map(ids, u32::from_be_bytes(*id)).to_be_bytes();
+    }
+    payload
 }
 
 /// Whether the receiver knows all that a compressed header refers to, except for the delta.

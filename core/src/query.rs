@@ -26,7 +26,7 @@ pub enum Query {
 pub enum Report {
     /// An origin did not take a connection.
     Unreachable(OriginId),
-    /// A stream is still in use; its mapping must not age.
+    /// A stream is in use: its mapping must not age.
     Renew(StreamKey),
 }
 

@@ -4,8 +4,8 @@
 //! Time is the subject's own, so that nothing here sleeps for a TTL. Answers that come later are waited for.
 
 use crate::{
-    Asker, HlsSession, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, Outcome, PROBE,
-    QUARANTINE, ReplyTo, RtcSession, SESSION_LIFE, STREAM_IDLE, ask, tell,
+    Asker, CLAIM_LIFE, HlsSession, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, Outcome,
+    PROBE, QUARANTINE, ReplyTo, RtcSession, SESSION_LIFE, STREAM_IDLE, ask, tell,
 };
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
@@ -55,7 +55,7 @@ pub type Make<'a> = &'a dyn Fn(Setup) -> Box<dyn Subject>;
 /// If one fails.
 pub fn run(make: Make<'_>) {
     type Case = (&'static str, fn(&mut World));
-    let cases: [Case; 17] = [
+    let cases: [Case; 18] = [
         ("without origins a pick is refused", without_origins_a_pick_is_refused),
         ("a stream stays with its origin", a_stream_stays_with_its_origin),
         ("new streams spread over all origins", new_streams_spread_over_all_origins),
@@ -80,6 +80,7 @@ pub fn run(make: Make<'_>) {
         ("an only origin is offered even in quarantine", an_only_origin_is_offered_even_in_quarantine),
         ("a new life replaces the old one", a_new_life_replaces_the_old_one),
         ("an idle stream is forgotten and a renewed one is not", an_idle_stream_is_forgotten_unless_renewed),
+        ("a stream that nobody uses is soon forgotten", a_stream_that_nobody_uses_is_soon_forgotten),
         ("sessions live on by use", sessions_live_on_by_use),
         ("origins are listed", origins_are_listed),
     ];
@@ -256,6 +257,9 @@ fn a_stream_stays_with_its_origin(world: &mut World) {
     world.registered(&origins);
     let keys: Vec<_> = (0..50).map(|n| key(&n.to_string())).collect();
     let first: Vec<_> = keys.iter().map(|key| world.pick(key)).collect();
+    for key in &keys {
+        world.tell(&Report::Renew(key.clone()));
+    }
     world.beat(&origins, STREAM_IDLE / 2);
     world.registered(&[origin("d")]);
     let again: Vec<_> = keys.iter().map(|key| world.pick(key)).collect();
@@ -443,11 +447,30 @@ fn an_idle_stream_is_forgotten_unless_renewed(world: &mut World) {
     let (idle, used) = (key("idle"), key("used"));
     world.pick(&idle);
     let home = world.pick(&used);
+    for key in [&idle, &used] {
+        world.tell(&Report::Renew(key.clone()));
+    }
     for _ in 0..3 {
         world.beat(&[a.clone(), b.clone()], STREAM_IDLE / 2);
         world.tell(&Report::Renew(used.clone()));
         world.desk.balancer.tick(world.subject.now());
     }
+    let origins = world.origins();
+    let held: Vec<_> = origins.iter().flat_map(|status| &status.streams).collect();
+    assert_eq!(held, [&used]);
+    assert_eq!(world.pick(&used), home);
+}
+
+fn a_stream_that_nobody_uses_is_soon_forgotten(world: &mut World) {
+    let [a, b] = pair();
+    world.registered(&[a, b]);
+    let (asked, used) = (key("asked"), key("used"));
+    world.pick(&asked);
+    let home = world.pick(&used);
+    world.tell(&Report::Renew(used.clone()));
+    world.tell(&Report::Renew(key("never asked")));
+    world.subject.advance(CLAIM_LIFE);
+    world.desk.balancer.tick(world.subject.now());
     let origins = world.origins();
     let held: Vec<_> = origins.iter().flat_map(|status| &status.streams).collect();
     assert_eq!(held, [&used]);

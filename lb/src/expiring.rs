@@ -78,6 +78,17 @@ impl<K: Clone + Eq + Hash, V> Expiring<K, V> {
         Ok(())
     }
 
+    /// Frees what is under `key`, before its time.
+    pub(crate) fn forget<Q>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        if let Some(at) = self.index.get(key).copied() {
+            self.remove(at);
+        }
+    }
+
     /// Frees up to `most` expired entries, and all memory when none is left.
     pub(crate) fn expire(&mut self, now: Time, most: usize) {
         for _ in 0..most {

@@ -10,7 +10,7 @@ mod fleet;
 mod memory;
 
 pub use fleet::{MAX_QUARANTINE, PROBE, QUARANTINE};
-pub use memory::{Limits, Memory, STREAM_IDLE};
+pub use memory::{CLAIM_LIFE, Limits, Memory, STREAM_IDLE};
 
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
@@ -96,7 +96,7 @@ pub trait OriginService: Send + Sync {
     /// An origin did not take a connection: it is left alone for a moment.
     fn unreachable(&self, now: Time, origin: &OriginId);
 
-    /// A stream is still in use.
+    /// A stream is in use. Told when it begins and now and then; a stream of which it is never told is soon forgotten.
     fn renew(&self, now: Time, key: &StreamKey);
 
     /// All origins.

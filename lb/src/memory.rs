@@ -19,7 +19,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How long a stream keeps its origin without a pick or a renewal: long enough for an encoder that reboots
+/// How long a new stream keeps its origin if nobody says that it is used: whoever picks names that nobody
+/// publishes shall not fill the table for long.
+pub const CLAIM_LIFE: Duration = Duration::from_secs(60);
+
+/// How long a used stream keeps its origin without a pick or a renewal: long enough for an encoder that reboots
 /// or a pause in a show, so that what the origin still holds of the stream is found again.
 pub const STREAM_IDLE: Duration = Duration::from_secs(3600);
 
@@ -51,6 +55,8 @@ pub struct Memory {
 
 struct State {
     fleet: Fleet,
+    /// Streams that were picked, but not yet used.
+    claims: Expiring<StreamKey, Member>,
     streams: Expiring<StreamKey, Member>,
     hls: Expiring<Arc<str>, HlsSession>,
     /// The id of each stream's HLS session, which lives as long as the session.
@@ -69,6 +75,7 @@ impl Memory {
     pub fn new(ttl: Duration, limits: Limits, seed: u64) -> Self {
         let state = State {
             fleet: Fleet::new(ttl, limits.origins, Pcg32::seed_from_u64(seed)),
+            claims: Expiring::new(CLAIM_LIFE, limits.streams),
             streams: Expiring::new(STREAM_IDLE, limits.streams),
             hls: Expiring::new(SESSION_LIFE, limits.sessions),
             hls_ids: Expiring::new(SESSION_LIFE, limits.sessions),
@@ -97,14 +104,25 @@ impl<T> From<Result<T, Refusal>> for Outcome<T> {
 
 impl State {
     fn pick(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
-        let present = self.streams.get(now, key).copied();
+        let used = self.streams.get(now, key).copied();
+        let present = used.or_else(|| self.claims.get(now, key).copied());
         if let Some(taken) = present.and_then(|member| self.fleet.take(now, member, need)) {
             // The stream is there and nowhere else: if its origin does not serve the protocol, none does.
             return taken.ok_or(Refusal::NoOrigin);
         }
         let (member, picked) = self.fleet.choose(now, need, present).ok_or(Refusal::NoOrigin)?;
-        self.streams.insert(now, key.clone(), member)?;
+        let table = if used.is_some() { &mut self.streams } else { &mut self.claims };
+        table.insert(now, key.clone(), member)?;
         Ok(picked)
+    }
+
+    fn renew(&mut self, now: Time, key: &StreamKey) {
+        if self.streams.get(now, key).is_none()
+            && let Some(member) = self.claims.get(now, key).copied()
+            && self.streams.insert(now, key.clone(), member).is_ok()
+        {
+            self.claims.forget(key);
+        }
     }
 
     fn load_or_store_hls(&mut self, now: Time, new: HlsSession) -> Result<HlsSession, Refusal> {
@@ -152,13 +170,13 @@ impl OriginService for Memory {
     }
 
     fn renew(&self, now: Time, key: &StreamKey) {
-        self.state().streams.get(now, key);
+        self.state().renew(now, key);
     }
 
     fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>> {
         let state = self.state();
         let mut streams = HashMap::<_, Vec<_>>::new();
-        for (key, member) in state.streams.iter(asker.now) {
+        for (key, member) in state.streams.iter(asker.now).chain(state.claims.iter(asker.now)) {
             streams.entry(*member).or_default().push(key.clone());
         }
         let statuses = state.fleet.iter(asker.now).map(|(member, origin, health, age)| OriginStatus {
@@ -201,6 +219,7 @@ impl RtcService for Memory {
 impl OriginLoadBalancer for Memory {
     fn tick(&self, now: Time) {
         let mut state = self.state();
+        state.claims.expire(now, FREED_BY_TICK);
         state.streams.expire(now, FREED_BY_TICK);
         state.hls.expire(now, FREED_BY_TICK);
         state.hls_ids.expire(now, FREED_BY_TICK);

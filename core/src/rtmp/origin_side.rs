@@ -422,6 +422,7 @@ impl OriginSide {
             self.asked.to_client.put(&mut out, csid, 0, kind::SET_CHUNK_SIZE, 0, &payload);
             cx.actions.write(Leg::CLIENT, out);
         }
+        cx.actions.push(Action::Tell(Report::Renew(self.asked.key.clone())));
         let ids = self.to_client_ids();
         let mut down = Some(Box::new(Relay::new(Leg::CLIENT, reader, &self.asked.to_client, ids)));
         let used = run(&mut down, cx.actions, self.leg, Leg::CLIENT, bytes, at).map_err(Fault::Origin)?;

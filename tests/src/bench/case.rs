@@ -140,6 +140,7 @@ pub enum Metric {
     DescriptorsLeft,
     ThreadsLeft,
     MemoryLeft,
+    MemoryGrown,
     Startup,
     GeneratorBusy,
 }
@@ -162,6 +163,7 @@ impl Metric {
             Self::DescriptorsLeft => "descriptors left",
             Self::ThreadsLeft => "threads left",
             Self::MemoryLeft => "memory left, KB",
+            Self::MemoryGrown => "– growth when as many come again, KB",
             Self::Startup => "start to listening, ms",
             Self::GeneratorBusy => "load generator's CPU, %",
         }
@@ -314,11 +316,7 @@ impl Bench<'_> {
         // One session comes and goes first, so that what a peer allots once is not counted.
         self.setups_of(1, 1)?;
         let rest = self.rest(None)?;
-        for number in 0..sessions {
-            self.open(Role::Publish, &format!("s{number}"), ONE_CHUNK)?;
-            self.world.turn()?;
-        }
-        self.world.run_until(LIMIT, World::all_started)?;
+        self.publish_all(sessions)?;
         let second = Duration::from_secs(1);
         self.world.set_flow(Flow::Paced(second / sessions as u32))?;
         self.world.run_for(second)?;
@@ -334,11 +332,31 @@ impl Bench<'_> {
         self.world.set_flow(Flow::Silent)?;
         self.world.run_until(LIMIT, World::all_received)?;
         self.world.close_all();
-        self.left(&rest)
+        let left = self.left(&rest)?;
+        // What a peer keeps for later it uses when as many come again; what it has lost track of grows.
+        self.world.forget_sessions();
+        self.publish_all(sessions)?;
+        self.world.close_all();
+        self.world.run_until(LIMIT, |world| world.open_connections() == 0)?;
+        let again = self.rest(Some(rest.descriptors))?;
+        if self.process.is_some() {
+            self.figure(Metric::MemoryGrown, (again.memory as f64 - left.memory as f64) / 1024.0);
+        }
+        Ok(())
+    }
+
+    /// Opens so many publish sessions, all of which start.
+    fn publish_all(&mut self, sessions: usize) -> io::Result<()> {
+        for number in 0..sessions {
+            self.open(Role::Publish, &format!("s{number}"), ONE_CHUNK)?;
+            self.world.turn()?;
+        }
+        self.world.run_until(LIMIT, World::all_started)
     }
 
     fn setups(&mut self, concurrent: usize, total: usize) -> io::Result<()> {
-        self.setups_of(concurrent, total.min(200))?;
+        // Every stream once first: that a peer remembers them all is not what grows with setups.
+        self.setups_of(concurrent, total.min(SETUP_STREAMS))?;
         let rest = self.rest(None)?;
         let mut took = None;
         let cpu = self.window(|bench| {
@@ -353,7 +371,8 @@ impl Bench<'_> {
             self.figure(Metric::CpuPerSetup, cpu * 1e3 / total as f64);
             self.figure(Metric::Startup, process.startup.as_secs_f64() * 1e3);
         }
-        self.left(&rest)
+        self.left(&rest)?;
+        Ok(())
     }
 
     /// Sets up `total` publish sessions, `concurrent` at a time; each is closed when it has started. How long
@@ -400,7 +419,7 @@ impl Bench<'_> {
     }
 
     /// What the peer holds more than at rest, now that all sessions have ended.
-    fn left(&mut self, rest: &Rest) -> io::Result<()> {
+    fn left(&mut self, rest: &Rest) -> io::Result<Rest> {
         self.world.run_until(LIMIT, |world| world.open_connections() == 0)?;
         let now = self.rest(Some(rest.descriptors))?;
         if self.process.is_some() {
@@ -408,7 +427,7 @@ impl Bench<'_> {
             self.figure(Metric::ThreadsLeft, now.threads as f64 - rest.threads as f64);
             self.figure(Metric::MemoryLeft, (now.memory as f64 - rest.memory as f64) / 1024.0);
         }
-        Ok(())
+        Ok(now)
     }
 }
 

@@ -2,15 +2,12 @@
 
 use srs_proxy_tests::peers::PATIENCE;
 use srs_proxy_tests::peers::http;
-use srs_proxy_tests::peers::proxy::Proxy;
+use srs_proxy_tests::peers::proxy::{Proxy, TCP_SERVERS, registration};
 use srs_proxy_tests::peers::recorder::{Behaviour, Recorder};
 use srs_proxy_tests::peers::session::Session;
 use srs_proxy_tests::rtmp::{ClientScript, OriginScript, kind};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-
-const TCP_SERVERS: [&str; 4] =
-    ["PROXY_RTMP_SERVER", "PROXY_HTTP_SERVER", "PROXY_HTTP_API", "PROXY_SYSTEM_API"];
 
 /// A handshake that is not version 3, TLS, an endless HTTP head, a body without end, and noise.
 fn nonsense() -> Vec<Vec<u8>> {
@@ -78,7 +75,7 @@ fn nonsense_is_closed_and_a_running_stream_goes_on() {
     publisher.client().send_media(kind::VIDEO, 40, &b"still here"[..]);
     publisher.wait("it is sent", PATIENCE, Session::is_flushed);
     origin.wait_record("the publisher goes on", PATIENCE, |record| {
-        record.media().any(|message| message.payload == b"still here"[..])
+        record.media().any(|message| message.payload[..] == b"still here"[..])
     });
     assert!(proxy.is_running());
 }
@@ -102,7 +99,7 @@ fn whoever_says_nothing_is_closed() {
 fn an_answer_comes_however_the_request_is_split() {
     let proxy = Proxy::start();
     let origin: SocketAddr = "127.0.0.1:9".parse().expect("an address");
-    let body = srs_proxy_tests::peers::proxy::registration("a", "1", origin).to_string();
+    let body = registration("a", "1", origin).to_string();
     let request = format!(
         "POST /api/v1/srs/register HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

@@ -40,7 +40,7 @@ fn twelve_streams_share_three_origins_and_each_plays() {
         assert_eq!(proxy.holders(&format!("__defaultVhost__/live/{stream}")), [holder], "as the proxy says");
     }
 
-    // Each plays, and what is played is that stream at its origin.
+    // Each plays.
     let urls: Vec<_> = (0..STREAMS).map(|n| proxy.url(&format!("live/s{n}"))).collect();
     let players: Vec<_> = urls.iter().map(|url| ffmpeg::PacketPlayer::start(url, PACKETS)).collect();
     for player in players {

@@ -7,8 +7,8 @@
 use super::command::{Command, Verb};
 use super::handshake;
 use super::message::{Assembled, Assembler, Message, kind};
-use super::relay::{Relay, StreamIds, map, rename_event};
-use super::session::{Asked, Next, Relaying, refuse, renamed, run};
+use super::relay::{Relay, StreamIds, rename, renamed};
+use super::session::{Asked, Next, Relaying, refuse, run};
 use crate::machine::{
     Action, Actions, Close, Cx, Fault, Input, Leg, Note, OpenError, Parsed, Ticket, Transport,
 };
@@ -324,24 +324,25 @@ impl OriginSide {
         }
     }
 
-    /// Sends a message of the origin's to the client, as it is.
+    /// Sends a message of the origin's to the client, as it is but for the client's names of the streams.
     fn pass(&mut self, cx: &mut Cx<'_>, message: &Message) {
         let Message { csid, header, payload } = message;
+        let ids = self.to_client_ids();
+        let (stream_id, payload) = (renamed(&ids, header.stream_id), rename(&ids, header.type_id, payload));
         let mut out = Vec::new();
-        let ids = self.their_ids();
-        let payload = match header.type_id {
-            kind::USER_CONTROL => rename_event(&ids, payload.clone()),
-            _ => payload.clone(),
-        };
-        let stream_id = map(&ids, header.stream_id);
         self.asked.to_client.put(&mut out, *csid, header.timestamp, header.type_id, stream_id, &payload);
         cx.actions.write(Leg::CLIENT, out);
     }
 
-    /// The message stream ids that differ, the origin's first.
-    fn their_ids(&self) -> StreamIds {
-        let ids = renamed(&self.asked.replay.streams, &self.theirs);
-        ids.into_iter().map(|(ours, theirs)| (theirs, ours)).collect()
+    /// The message stream ids that differ between the client and its origin, client's first.
+    fn to_origin_ids(&self) -> StreamIds {
+        let pairs = self.asked.replay.streams.iter().zip(&self.theirs);
+        pairs.filter_map(|((_, ours), theirs)| Some((*ours, (*theirs)?))).filter(|(a, b)| a != b).collect()
+    }
+
+    /// The same, origin's first.
+    fn to_client_ids(&self) -> StreamIds {
+        self.to_origin_ids().into_iter().map(|(ours, theirs)| (theirs, ours)).collect()
     }
 
     fn replay(&self, cx: &mut Cx<'_>, start: usize, end: usize) {
@@ -381,9 +382,9 @@ impl OriginSide {
             Verb::Play => PLAY_TIMEOUT,
         };
         self.wait(cx.now, Stage::Starting, timeout);
+        let ids = self.to_origin_ids();
         let (leg, Asked { verb, key, replay, .. }) = (self.leg, &mut self.asked);
         let rest = Bytes::from(replay.wire.split_off(replay.create_end.min(replay.wire.len())));
-        let ids = renamed(&replay.streams, &self.theirs);
         if ids.is_empty() {
             cx.actions.write(leg, rest);
             cx.actions.push(Action::Splice { from: Leg::CLIENT, to: leg });
@@ -421,7 +422,7 @@ impl OriginSide {
             self.asked.to_client.put(&mut out, csid, 0, kind::SET_CHUNK_SIZE, 0, &payload);
             cx.actions.write(Leg::CLIENT, out);
         }
-        let ids = self.their_ids();
+        let ids = self.to_client_ids();
         let mut down = Some(Box::new(Relay::new(Leg::CLIENT, reader, &self.asked.to_client, ids)));
         let used = run(&mut down, cx.actions, self.leg, Leg::CLIENT, bytes, at).map_err(Fault::Origin)?;
         let (origin, up, key) = (self.leg, self.up.take(), self.asked.key.clone());

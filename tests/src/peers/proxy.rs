@@ -22,6 +22,10 @@ pub const SERVERS: [&str; 6] = [
     "PROXY_SYSTEM_API",
 ];
 
+/// Those that take connections.
+pub const TCP_SERVERS: [&str; 4] =
+    ["PROXY_RTMP_SERVER", "PROXY_HTTP_SERVER", "PROXY_HTTP_API", "PROXY_SYSTEM_API"];
+
 /// A running proxy on free ports.
 #[derive(Debug)]
 pub struct Proxy {

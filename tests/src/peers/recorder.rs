@@ -208,13 +208,16 @@ impl Server {
                 Err(_) => arrived.ended = true,
             }
         }
-        arrived.ended |= connection.flush(&mut arrived.sent).is_err();
+        // Written down before it is answered: whoever has the answer finds the record.
+        let mut over = arrived.ended || arrived.fault.is_some();
         let record = connection.record;
-        if arrived.ended || arrived.fault.is_some() {
-            arrived.ended = true;
+        lock(&self.records)[record].add(arrived);
+        let mut sent = 0;
+        over |= connection.flush(&mut sent).is_err();
+        if over {
             self.connections.remove(slot);
         }
-        lock(&self.records)[record].add(arrived);
+        lock(&self.records)[record].add(Record { sent, ended: over, ..Record::default() });
     }
 }
 

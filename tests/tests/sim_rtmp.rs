@@ -85,9 +85,10 @@ fn a_client_whose_setup_fails_is_told_so_before_the_connection_ends() {
         for moment in Moment::ALL {
             all.push((Kind::Serves, Temper::Closes(moment), 15));
             all.push((Kind::Serves, Temper::Resets(moment), 15));
-            // Nothing but its own patience limits how long a client waits for a stream to begin.
+            // A player may wait long for its stream to begin.
+            let patience = if moment == Moment::Start { 600 } else { 20 };
+            all.push((Kind::Serves, Temper::FallsSilent(moment), patience));
             if moment != Moment::Start {
-                all.push((Kind::Serves, Temper::FallsSilent(moment), 25));
                 all.push((Kind::Serves, Temper::Babbles(moment), 15));
             }
         }

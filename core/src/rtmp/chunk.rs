@@ -100,7 +100,8 @@ impl MessageHeader {
     pub fn put_continuation(&self, out: &mut impl Extend<u8>, csid: u32) {
         put_basic(out, 3, csid);
         if self.extended {
-            out.extend(self.timestamp.to_be_bytes());
+            // What the message's first header said: the time of a type 0, the delta of the others.
+            out.extend(self.delta.to_be_bytes());
         }
     }
 }

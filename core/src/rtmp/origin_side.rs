@@ -7,8 +7,8 @@
 use super::command::{Command, Verb};
 use super::handshake;
 use super::message::{Assembled, Assembler, Message, kind};
-use super::relay::{Relay, StreamIds};
-use super::session::{Asked, Next, Relaying, refuse, renamed, run};
+use super::relay::{Relay, StreamIds, rename, renamed};
+use super::session::{Asked, Next, Relaying, refuse, run};
 use crate::machine::{
     Action, Actions, Close, Cx, Fault, Input, Leg, Note, OpenError, Parsed, Ticket, Transport,
 };
@@ -324,18 +324,25 @@ impl OriginSide {
         }
     }
 
-    /// Sends a message of the origin's to the client, as it is.
+    /// Sends a message of the origin's to the client, as it is but for the client's names of the streams.
     fn pass(&mut self, cx: &mut Cx<'_>, message: &Message) {
         let Message { csid, header, payload } = message;
+        let ids = self.to_client_ids();
+        let (stream_id, payload) = (renamed(&ids, header.stream_id), rename(&ids, header.type_id, payload));
         let mut out = Vec::new();
-        let stream_id = self.asked_ids().find(|(_, theirs)| *theirs == header.stream_id);
-        let stream_id = stream_id.map_or(header.stream_id, |(ours, _)| ours);
-        self.asked.to_client.put(&mut out, *csid, header.timestamp, header.type_id, stream_id, payload);
+        self.asked.to_client.put(&mut out, *csid, header.timestamp, header.type_id, stream_id, &payload);
         cx.actions.write(Leg::CLIENT, out);
     }
 
-    fn asked_ids(&self) -> impl Iterator<Item = (u32, u32)> {
-        renamed(&self.asked.replay.streams, &self.theirs).into_iter()
+    /// The message stream ids that differ between the client and its origin, client's first.
+    fn to_origin_ids(&self) -> StreamIds {
+        let pairs = self.asked.replay.streams.iter().zip(&self.theirs);
+        pairs.filter_map(|((_, ours), theirs)| Some((*ours, (*theirs)?))).filter(|(a, b)| a != b).collect()
+    }
+
+    /// The same, origin's first.
+    fn to_client_ids(&self) -> StreamIds {
+        self.to_origin_ids().into_iter().map(|(ours, theirs)| (theirs, ours)).collect()
     }
 
     fn replay(&self, cx: &mut Cx<'_>, start: usize, end: usize) {
@@ -375,9 +382,9 @@ impl OriginSide {
             Verb::Play => PLAY_TIMEOUT,
         };
         self.wait(cx.now, Stage::Starting, timeout);
+        let ids = self.to_origin_ids();
         let (leg, Asked { verb, key, replay, .. }) = (self.leg, &mut self.asked);
         let rest = Bytes::from(replay.wire.split_off(replay.create_end.min(replay.wire.len())));
-        let ids = renamed(&replay.streams, &self.theirs);
         if ids.is_empty() {
             cx.actions.write(leg, rest);
             cx.actions.push(Action::Splice { from: Leg::CLIENT, to: leg });
@@ -415,7 +422,7 @@ impl OriginSide {
             self.asked.to_client.put(&mut out, csid, 0, kind::SET_CHUNK_SIZE, 0, &payload);
             cx.actions.write(Leg::CLIENT, out);
         }
-        let ids: StreamIds = self.asked_ids().map(|(ours, theirs)| (theirs, ours)).collect();
+        let ids = self.to_client_ids();
         let mut down = Some(Box::new(Relay::new(Leg::CLIENT, reader, &self.asked.to_client, ids)));
         let used = run(&mut down, cx.actions, self.leg, Leg::CLIENT, bytes, at).map_err(Fault::Origin)?;
         let (origin, up, key) = (self.leg, self.up.take(), self.asked.key.clone());

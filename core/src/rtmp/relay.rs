@@ -10,13 +10,13 @@
 use super::chunk::{ChunkError, ChunkHeader, ChunkReader, ChunkWriter, MAX_HEADER, MessageHeader, Step};
 use super::command::Command;
 use super::message::kind;
-use crate::amf0::{Decoder, Encoder};
+use crate::amf0::Encoder;
 use crate::machine::{Actions, Leg, Parsed};
 use crate::read::Reader;
 use alloc::vec::Vec;
 use smallvec::SmallVec;
 
-/// The longest message that is held to be read or rewritten, in bytes: protocol control, user control and
+/// The longest message that is kept to be read or renamed, in bytes: protocol control, user control and
 /// `deleteStream` are shorter.
 const MAX_HELD: u32 = 96;
 
@@ -37,10 +37,14 @@ pub(super) struct Relay {
 
 #[derive(Debug)]
 struct Held {
-    header: ChunkHeader,
+    csid: u32,
+    /// As the receiver knows it.
+    header: MessageHeader,
+    /// The first chunk's header, as the receiver must see it.
+    head: SmallVec<[u8; MAX_HEADER]>,
     payload: Vec<u8>,
-    /// Its payload waits here to be changed instead of going straight on.
-    rewrite: bool,
+    /// Nothing of it goes on before it is complete, for it may change then.
+    withheld: bool,
 }
 
 impl Relay {
@@ -82,13 +86,19 @@ impl Relay {
             let end = at + used;
             match step {
                 Step::Header(header) => {
-                    if let Some(rewritten) = self.rewrite_header(&header) {
+                    let (rewritten, known) = self.rewrite_header(&header);
+                    if header.begins {
+                        let raw = bytes.get(at..end).unwrap_or_default();
+                        let head = if rewritten.is_empty() { raw } else { &rewritten };
+                        self.begin(header.csid, known, head);
+                    }
+                    let withheld = self.held.iter().any(|held| held.withheld && held.csid == header.csid);
+                    if withheld || !rewritten.is_empty() {
                         actions.forward(self.to, sent..at);
-                        actions.write(self.to, rewritten.to_vec());
                         sent = end;
                     }
-                    if header.begins {
-                        self.begin(header);
+                    if !withheld && !rewritten.is_empty() {
+                        actions.write(self.to, rewritten.to_vec());
                     }
                 }
                 Step::Payload { csid, complete } => {
@@ -110,22 +120,18 @@ impl Relay {
         Ok(at)
     }
 
-    fn map(&self, stream_id: u32) -> u32 {
-        self.stream_ids.iter().find(|(ours, _)| *ours == stream_id).map_or(stream_id, |(_, theirs)| *theirs)
-    }
-
-    /// The header as the receiver must see it, if that is not how it came.
-    fn rewrite_header(&mut self, header: &ChunkHeader) -> Option<SmallVec<[u8; MAX_HEADER]>> {
+    /// The header as the receiver must see it, empty if that is how it came; and what the receiver knows then.
+    fn rewrite_header(&mut self, header: &ChunkHeader) -> (SmallVec<[u8; MAX_HEADER]>, MessageHeader) {
         let mut out = SmallVec::new();
         let csid = header.csid;
         let index = self.diverged.iter().position(|(id, _)| *id == csid);
-        let mapped = MessageHeader { stream_id: self.map(header.message.stream_id), ..header.message };
+        let stream_id = renamed(&self.stream_ids, header.message.stream_id);
+        let mapped = MessageHeader { stream_id, ..header.message };
         let Some(index) = index else {
-            if header.fmt != 0 || mapped == header.message {
-                return None;
+            if header.fmt == 0 && mapped != header.message {
+                mapped.put_full(&mut out, csid);
             }
-            mapped.put_full(&mut out, csid);
-            return Some(out);
+            return (out, mapped);
         };
         let known = self.diverged.get(index).and_then(|(_, known)| *known);
         let now = match known {
@@ -161,81 +167,97 @@ impl Relay {
         } else if let Some(entry) = self.diverged.get_mut(index) {
             entry.1 = Some(now);
         }
-        (!out.is_empty()).then_some(out)
+        (out, now)
     }
 
-    /// A message begins: hold it if it has to be understood.
-    fn begin(&mut self, header: ChunkHeader) {
-        let MessageHeader { type_id, length, .. } = header.message;
-        let control = matches!(type_id, kind::SET_CHUNK_SIZE | kind::ABORT);
-        let rewrite = !self.stream_ids.is_empty()
-            && matches!(type_id, kind::USER_CONTROL | kind::COMMAND | kind::COMMAND_AMF3)
-            && length <= self.reader.chunk_size();
-        if length > 0 && length <= MAX_HELD && (control || rewrite) {
-            self.held.push(Held { header, payload: Vec::new(), rewrite });
+    /// A message begins: keep it if it has to be understood.
+    fn begin(&mut self, csid: u32, header: MessageHeader, head: &[u8]) {
+        let control = matches!(header.type_id, kind::SET_CHUNK_SIZE | kind::ABORT);
+        // Abort refers to what may be withheld, so it must not overtake it.
+        let withheld = !self.stream_ids.is_empty()
+            && matches!(
+                header.type_id,
+                kind::ABORT | kind::USER_CONTROL | kind::COMMAND | kind::COMMAND_AMF3
+            );
+        if header.length > 0 && header.length <= MAX_HELD && (control || withheld) {
+            self.held.push(Held { csid, header, head: head.into(), payload: Vec::new(), withheld });
         }
     }
 
     /// Keeps a span of the held message; whether it must not go on yet.
     fn hold(&mut self, csid: u32, span: &[u8]) -> bool {
-        let Some(held) = self.held.iter_mut().find(|held| held.header.csid == csid) else { return false };
+        let Some(held) = self.held.iter_mut().find(|held| held.csid == csid) else { return false };
         held.payload.extend_from_slice(span);
-        held.rewrite
+        held.withheld
     }
 
     fn finish(&mut self, csid: u32, actions: &mut Actions) -> Result<(), ChunkError> {
-        let Some(index) = self.held.iter().position(|held| held.header.csid == csid) else { return Ok(()) };
-        let held = self.held.swap_remove(index);
-        let number = Reader::new(&held.payload).u32();
-        match held.header.message.type_id {
-            kind::SET_CHUNK_SIZE => self.reader.set_chunk_size(number.unwrap_or(0))?,
-            kind::ABORT => self.reader.abort(number.unwrap_or(0)),
-            type_id => actions.write(self.to, self.rename(type_id, held.payload)),
+        let Some(held) = self.take(csid) else { return Ok(()) };
+        let number = Reader::new(&held.payload).u32().unwrap_or(0);
+        match held.header.type_id {
+            kind::SET_CHUNK_SIZE => self.reader.set_chunk_size(number)?,
+            kind::ABORT => {
+                self.reader.abort(number);
+                if let Some(aborted) = self.take(number).filter(|aborted| aborted.withheld) {
+                    self.release(&aborted, &aborted.payload, actions);
+                }
+            }
+            _ => {}
+        }
+        if held.withheld {
+            self.release(&held, &rename(&self.stream_ids, held.header.type_id, &held.payload), actions);
         }
         Ok(())
     }
 
-    /// A held message with the receiver's names of the message streams in it. The length stays the same.
-    fn rename(&self, type_id: u8, payload: Vec<u8>) -> Vec<u8> {
-        if type_id == kind::USER_CONTROL {
-            // Stream Begin, EOF, Dry, Set Buffer Length, Is Recorded (§7.1.7) name a stream after the event type.
-            return match payload.split_first_chunk::<2>() {
-                Some((event @ [0, 0..=4], data)) => match data.split_first_chunk::<4>() {
-                    Some((id, rest)) => {
-                        let id = self.map(u32::from_be_bytes(*id)).to_be_bytes();
-                        [event, id.as_slice(), rest].concat()
-                    }
-                    None => payload,
-                },
-                _ => payload,
-            };
-        }
-        let amf3 = usize::from(type_id == kind::COMMAND_AMF3 && payload.first() == Some(&0));
-        let amf0 = payload.get(amf3..).unwrap_or_default();
-        let id = match Command::parse(amf0) {
-            Ok(Some(command)) if command.name == "deleteStream" => {
-                command.argument(1).and_then(|v| v.as_number())
-            }
-            _ => None,
-        };
-        let Some(id) = id else { return payload };
-        // The id is a whole number from the wire; the conversion saturates.
-        let renamed = f64::from(self.map(id as u32));
-        let mut decoder = Decoder::new(amf0);
-        let mut encoder = Encoder::new();
-        for index in 0.. {
-            match decoder.next_value() {
-                Ok(Some(_)) if index == 3 => encoder = encoder.number(renamed),
-                Ok(Some(value)) => encoder = encoder.value(&value),
-                _ => break,
-            }
-        }
-        let renamed = encoder.into_bytes();
-        if renamed.len() != amf0.len() {
-            return payload;
-        }
-        [payload.get(..amf3).unwrap_or_default(), &renamed].concat()
+    fn take(&mut self, csid: u32) -> Option<Held> {
+        let index = self.held.iter().position(|held| held.csid == csid)?;
+        Some(self.held.swap_remove(index))
     }
+
+    /// Sends a withheld message, or as much of it as there will be.
+    fn release(&self, held: &Held, payload: &[u8], actions: &mut Actions) {
+        let mut out = held.head.to_vec();
+        for (index, chunk) in payload.chunks(self.reader.chunk_size() as usize).enumerate() {
+            if index > 0 {
+                held.header.put_continuation(&mut out, held.csid);
+            }
+            out.extend_from_slice(chunk);
+        }
+        actions.write(self.to, out);
+    }
+}
+
+/// The receiver's name of a message stream.
+pub(super) fn renamed(ids: &StreamIds, stream_id: u32) -> u32 {
+    ids.iter().find(|(ours, _)| *ours == stream_id).map_or(stream_id, |(_, theirs)| *theirs)
+}
+
+/// A message's payload with the receiver's names of the message streams in it. The length stays the same.
+pub(super) fn rename(ids: &StreamIds, type_id: u8, payload: &[u8]) -> Vec<u8> {
+    let renamed = match (type_id, payload) {
+        // Stream Begin, EOF, Dry, Set Buffer Length, Is Recorded (§7.1.7) name a stream after the event type.
+        (kind::USER_CONTROL, [0, event @ 0..=4, a, b, c, d, rest @ ..]) => {
+            let id = renamed(ids, u32::from_be_bytes([*a, *b, *c, *d]));
+            Some([&[0, *event], id.to_be_bytes().as_slice(), rest].concat())
+        }
+        (kind::COMMAND_AMF3, [0, amf0 @ ..]) => {
+            rename_deleted(ids, amf0).map(|amf0| [&[0], &amf0[..]].concat())
+        }
+        (kind::COMMAND | kind::COMMAND_AMF3, amf0) => rename_deleted(ids, amf0),
+        _ => None,
+    };
+    renamed.filter(|renamed| renamed.len() == payload.len()).unwrap_or_else(|| payload.to_vec())
+}
+
+/// A `deleteStream` with the receiver's name of the message stream; `None` for anything else.
+fn rename_deleted(ids: &StreamIds, amf0: &[u8]) -> Option<Vec<u8>> {
+    let command = Command::parse(amf0).ok().flatten().filter(|command| command.name == "deleteStream")?;
+    // The id is a whole number from the wire; the conversion saturates.
+    let id = renamed(ids, command.argument(1)?.as_number()? as u32);
+    let object = command.argument(0)?;
+    let encoder = Encoder::new().string(command.name).number(command.transaction).value(&object);
+    Some(encoder.number(f64::from(id)).into_bytes())
 }
 
 /// Whether the receiver knows all that a compressed header refers to, except for the delta.

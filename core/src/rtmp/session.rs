@@ -10,7 +10,7 @@ use super::command::{self, Command, Connect, Verb};
 use super::handshake;
 use super::message::{Assembled, Assembler, CONTROL_CSID, Message, kind};
 use super::origin_side::OriginSide;
-use super::relay::{Relay, StreamIds};
+use super::relay::Relay;
 use crate::key::StreamKey;
 use crate::machine::{Actions, Close, Cx, Fault, Input, Leg, Machine, Note, Parsed};
 use crate::query::Report;
@@ -408,10 +408,4 @@ pub(super) fn run(
         actions.push(crate::machine::Action::Splice { from, to });
     }
     Ok(used)
-}
-
-/// The message stream ids that differ between the client and its origin, client's first.
-pub(super) fn renamed(streams: &[(f64, u32)], theirs: &[Option<u32>]) -> StreamIds {
-    let pairs = streams.iter().zip(theirs).filter_map(|((_, ours), theirs)| Some((*ours, (*theirs)?)));
-    pairs.filter(|(ours, theirs)| ours != theirs).collect()
 }

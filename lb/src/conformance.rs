@@ -196,9 +196,16 @@ impl World {
         origins.iter().find(|status| status.origin.id() == *id).expect("a registered origin").health
     }
 
-    /// Picks until a stream is on `id`.
+    /// Picks as a session does that then uses the stream.
+    fn used(&mut self, key: &StreamKey) -> OriginId {
+        let origin = self.pick(key);
+        self.tell(&Report::Renew(key.clone()));
+        origin
+    }
+
+    /// Picks until a stream is on `id`, and uses it.
     fn stream_on(&mut self, id: &OriginId) -> StreamKey {
-        let key = (0..1000).map(|n| key(&format!("on-{n}"))).find(|key| self.pick(key) == *id);
+        let key = (0..1000).map(|n| key(&format!("on-{n}"))).find(|key| self.used(key) == *id);
         key.expect("each origin gets a stream of a thousand")
     }
 
@@ -256,10 +263,7 @@ fn a_stream_stays_with_its_origin(world: &mut World) {
     let origins = [origin("a"), origin("b"), origin("c")];
     world.registered(&origins);
     let keys: Vec<_> = (0..50).map(|n| key(&n.to_string())).collect();
-    let first: Vec<_> = keys.iter().map(|key| world.pick(key)).collect();
-    for key in &keys {
-        world.tell(&Report::Renew(key.clone()));
-    }
+    let first: Vec<_> = keys.iter().map(|key| world.used(key)).collect();
     world.beat(&origins, STREAM_IDLE / 2);
     world.registered(&[origin("d")]);
     let again: Vec<_> = keys.iter().map(|key| world.pick(key)).collect();
@@ -345,7 +349,7 @@ fn a_silent_origin_loses_its_streams(world: &mut World) {
 fn with_all_origins_silent_each_stream_stays(world: &mut World) {
     world.registered(&pair());
     let keys: Vec<_> = (0..20).map(|n| key(&n.to_string())).collect();
-    let first: Vec<_> = keys.iter().map(|key| world.pick(key)).collect();
+    let first: Vec<_> = keys.iter().map(|key| world.used(key)).collect();
     world.subject.advance(TTL * 2);
     let again: Vec<_> = keys.iter().map(|key| world.pick(key)).collect();
     assert_eq!(first, again);
@@ -445,11 +449,8 @@ fn an_idle_stream_is_forgotten_unless_renewed(world: &mut World) {
     let [a, b] = pair();
     world.registered([&a, &b]);
     let (idle, used) = (key("idle"), key("used"));
-    world.pick(&idle);
-    let home = world.pick(&used);
-    for key in [&idle, &used] {
-        world.tell(&Report::Renew(key.clone()));
-    }
+    world.used(&idle);
+    let home = world.used(&used);
     for _ in 0..3 {
         world.beat(&[a.clone(), b.clone()], STREAM_IDLE / 2);
         world.tell(&Report::Renew(used.clone()));
@@ -466,8 +467,7 @@ fn a_stream_that_nobody_uses_is_soon_forgotten(world: &mut World) {
     world.registered(&[a, b]);
     let (asked, used) = (key("asked"), key("used"));
     world.pick(&asked);
-    let home = world.pick(&used);
-    world.tell(&Report::Renew(used.clone()));
+    let home = world.used(&used);
     world.tell(&Report::Renew(key("never asked")));
     world.subject.advance(CLAIM_LIFE);
     world.desk.balancer.tick(world.subject.now());

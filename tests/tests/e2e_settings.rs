@@ -137,7 +137,6 @@ fn a_bound_port_stops_the_start_on_each_of_the_six_servers() {
         let port = free_port();
         let _tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port");
         let _udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port");
-        let _udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port");
         let value = format!("127.0.0.1:{port}");
         assert_refused(&proxy(&[(server, &value)], &[]), &[server, &port.to_string()]);
     }

@@ -136,7 +136,8 @@ impl Relay {
         let known = self.diverged.get(index).and_then(|(_, known)| *known);
         let now = match known {
             Some(known) if !header.begins => {
-                if known.extended != mapped.extended {
+                // A continuation repeats the extended timestamp (§5.3.1.3), and the receiver was told another one.
+                if known.delta != mapped.delta && (known.extended || mapped.extended) {
                     known.put_continuation(&mut out, csid);
                 }
                 known

@@ -36,9 +36,6 @@ pub struct Log {
     pub sent: Vec<Message>,
     /// The same, received.
     pub got: Vec<Message>,
-    /// A control message that names the stream was sent in more than one chunk. The proxy does not look into
-    /// those: no client has chunks that short.
-    pub torn: bool,
     /// User control messages received, type and values.
     pub user: Vec<Bytes>,
     /// How the connection ended.
@@ -563,9 +560,7 @@ impl Client {
                 self.talk.command(&length, self.talk.style.command_csid, 0);
             }
             self.talk.command(&command::play(20.0, &self.plan.name), csid, stream_id);
-            let length = control::buffer_length(stream_id, 3000);
-            self.talk.log.borrow_mut().torn = self.talk.wire.encoder.chunk_size() < length.payload.len();
-            self.talk.wire.send(&length);
+            self.talk.wire.send(&control::buffer_length(stream_id, 3000));
         }
         self.talk.moment(2);
         if self.plan.blind {
@@ -629,8 +624,6 @@ impl Peer for Client {
     fn timer(&mut self, io: &mut Io<'_>, tag: u32) {
         if self.talk.timer(io, tag) && self.talk.style.leave != Leave::Never {
             if self.talk.style.leave == Leave::Politely {
-                // See `Log::torn`.
-                self.talk.wire.send(&control::set_chunk_size(128));
                 let (csid, id) = (self.talk.style.command_csid, self.talk.log.borrow().stream_id);
                 self.talk.command(&command::fc_unpublish(30.0, &self.plan.name), csid, 0);
                 self.talk.command(&command::delete_stream(31.0, id), csid, 0);

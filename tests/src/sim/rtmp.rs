@@ -157,6 +157,11 @@ impl Style {
 }
 
 impl Style {
+    /// A command of no stream that nobody answers.
+    pub fn aside(csid: u32, timestamp: u32) -> Op {
+        Op::Send(aside(csid, timestamp))
+    }
+
     fn with_ops(mut self, dice: &mut Dice) -> Self {
         self.ops = random_ops(dice, self.command_csid, self.stream_csid, self.time);
         self
@@ -177,6 +182,9 @@ impl Style {
 
 /// A message of no stream, in the midst of those of one.
 const NO_STREAM: u32 = u32::MAX;
+
+/// The time between equal messages, in milliseconds.
+const STEP: u32 = 40;
 
 /// The name of a command that nobody answers.
 const ASIDE: &str = "aside";
@@ -687,12 +695,14 @@ pub struct OriginPlan {
     pub window: Option<u32>,
     /// Sends what nobody asked for: `onBWDone`, pings.
     pub talkative: bool,
+    /// What it says to a player when the stream begins, and then, is equally long and in equal steps of time.
+    pub even: bool,
 }
 
 impl OriginPlan {
     /// The plainest.
     pub fn plain() -> Self {
-        Self { temper: Temper::Serves, stream_id: 1, window: Some(2_500_000), talkative: false }
+        Self { temper: Temper::Serves, stream_id: 1, window: Some(2_500_000), talkative: false, even: false }
     }
 
     /// Any that serves.
@@ -702,6 +712,7 @@ impl OriginPlan {
             stream_id: *dice.pick(&[1, 1, 1, 2, 5, 0x1234_5678]),
             window: *dice.pick(&[None, Some(2_500_000), Some(5000)]),
             talkative: dice.chance(300),
+            even: dice.chance(200),
         }
     }
 }
@@ -755,10 +766,25 @@ impl Origin {
 
     fn status(&mut self, io: &mut Io<'_>, level: &str, code: &str, text: &str, stream_id: u32) {
         // Some are longer than a chunk.
-        let text = &text.repeat(io.dice.any_size(80));
+        let text = &text.repeat(if self.plan.even { 40 } else { io.dice.any_size(80) });
         let status = (level.to_owned(), code.to_owned(), text.to_owned(), io.now);
         self.talk.log.borrow_mut().statuses.push(status);
         self.talk.command(&command::on_status(level, code, text), self.talk.style.stream_csid, stream_id);
+    }
+
+    /// The stream's first message differs from the status before it only by its time.
+    fn go_on_evenly(&mut self) {
+        let Style { stream_csid: csid, time, amf3, .. } = self.talk.style;
+        let status = command::on_status("status", "NetStream.Play.Start", &"begin".repeat(40));
+        let length = status.message(csid, 0).payload.len();
+        let aside = |text: &str| Command::new(ASIDE, 0.0, [Value::string(text)]).message(csid, 0);
+        let filled = aside(&"x".repeat(length - aside("").payload.len()));
+        if !amf3 {
+            self.talk
+                .style
+                .ops
+                .push_front(Op::Send(Message { timestamp: time.wrapping_add(STEP), ..filled }));
+        }
     }
 
     fn connected(&mut self, io: &mut Io<'_>, command: Command) {
@@ -783,9 +809,9 @@ impl Origin {
             // The client never sees these, only what they made of the headers of those to come.
             let (csid, time) = (self.talk.style.command_csid, self.talk.style.time);
             for n in 1..=4 {
-                self.talk.wire.send(&Message { stream_id: 0, ..aside(csid, time.wrapping_add(40 * n)) });
+                self.talk.wire.send(&Message { stream_id: 0, ..aside(csid, time.wrapping_add(STEP * n)) });
             }
-            let more = (5..=8).map(|n| Op::Send(aside(csid, time.wrapping_add(40 * n))));
+            let more = (5..=8).map(|n| Op::Send(aside(csid, time.wrapping_add(STEP * n))));
             let later = std::mem::take(&mut self.talk.style.ops);
             self.talk.style.ops = more.chain(later).collect();
         }
@@ -831,7 +857,13 @@ impl Origin {
         } else {
             self.talk.wire.send(&control::stream_begin(stream_id));
             self.status(io, "status", "NetStream.Play.Reset", "again", stream_id);
-            self.status(io, "status", "NetStream.Play.Start", "go", stream_id);
+            if self.plan.even {
+                self.talk.style.time = self.talk.style.time.wrapping_add(STEP);
+            }
+            self.status(io, "status", "NetStream.Play.Start", "begin", stream_id);
+            if self.plan.even {
+                self.go_on_evenly();
+            }
         }
         self.talk.stream(io);
     }

@@ -186,6 +186,9 @@ const NO_STREAM: u32 = u32::MAX;
 /// The time between equal messages, in milliseconds.
 const STEP: u32 = 40;
 
+/// How often the words of equally long statuses are said: longer than some chunks.
+const EVEN: usize = 40;
+
 /// The name of a command that nobody answers.
 const ASIDE: &str = "aside";
 
@@ -695,7 +698,7 @@ pub struct OriginPlan {
     pub window: Option<u32>,
     /// Sends what nobody asked for: `onBWDone`, pings.
     pub talkative: bool,
-    /// What it says to a player when the stream begins, and then, is equally long and in equal steps of time.
+    /// What it says to a player when the stream begins is equally long and in equal steps of time.
     pub even: bool,
 }
 
@@ -766,25 +769,22 @@ impl Origin {
 
     fn status(&mut self, io: &mut Io<'_>, level: &str, code: &str, text: &str, stream_id: u32) {
         // Some are longer than a chunk.
-        let text = &text.repeat(if self.plan.even { 40 } else { io.dice.any_size(80) });
+        let text = &text.repeat(if self.plan.even { EVEN } else { io.dice.any_size(80) });
         let status = (level.to_owned(), code.to_owned(), text.to_owned(), io.now);
         self.talk.log.borrow_mut().statuses.push(status);
         self.talk.command(&command::on_status(level, code, text), self.talk.style.stream_csid, stream_id);
     }
 
-    /// The stream's first message differs from the status before it only by its time.
-    fn go_on_evenly(&mut self) {
-        let Style { stream_csid: csid, time, amf3, .. } = self.talk.style;
-        let status = command::on_status("status", "NetStream.Play.Start", &"begin".repeat(40));
-        let length = status.message(csid, 0).payload.len();
-        let aside = |text: &str| Command::new(ASIDE, 0.0, [Value::string(text)]).message(csid, 0);
-        let filled = aside(&"x".repeat(length - aside("").payload.len()));
-        if !amf3 {
-            self.talk
-                .style
-                .ops
-                .push_front(Op::Send(Message { timestamp: time.wrapping_add(STEP), ..filled }));
-        }
+    /// A message before the status that differs from it only by its time.
+    fn begin_evenly(&mut self, stream_id: u32) {
+        let Style { stream_csid: csid, time, .. } = self.talk.style;
+        let status = command::on_status("status", "NetStream.Play.Reset", &"again".repeat(EVEN));
+        let length = status.message(csid, stream_id).payload.len();
+        let aside = |text: &str| Command::new(ASIDE, 0.0, [Value::string(text)]).message(csid, stream_id);
+        let filled = Message { timestamp: time, ..aside(&"x".repeat(length - aside("").payload.len())) };
+        self.talk.wire.send(&filled);
+        self.talk.sent(filled);
+        self.talk.style.time = time.wrapping_add(STEP);
     }
 
     fn connected(&mut self, io: &mut Io<'_>, command: Command) {
@@ -806,12 +806,14 @@ impl Origin {
         if self.plan.talkative {
             self.reply(&Command::new("onBWDone", 0.0, []));
             self.talk.wire.send(&control::ping_request(1));
-            // The client never sees these, only what they made of the headers of those to come.
+            // The client never sees these, only what they made of the headers of those to come. The last is of
+            // the time of what the proxy says itself, if commands have no time.
             let (csid, time) = (self.talk.style.command_csid, self.talk.style.time);
-            for n in 1..=4 {
+            let time = time.wrapping_sub(3 * STEP);
+            for n in 0..=3 {
                 self.talk.wire.send(&Message { stream_id: 0, ..aside(csid, time.wrapping_add(STEP * n)) });
             }
-            let more = (5..=8).map(|n| Op::Send(aside(csid, time.wrapping_add(STEP * n))));
+            let more = (4..=7).map(|n| Op::Send(aside(csid, time.wrapping_add(STEP * n))));
             let later = std::mem::take(&mut self.talk.style.ops);
             self.talk.style.ops = more.chain(later).collect();
         }
@@ -856,14 +858,14 @@ impl Origin {
             self.status(io, "status", "NetStream.Publish.Start", "go", stream_id);
         } else {
             self.talk.wire.send(&control::stream_begin(stream_id));
+            if self.plan.even {
+                self.begin_evenly(stream_id);
+            }
             self.status(io, "status", "NetStream.Play.Reset", "again", stream_id);
             if self.plan.even {
                 self.talk.style.time = self.talk.style.time.wrapping_add(STEP);
             }
             self.status(io, "status", "NetStream.Play.Start", "begin", stream_id);
-            if self.plan.even {
-                self.go_on_evenly();
-            }
         }
         self.talk.stream(io);
     }

@@ -814,8 +814,7 @@ impl Origin {
                 self.talk.wire.send(&Message { stream_id: 0, ..aside(csid, time.wrapping_add(STEP * n)) });
             }
             let more = (4..=7).map(|n| Op::Send(aside(csid, time.wrapping_add(STEP * n))));
-            let later = std::mem::take(&mut self.talk.style.ops);
-            self.talk.style.ops = more.chain(later).collect();
+            self.talk.style.ops.extend(more);
         }
         self.talk.moment(1);
     }

@@ -223,6 +223,8 @@ fn headers_mean_the_same_across_the_switch_from_setup_to_relay() {
                 for (chunk_size, stream_id) in [(1, 1), (1, 7), (128, 1), (60_000, 7)] {
                     for step in [0, 7, 40, 0x0100_0000] {
                         let mut scene = Scene::plain(false);
+                        // Without it, nothing of the origin comes between its setup and its status.
+                        scene.client.0.ceremony = stream_id == 7;
                         let (_, plan, style, _) = &mut scene.origins[0];
                         *plan = OriginPlan { talkative: true, even: true, stream_id, ..OriginPlan::plain() };
                         let chunk_size = Some((chunk_size, 1));

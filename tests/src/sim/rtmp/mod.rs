@@ -198,9 +198,11 @@ const EVEN: usize = 40;
 /// The name of a command that nobody answers.
 const ASIDE: &str = "aside";
 
-/// A command of no stream. Of the same number of bytes each time, so that its header can be compressed away.
+/// A command of no stream. Of the same number of bytes each time, and as long as a talkative origin's answer to
+/// `createStream`, so that its header can be compressed away.
 fn aside(csid: u32, timestamp: u32) -> Message {
-    let command = Command::new(ASIDE, 0.0, [Value::Number(timestamp.into())]);
+    let values = [Value::Number(timestamp.into()), Value::Null, Value::Null, Value::Null];
+    let command = Command::new(ASIDE, 0.0, values);
     Message { timestamp, stream_id: NO_STREAM, ..command.message(csid, 0) }
 }
 

@@ -215,6 +215,39 @@ fn a_player_that_stops_reading_holds_back_its_origin_and_costs_no_memory() {
 }
 
 #[test]
+fn headers_mean_the_same_across_the_switch_from_setup_to_relay() {
+    // 3 and 5 are the chunk streams by which the proxy itself has spoken to the client.
+    for (command_csid, stream_csid) in [(3, 3), (3, 5), (5, 3), (8, 8)] {
+        for time in [0, 7, 0x00FF_FFF0, 0x0100_0000] {
+            for compression in 0..=3 {
+                for (chunk_size, stream_id) in [(1, 1), (1, 7), (128, 1), (60_000, 7)] {
+                    for step in [0, 7, 40, 0x0100_0000] {
+                        let mut scene = Scene::plain(false);
+                        // Without it, nothing of the origin comes between its setup and its status.
+                        scene.client.0.ceremony = stream_id == 7;
+                        let (_, plan, style, _) = &mut scene.origins[0];
+                        *plan = OriginPlan { talkative: true, even: true, stream_id, ..OriginPlan::plain() };
+                        let chunk_size = Some((chunk_size, 1));
+                        *style = Style {
+                            command_csid,
+                            stream_csid,
+                            time,
+                            compression,
+                            chunk_size,
+                            ..Style::plain()
+                        };
+                        style.ops =
+                            [step, step + 40].map(|later| Style::aside(command_csid, time + later)).into();
+                        style.leave = Leave::Close;
+                        scene.play(1, LONG).assert_relayed(false);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..10 {
         let hash = |_| any(seed, seed % 2 == 0).play(seed, LONG).run.hash;

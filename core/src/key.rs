@@ -14,7 +14,7 @@
 //! - **extension**: one of a media file or playlist (`.flv`, `.m3u8`, …) is cut off the stream, others are
 //!   part of its name. So is Flash's prefix `mp4:` or `flv:` of an RTMP stream name.
 //! - **percent-encoding** is undone once, part by part, in every protocol. What is no valid encoding of
-//!   UTF-8 stays as it is written.
+//!   UTF-8 stays as it is written, and so does an encoded slash.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -181,7 +181,8 @@ enum Vhost<'a> {
 impl Vhost<'_> {
     fn write(self, key: &mut Draft) -> Result<(), KeyError> {
         let (Self::Named(text) | Self::Host(text)) = self;
-        let name = without_port(text).trim_end_matches('.');
+        let host = text.split('/').next().unwrap_or(text);
+        let name = without_port(host).trim_end_matches('.');
         let is_host = matches!(self, Self::Host(_));
         if name.is_empty()
             || name.eq_ignore_ascii_case(DEFAULT_VHOST)
@@ -219,7 +220,10 @@ impl Draft {
         let mut rest = raw.as_bytes();
         while let Some((&byte, tail)) = rest.split_first() {
             let decoded = match (byte, tail) {
-                (b'%', [high, low, tail @ ..]) => hex(*high, *low).map(|byte| (byte, tail)),
+                // An encoded slash stays one: it separates nothing, and a key has three parts.
+                (b'%', [high, low, tail @ ..]) => {
+                    hex(*high, *low).filter(|byte| *byte != b'/').map(|byte| (byte, tail))
+                }
                 _ => None,
             };
             let (byte, tail) = decoded.unwrap_or((byte, tail));
@@ -421,6 +425,14 @@ mod tests {
         assert_eq!(http("h", "/live/a.flv.ts"), "__defaultVhost__/live/a.flv");
         assert_eq!(http("h", "/live/.flv"), "__defaultVhost__/live/.flv");
         assert_eq!(http("h", "/live.flv/cam"), "__defaultVhost__/live.flv/cam");
+    }
+
+    #[test]
+    fn a_slash_in_a_name_is_none_between_names() {
+        let key = |vhost, app, stream| StreamKey::new(vhost, app, stream).unwrap().to_string();
+        assert_eq!(key("a.b%2fc", "live", "s%2Ft%2f"), "a.b%2fc/live/s%2Ft%2f");
+        assert_eq!(key("a.b/c", "live", "s"), "a.b/live/s");
+        assert_eq!(key("/c", "live", "s"), "__defaultVhost__/live/s");
     }
 
     #[test]

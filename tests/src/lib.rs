@@ -1,6 +1,7 @@
 //! What the tests and benchmarks of srs-proxy share. Nothing of it is part of the product.
 
 pub mod bench;
+pub mod fuzz;
 pub mod peers;
 pub mod rtmp;
 pub mod sim;

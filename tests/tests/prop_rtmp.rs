@@ -3,78 +3,19 @@
 
 use proptest::prelude::*;
 use srs_proxy_core::amf0::{Decoder, Encoder};
-use srs_proxy_core::machine::{Action, Leg, Machine, Parsed};
-use srs_proxy_core::origin::OriginId;
-use srs_proxy_core::query::{Answer, Picked};
+use srs_proxy_core::machine::{Action, Leg, Machine};
 use srs_proxy_core::rtmp::RtmpSession;
-use srs_proxy_core::rtmp::chunk::{ChunkReader, ChunkWriter, Step};
+use srs_proxy_core::rtmp::chunk::ChunkWriter;
 use srs_proxy_core::time::{Duration, Time};
+use srs_proxy_tests::fuzz::{self, ORIGIN, Outcome, Split, dechunk, plain, read_chunks, rtmp};
 use srs_proxy_tests::rtmp::amf0::{self, Value};
-use srs_proxy_tests::rtmp::{Command, Dechunker, Message, kind};
+use srs_proxy_tests::rtmp::{Command, Message, kind};
 use srs_proxy_tests::sim::rtmp::{Leave, random_messages};
-use srs_proxy_tests::sim::scene::{Scene, origin_address};
+use srs_proxy_tests::sim::scene::Scene;
 use srs_proxy_tests::sim::{Dice, Straight, seeds};
 use std::fmt::Debug;
 
 // Sessions.
-
-fn address() -> std::net::SocketAddr {
-    origin_address(0)
-}
-
-/// How a stream of bytes is cut.
-#[derive(Clone, Copy, Debug)]
-enum Split {
-    Whole,
-    Every(usize),
-    Random(u64),
-}
-
-impl Split {
-    fn pieces(self, bytes: &[u8]) -> Vec<&[u8]> {
-        match self {
-            Self::Whole => vec![bytes],
-            Self::Every(size) => bytes.chunks(size).collect(),
-            Self::Random(seed) => {
-                let (mut dice, mut pieces, mut rest) = (Dice::new(seed), Vec::new(), bytes);
-                while !rest.is_empty() {
-                    let (piece, after) = rest.split_at(dice.any_size(4000).min(rest.len()));
-                    pieces.push(piece);
-                    rest = after;
-                }
-                pieces
-            }
-        }
-    }
-}
-
-/// What a session comes to: all that was sent to each leg, and all else that was done, in order.
-#[derive(PartialEq, Debug)]
-struct Outcome {
-    client: Vec<u8>,
-    origin: Vec<u8>,
-    deeds: Vec<Action>,
-    over: bool,
-}
-
-const ORIGIN: Leg = Leg::new(1, 1);
-
-/// The client's bytes, its origin's answer to them, then the end of whoever leaves.
-fn session(client: &[u8], origin: &[u8], split: Split, client_leaves: bool) -> Outcome {
-    let mut driver = Straight::new(5, RtmpSession::new(Time::ZERO));
-    split.pieces(client).into_iter().for_each(|piece| driver.bytes(Leg::CLIENT, piece));
-    let picked = Picked { origin: OriginId::new("o", "1", "1"), to: address() };
-    driver.answer(Answer::Picked(picked));
-    driver.opened();
-    split.pieces(origin).into_iter().for_each(|piece| driver.bytes(ORIGIN, piece));
-    driver.eof(if client_leaves { Leg::CLIENT } else { ORIGIN });
-    Outcome {
-        client: driver.sent(Leg::CLIENT).to_vec(),
-        origin: driver.sent(ORIGIN).to_vec(),
-        over: driver.is_over(),
-        deeds: driver.deeds,
-    }
-}
 
 #[track_caller]
 fn assert_same(a: &Outcome, b: &Outcome, what: impl Debug) {
@@ -98,11 +39,11 @@ fn however_the_bytes_are_split_they_mean_the_same() {
         let &[(Leg::CLIENT, client), (_, origin)] = &received[..] else {
             return assert!(received.len() == 1, "one client, one origin");
         };
-        let whole = session(client, origin, Split::Whole, seed % 3 == 0);
+        let whole = rtmp(client, origin, Split::Whole, seed % 3 == 0);
         let mut splits = vec![Split::Every(1), Split::Every(7), Split::Every(1500)];
         splits.extend((0..5).map(|n| Split::Random(seed * 100 + n)));
         for split in splits {
-            assert_same(&session(client, origin, split, seed % 3 == 0), &whole, split);
+            assert_same(&rtmp(client, origin, split, seed % 3 == 0), &whole, split);
         }
     });
 }
@@ -137,10 +78,8 @@ fn recorded() -> impl Iterator<Item = Recorded> {
     })
 }
 
-fn dechunk(bytes: &[u8]) -> Vec<Message> {
-    let mut dechunker = Dechunker::new();
-    dechunker.feed(bytes).expect("a chunk stream");
-    std::iter::from_fn(|| dechunker.next_message()).collect()
+fn dechunked(bytes: &[u8]) -> Vec<Message> {
+    dechunk(bytes).expect("a chunk stream")
 }
 
 /// Everything above protocol control, as commands by name and messages by content.
@@ -159,7 +98,7 @@ fn heard(messages: &[Message]) -> (Vec<Command>, Vec<Message>) {
 fn sessions_of_real_clients_go_through() {
     for Recorded { name, client, server } in recorded() {
         let (client, server) = (&client[..], &server[..]);
-        let outcome = session(client, server, Split::Whole, true);
+        let outcome = rtmp(client, server, Split::Whole, true);
         assert!(outcome.over, "{name}");
         // Both sides of real sessions come to know the same headers, so that nothing needs rewriting.
         for (from, to) in [(Leg::CLIENT, ORIGIN), (ORIGIN, Leg::CLIENT)] {
@@ -168,8 +107,8 @@ fn sessions_of_real_clients_go_through() {
         // The origin is sent what the client said, byte for byte.
         assert!(outcome.origin[HANDSHAKE..] == client[HANDSHAKE..], "{name}: the origin gets other bytes");
         // The client hears the same statuses and media, and gets an answer to what it asked before.
-        let (commands, media) = heard(&dechunk(&outcome.client[HANDSHAKE..]));
-        let (recorded_commands, recorded_media) = heard(&dechunk(&server[HANDSHAKE..]));
+        let (commands, media) = heard(&dechunked(&outcome.client[HANDSHAKE..]));
+        let (recorded_commands, recorded_media) = heard(&dechunked(&server[HANDSHAKE..]));
         assert!(media == recorded_media, "{name}: other media");
         assert!(name.contains("publish") || media.len() > 20, "{name}: {} messages", media.len());
         for recorded in recorded_commands {
@@ -181,77 +120,26 @@ fn sessions_of_real_clients_go_through() {
             assert!(found || recorded.name.starts_with("on") && recorded.name != "onStatus", "{recorded:?}");
         }
         for split in [Split::Every(1), Split::Every(100), Split::Random(1), Split::Random(2)] {
-            assert_same(&session(client, server, split, true), &outcome, (name, split));
+            assert_same(&rtmp(client, server, split, true), &outcome, (name, split));
         }
     }
 }
 
 // Chunks.
 
-/// Chunk stream, timestamp, type, message stream and payload of a message.
-type Plain = (u32, u32, u8, u32, Vec<u8>);
-
-/// Messages as the proxy's reader sees them.
-fn read_all(bytes: &[u8], piece: usize) -> Result<Vec<Plain>, &'static str> {
-    let (mut reader, mut messages) = (ChunkReader::default(), Vec::new());
-    let mut open: Vec<(u32, srs_proxy_core::rtmp::chunk::MessageHeader, Vec<u8>)> = Vec::new();
-    let (mut at, mut given) = (0, 0);
-    while at < bytes.len() || given < bytes.len() {
-        let Parsed::Complete(step, used) = reader.next(&bytes[at..given]).map_err(|error| error.as_str())?
-        else {
-            if given == bytes.len() {
-                break;
-            }
-            given = (given + piece).min(bytes.len());
-            continue;
-        };
-        let complete = match step {
-            Step::Header(header) => {
-                if header.begins {
-                    open.retain(|(csid, ..)| *csid != header.csid);
-                    open.push((header.csid, header.message, Vec::new()));
-                }
-                (header.message.length == 0).then_some(header.csid)
-            }
-            Step::Payload { csid, complete } => {
-                let message = open.iter_mut().find(|(id, ..)| *id == csid).expect("a message is open");
-                message.2.extend_from_slice(&bytes[at..at + used]);
-                complete.then_some(csid)
-            }
-        };
-        at += used;
-        let Some(index) = open.iter().position(|(csid, ..)| complete == Some(*csid)) else { continue };
-        let (csid, header, payload) = open.remove(index);
-        let value = payload.first_chunk().map(|value| u32::from_be_bytes(*value));
-        match (header.type_id, value) {
-            (kind::SET_CHUNK_SIZE, size) => {
-                reader.set_chunk_size(size.unwrap_or(0)).map_err(|error| error.as_str())?;
-            }
-            (kind::ABORT, Some(csid)) => reader.abort(csid),
-            _ => {}
-        }
-        messages.push((csid, header.timestamp, header.type_id, header.stream_id, payload));
-    }
-    Ok(messages)
-}
-
-fn plain(messages: Vec<Message>) -> Vec<Plain> {
-    messages.into_iter().map(|m| (m.csid, m.timestamp, m.type_id, m.stream_id, m.payload.to_vec())).collect()
-}
-
 #[test]
 fn the_chunk_reader_agrees_with_an_independent_one() {
     seeds::run("chunks", 200, |seed| {
         let bytes = random_messages(&mut Dice::new(seed));
-        let expected = plain(dechunk(&bytes));
-        for piece in [1, 13, 1460, 1 << 20] {
-            assert!(read_all(&bytes, piece).as_ref() == Ok(&expected), "in pieces of {piece}");
+        let expected = plain(dechunked(&bytes));
+        for split in [Split::Whole, Split::Every(1), Split::Every(13), Split::Random(seed)] {
+            assert!(read_chunks(&bytes, split) == (expected.clone(), None), "{split:?}");
         }
     });
 }
 
 #[test]
-fn what_an_independent_reader_takes_of_damaged_chunks_is_read_the_same() {
+fn damaged_chunks_are_read_as_an_independent_reader_does_or_refused() {
     seeds::run("damaged_chunks", 600, |seed| {
         let mut dice = Dice::new(seed);
         let mut bytes = random_messages(&mut dice);
@@ -262,14 +150,7 @@ fn what_an_independent_reader_takes_of_damaged_chunks_is_read_the_same() {
                 *byte = dice.range(0..=255) as u8;
             }
         }
-        let mut dechunker = Dechunker::new();
-        if dechunker.feed(&bytes).is_ok() {
-            let expected: Vec<_> = std::iter::from_fn(|| dechunker.next_message()).collect();
-            assert!(read_all(&bytes, 1 << 20) == Ok(plain(expected)));
-        } else {
-            // The other one is stricter; here it matters that there is an end to it.
-            let _ = read_all(&bytes, 1 << 20);
-        }
+        fuzz::chunks(&bytes);
     });
 }
 
@@ -289,7 +170,7 @@ proptest! {
             writer.put(&mut bytes, 2, 0, kind::SET_CHUNK_SIZE, 0, &size.to_be_bytes());
             expected.push((2, 0, kind::SET_CHUNK_SIZE, 0, size.to_be_bytes().to_vec()));
         }
-        prop_assert_eq!(plain(dechunk(&bytes)), expected);
+        prop_assert_eq!(plain(dechunked(&bytes)), expected);
     }
 }
 

@@ -64,7 +64,7 @@ fn options(arguments: &[&str]) -> Result<Option<Options>, Box<dyn Error>> {
         match argument {
             "--quick" => options.quick = true,
             "--rounds" => options.rounds = value()?.parse()?,
-            "--proxy" => options.proxy = value()?.into(),
+            "--proxy" => options.proxy = std::path::absolute(value()?)?,
             "--case" => {
                 let name = value()?;
                 let exact: Vec<_> = CASES.into_iter().filter(|case| case.name == *name).collect();

@@ -57,14 +57,14 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a peer in front of `origin`; `None` for [`Peer::Direct`]. Its log and configuration are in `dir`.
+    /// Starts a peer in front of `origin`; `None` for [`Peer::Direct`]. Its log and configuration
+    /// are in `dir`, which must be there.
     ///
     /// # Errors
     /// It cannot be started, or does not listen in time; the error names its log.
     pub fn start(peer: Peer, proxy: &Path, origin: SocketAddr, dir: &Path) -> io::Result<Option<Self>> {
         let ports = free_ports::<6>()?;
         let listen = local(ports[0]);
-        fs::create_dir_all(dir)?;
         let mut command = match peer {
             Peer::Direct => return Ok(None),
             Peer::Splice => relay(Method::Splice, listen, origin)?,
@@ -158,7 +158,6 @@ impl Drop for Process {
         // Nothing can be done about either failing.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 

@@ -7,7 +7,7 @@ use srs_proxy_tests::bench::report::{Results, table};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "\
@@ -64,7 +64,7 @@ fn options(arguments: &[&str]) -> Result<Option<Options>, Box<dyn Error>> {
         match argument {
             "--quick" => options.quick = true,
             "--rounds" => options.rounds = value()?.parse()?,
-            "--proxy" => options.proxy = value()?.into(),
+            "--proxy" => options.proxy = std::path::absolute(value()?)?,
             "--case" => {
                 let name = value()?;
                 let exact: Vec<_> = CASES.into_iter().filter(|case| case.name == *name).collect();
@@ -101,26 +101,12 @@ fn options(arguments: &[&str]) -> Result<Option<Options>, Box<dyn Error>> {
 fn bench(options: &Options) -> Result<bool, Box<dyn Error>> {
     srs_proxy_tests::bench::raise_descriptor_limit()?;
     let peers = peers(options);
-    let scale = if options.quick { Scale::QUICK } else { Scale::FULL };
-    let dir = std::env::temp_dir().join(format!("srs-proxy-bench-{}", std::process::id()));
-    let mut results = Vec::new();
     let before = load_average();
-    for case in &options.cases {
-        let mut rounds = Results::new(case.title);
-        for round in 0..options.rounds {
-            let mut outcomes = BTreeMap::new();
-            // Each round begins with another peer, so that none is always measured after the same other.
-            let mut order: Vec<_> = peers.iter().copied().filter(|&peer| case.wants(peer)).collect();
-            let turn = round % order.len();
-            order.rotate_left(turn);
-            for peer in order {
-                eprintln!("{}, round {} of {}: {}", case.name, round + 1, options.rounds, peer.title());
-                outcomes.insert(peer, measure(case, peer, &scale, &options.proxy, &dir)?);
-            }
-            rounds.add(&outcomes);
-        }
-        results.push(rounds);
-    }
+    let dir = std::env::temp_dir().join(format!("srs-proxy-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let results = rounds(options, &peers, &dir);
+    std::fs::remove_dir_all(&dir)?;
+    let results = results?;
     println!("{}", table(&results, &peers));
     println!(
         "Medians of {} interleaved rounds (lowest – highest). CPU: user and system time of",
@@ -134,6 +120,29 @@ fn bench(options: &Options) -> Result<bool, Box<dyn Error>> {
     let invalid: Vec<_> = results.iter().flat_map(Results::invalid).collect();
     invalid.iter().for_each(|line| println!("INVALID {line}"));
     Ok(invalid.is_empty())
+}
+
+/// Measures every case as often as asked for, the peers in turn.
+fn rounds(options: &Options, peers: &[Peer], dir: &Path) -> std::io::Result<Vec<Results>> {
+    let scale = if options.quick { Scale::QUICK } else { Scale::FULL };
+    let mut results = Vec::new();
+    for case in &options.cases {
+        let mut rounds = Results::new(case.title);
+        for round in 0..options.rounds {
+            let mut outcomes = BTreeMap::new();
+            // Each round begins with another peer, so that none is always measured after the same other.
+            let mut order: Vec<_> = peers.iter().copied().filter(|&peer| case.wants(peer)).collect();
+            let turn = round % order.len();
+            order.rotate_left(turn);
+            for peer in order {
+                eprintln!("{}, round {} of {}: {}", case.name, round + 1, options.rounds, peer.title());
+                outcomes.insert(peer, measure(case, peer, &scale, &options.proxy, dir)?);
+            }
+            rounds.add(&outcomes);
+        }
+        results.push(rounds);
+    }
+    Ok(results)
 }
 
 /// Of the last minute: what else the machine had to do.

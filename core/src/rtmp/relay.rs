@@ -79,45 +79,56 @@ impl Relay {
         start: usize,
         actions: &mut Actions,
     ) -> Result<usize, ChunkError> {
-        let mut at = start;
-        // Everything before this has been sent on.
-        let mut sent = start;
-        while let Parsed::Complete(step, used) = self.reader.next(bytes.get(at..).unwrap_or_default())? {
-            let end = at + used;
+        let (mut at, mut sent) = (start, start);
+        let result = self.relay(bytes, &mut at, &mut sent, actions);
+        // Also before an error: what came before it is good.
+        actions.forward(self.to, sent..at);
+        result.map(|()| at)
+    }
+
+    /// Relays from `at` on. Everything before `sent` has been sent on, what is between them has not.
+    fn relay(
+        &mut self,
+        bytes: &[u8],
+        at: &mut usize,
+        sent: &mut usize,
+        actions: &mut Actions,
+    ) -> Result<(), ChunkError> {
+        while let Parsed::Complete(step, used) = self.reader.next(bytes.get(*at..).unwrap_or_default())? {
+            let end = *at + used;
             match step {
                 Step::Header(header) => {
                     let (rewritten, known) = self.rewrite_header(&header);
                     if header.begins {
-                        let raw = bytes.get(at..end).unwrap_or_default();
+                        let raw = bytes.get(*at..end).unwrap_or_default();
                         let head = if rewritten.is_empty() { raw } else { &rewritten };
                         self.begin(header.csid, known, head);
                     }
                     let withheld = self.held.iter().any(|held| held.withheld && held.csid == header.csid);
                     if withheld || !rewritten.is_empty() {
-                        actions.forward(self.to, sent..at);
-                        sent = end;
+                        actions.forward(self.to, *sent..*at);
+                        *sent = end;
                     }
                     if !withheld && !rewritten.is_empty() {
                         actions.write(self.to, rewritten.to_vec());
                     }
                 }
                 Step::Payload { csid, complete } => {
-                    if self.hold(csid, bytes.get(at..end).unwrap_or_default()) {
-                        actions.forward(self.to, sent..at);
-                        sent = end;
+                    if self.hold(csid, bytes.get(*at..end).unwrap_or_default()) {
+                        actions.forward(self.to, *sent..*at);
+                        *sent = end;
                     }
                     if complete {
                         self.finish(csid, actions)?;
                     }
                 }
             }
-            at = end;
+            *at = end;
             if self.is_transparent() {
                 break;
             }
         }
-        actions.forward(self.to, sent..at);
-        Ok(at)
+        Ok(())
     }
 
     /// The header as the receiver must see it, empty if that is how it came; and what the receiver knows then.

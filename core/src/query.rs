@@ -26,8 +26,10 @@ pub enum Query {
 pub enum Report {
     /// An origin did not take a connection.
     Unreachable(OriginId),
-    /// A stream is in use: its mapping must not age.
-    Renew(StreamKey),
+    /// A stream is being played: its mapping must not age.
+    Playing(StreamKey),
+    /// A stream is being published at this origin: there it is, wherever a mapping says it were.
+    Publishing(StreamKey, OriginId),
 }
 
 /// An answer of the load balancer.

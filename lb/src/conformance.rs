@@ -5,7 +5,7 @@
 
 use crate::{
     Asker, CLAIM_LIFE, HlsSession, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, Outcome,
-    PROBE, QUARANTINE, ReplyTo, RtcSession, SESSION_LIFE, STREAM_IDLE, ask, tell,
+    PROBE, PUBLISHER_FRESH, QUARANTINE, ReplyTo, RtcSession, SESSION_LIFE, STREAM_IDLE, ask, tell,
 };
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
@@ -55,7 +55,7 @@ pub type Make<'a> = &'a dyn Fn(Setup) -> Box<dyn Subject>;
 /// If one fails.
 pub fn run(make: Make<'_>) {
     type Case = (&'static str, fn(&mut World));
-    let cases: [Case; 18] = [
+    let cases: [Case; 19] = [
         ("without origins a pick is refused", without_origins_a_pick_is_refused),
         ("a stream stays with its origin", a_stream_stays_with_its_origin),
         ("new streams spread over all origins", new_streams_spread_over_all_origins),
@@ -80,7 +80,11 @@ pub fn run(make: Make<'_>) {
         ("an only origin is offered even in quarantine", an_only_origin_is_offered_even_in_quarantine),
         ("a new life replaces the old one", a_new_life_replaces_the_old_one),
         ("an idle stream is forgotten and a renewed one is not", an_idle_stream_is_forgotten_unless_renewed),
-        ("a stream that nobody uses is soon forgotten", a_stream_that_nobody_uses_is_soon_forgotten),
+        (
+            "a stream that nobody publishes lives by its players",
+            a_stream_that_nobody_publishes_lives_by_its_players,
+        ),
+        ("a stream goes back to its publisher", a_stream_goes_back_to_its_publisher),
         ("sessions live on by use", sessions_live_on_by_use),
         ("origins are listed", origins_are_listed),
     ];
@@ -196,14 +200,14 @@ impl World {
         origins.iter().find(|status| status.origin.id() == *id).expect("a registered origin").health
     }
 
-    /// Picks as a session does that then uses the stream.
+    /// Picks as a publisher does that then gets the stream.
     fn used(&mut self, key: &StreamKey) -> OriginId {
         let origin = self.pick(key);
-        self.tell(&Report::Renew(key.clone()));
+        self.tell(&Report::Publishing(key.clone(), origin.clone()));
         origin
     }
 
-    /// Picks until a stream is on `id`, and uses it.
+    /// Picks until a stream is on `id`, and publishes it.
     fn stream_on(&mut self, id: &OriginId) -> StreamKey {
         let key = (0..1000).map(|n| key(&format!("on-{n}"))).find(|key| self.used(key) == *id);
         key.expect("each origin gets a stream of a thousand")
@@ -453,7 +457,7 @@ fn an_idle_stream_is_forgotten_unless_renewed(world: &mut World) {
     let home = world.used(&used);
     for _ in 0..3 {
         world.beat(&[a.clone(), b.clone()], STREAM_IDLE / 2);
-        world.tell(&Report::Renew(used.clone()));
+        world.tell(&Report::Playing(used.clone()));
         world.desk.balancer.tick(world.subject.now());
     }
     let origins = world.origins();
@@ -462,19 +466,43 @@ fn an_idle_stream_is_forgotten_unless_renewed(world: &mut World) {
     assert_eq!(world.pick(&used), home);
 }
 
-fn a_stream_that_nobody_uses_is_soon_forgotten(world: &mut World) {
+fn a_stream_that_nobody_publishes_lives_by_its_players(world: &mut World) {
     let [a, b] = pair();
-    world.registered(&[a, b]);
-    let (asked, used) = (key("asked"), key("used"));
+    world.registered([&a, &b]);
+    let (asked, played, published) = (key("asked"), key("played"), key("published"));
     world.pick(&asked);
-    let home = world.used(&used);
-    world.tell(&Report::Renew(key("never asked")));
-    world.subject.advance(CLAIM_LIFE);
-    world.desk.balancer.tick(world.subject.now());
-    let origins = world.origins();
-    let held: Vec<_> = origins.iter().flat_map(|status| &status.streams).collect();
-    assert_eq!(held, [&used]);
-    assert_eq!(world.pick(&used), home);
+    let homes = [world.pick(&played), world.used(&published)];
+    world.tell(&Report::Playing(key("never asked")));
+    for _ in 0..3 {
+        world.subject.advance(CLAIM_LIFE / 2);
+        world.tell(&Report::Playing(played.clone()));
+        world.desk.balancer.tick(world.subject.now());
+    }
+    let mut held: Vec<_> = world.origins().into_iter().flat_map(|status| status.streams).collect();
+    held.sort_unstable();
+    assert_eq!(held, [played.clone(), published.clone()]);
+    assert_eq!([world.pick(&played), world.pick(&published)], homes);
+}
+
+fn a_stream_goes_back_to_its_publisher(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let key = world.stream_on(&a.id());
+    world.tell(&Report::Unreachable(a.id()));
+    assert_eq!(world.pick(&key), b.id(), "a is left alone for a moment");
+    world.tell(&Report::Publishing(key.clone(), a.id()));
+    assert_eq!(world.pick(&key), b.id(), "and nothing is sent there meanwhile");
+    world.subject.advance(QUARANTINE);
+    world.tell(&Report::Publishing(key.clone(), a.id()));
+    assert_eq!(world.pick(&key), a.id(), "but its publisher is still there");
+    world.subject.advance(PROBE);
+    world.tell(&Report::Publishing(key.clone(), b.id()));
+    assert_eq!(world.pick(&key), a.id(), "a second publisher does not take it away");
+    world.subject.advance(PUBLISHER_FRESH);
+    world.tell(&Report::Publishing(key.clone(), b.id()));
+    assert_eq!(world.pick(&key), b.id(), "unless the first has gone silent");
+    world.tell(&Report::Publishing(key.clone(), OriginId::new("unknown", "s", "1")));
+    assert_eq!(world.pick(&key), b.id());
 }
 
 fn sessions_live_on_by_use(world: &mut World) {

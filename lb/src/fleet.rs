@@ -225,6 +225,12 @@ impl Fleet {
         Some(Picked { origin: entry.id.clone(), to })
     }
 
+    /// The member of this id, if it is usable.
+    pub(crate) fn usable(&self, now: Time, id: &OriginId) -> Option<Member> {
+        let (slot, entry) = self.entries.iter().enumerate().find(|(_, entry)| entry.id == *id)?;
+        (entry.rank(now, self.ttl) == Rank::Usable).then_some(Member { slot, serial: entry.serial })
+    }
+
     /// A connect failed. Returns for how long the origin is left alone, if that is news.
     pub(crate) fn unreachable(&mut self, now: Time, id: &OriginId) -> Option<Duration> {
         let entry = self.entries.iter_mut().find(|entry| entry.id == *id)?;

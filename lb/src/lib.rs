@@ -10,7 +10,7 @@ mod fleet;
 mod memory;
 
 pub use fleet::{MAX_QUARANTINE, PROBE, QUARANTINE};
-pub use memory::{CLAIM_LIFE, Limits, Memory, STREAM_IDLE};
+pub use memory::{CLAIM_LIFE, Limits, Memory, PUBLISHER_FRESH, STREAM_IDLE};
 
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
@@ -96,8 +96,12 @@ pub trait OriginService: Send + Sync {
     /// An origin did not take a connection: it is left alone for a moment.
     fn unreachable(&self, now: Time, origin: &OriginId);
 
-    /// A stream is in use. Told when it begins and now and then; a stream of which it is never told is soon forgotten.
-    fn renew(&self, now: Time, key: &StreamKey);
+    /// A stream is being played. Told when that begins and every few seconds as long as it goes on.
+    fn playing(&self, now: Time, key: &StreamKey);
+
+    /// A stream is being published at `origin`. Told when that begins and every few seconds as long as it goes
+    /// on. If a pick has mapped the stream elsewhere meanwhile, and nobody publishes there, it is mapped back.
+    fn publishing(&self, now: Time, key: &StreamKey, origin: &OriginId);
 
     /// All origins.
     fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>>;
@@ -170,6 +174,7 @@ pub fn ask(lb: &dyn OriginLoadBalancer, asker: &Asker, query: Query) -> Option<A
 pub fn tell(lb: &dyn OriginLoadBalancer, now: Time, report: &Report) {
     match report {
         Report::Unreachable(origin) => lb.unreachable(now, origin),
-        Report::Renew(key) => lb.renew(now, key),
+        Report::Playing(key) => lb.playing(now, key),
+        Report::Publishing(key, origin) => lb.publishing(now, key, origin),
     }
 }

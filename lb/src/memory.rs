@@ -19,13 +19,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How long a new stream keeps its origin if nobody says that it is used: whoever picks names that nobody
-/// publishes shall not fill the table for long.
+/// How long a stream that nobody published keeps its origin without a pick or a player: whoever asks for names
+/// that do not exist shall not fill the table for long.
 pub const CLAIM_LIFE: Duration = Duration::from_secs(60);
 
-/// How long a used stream keeps its origin without a pick or a renewal: long enough for an encoder that reboots
-/// or a pause in a show, so that what the origin still holds of the stream is found again.
+/// How long a stream that was published keeps its origin without a pick, player or publisher: long enough for an
+/// encoder that reboots or a pause in a show, so that what the origin still holds of the stream is found again.
 pub const STREAM_IDLE: Duration = Duration::from_secs(3600);
+
+/// How long a publisher's word counts after it was last heard; it is heard every 20 s.
+pub const PUBLISHER_FRESH: Duration = Duration::from_secs(60);
 
 /// How many expired entries of each table one tick frees: about a millisecond's work.
 const FREED_BY_TICK: usize = 4096;
@@ -55,13 +58,22 @@ pub struct Memory {
 
 struct State {
     fleet: Fleet,
-    /// Streams that were picked, but not yet used.
-    claims: Expiring<StreamKey, Member>,
-    streams: Expiring<StreamKey, Member>,
+    /// Streams that were picked, but not published as far as we know.
+    claims: Expiring<StreamKey, Home>,
+    /// Streams that are or were published.
+    streams: Expiring<StreamKey, Home>,
     hls: Expiring<Arc<str>, HlsSession>,
     /// The id of each stream's HLS session, which lives as long as the session.
     hls_ids: Expiring<StreamKey, Arc<str>>,
     rtc: Expiring<Arc<str>, RtcSession>,
+}
+
+/// Where a stream is.
+#[derive(Clone, Copy, Debug)]
+struct Home {
+    member: Member,
+    /// When its publisher was last heard of there.
+    published: Option<Time>,
 }
 
 impl fmt::Debug for Memory {
@@ -104,23 +116,36 @@ impl<T> From<Result<T, Refusal>> for Outcome<T> {
 
 impl State {
     fn pick(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
-        let used = self.streams.get(now, key).copied();
-        let present = used.or_else(|| self.claims.get(now, key).copied());
+        let home = self.home(now, key);
+        let present = home.map(|home| home.member);
         if let Some(taken) = present.and_then(|member| self.fleet.take(now, member, need)) {
             // The stream is there and nowhere else: if its origin does not serve the protocol, none does.
             return taken.ok_or(Refusal::NoOrigin);
         }
         let (member, picked) = self.fleet.choose(now, need, present).ok_or(Refusal::NoOrigin)?;
-        let table = if used.is_some() { &mut self.streams } else { &mut self.claims };
-        table.insert(now, key.clone(), member)?;
+        let published = home.filter(|home| home.member == member).and_then(|home| home.published);
+        let was_published = self.streams.get(now, key).is_some();
+        let table = if was_published { &mut self.streams } else { &mut self.claims };
+        table.insert(now, key.clone(), Home { member, published })?;
         Ok(picked)
     }
 
-    fn renew(&mut self, now: Time, key: &StreamKey) {
-        if self.streams.get(now, key).is_none()
-            && let Some(member) = self.claims.get(now, key).copied()
-            && self.streams.insert(now, key.clone(), member).is_ok()
-        {
+    /// The stream's home, which is thereby used.
+    fn home(&mut self, now: Time, key: &StreamKey) -> Option<Home> {
+        let published = self.streams.get(now, key).copied();
+        published.or_else(|| self.claims.get(now, key).copied())
+    }
+
+    fn publishing(&mut self, now: Time, key: &StreamKey, origin: &OriginId) {
+        let Some(member) = self.fleet.usable(now, origin) else { return };
+        // Of two publishers at two origins, the one that was first stays.
+        let is_fresh = |home: &Home| home.published.is_some_and(|at| now.since(at) < PUBLISHER_FRESH);
+        if self.home(now, key).is_some_and(|home| home.member != member && is_fresh(&home)) {
+            return;
+        }
+        // With a table that is full, it stays a claim, which lives as long as its publisher is heard of.
+        let home = Home { member, published: Some(now) };
+        if self.streams.insert(now, key.clone(), home).is_ok() {
             self.claims.forget(key);
         }
     }
@@ -169,15 +194,19 @@ impl OriginService for Memory {
         }
     }
 
-    fn renew(&self, now: Time, key: &StreamKey) {
-        self.state().renew(now, key);
+    fn playing(&self, now: Time, key: &StreamKey) {
+        self.state().home(now, key);
+    }
+
+    fn publishing(&self, now: Time, key: &StreamKey, origin: &OriginId) {
+        self.state().publishing(now, key, origin);
     }
 
     fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>> {
         let state = self.state();
         let mut streams = HashMap::<_, Vec<_>>::new();
-        for (key, member) in state.streams.iter(asker.now).chain(state.claims.iter(asker.now)) {
-            streams.entry(*member).or_default().push(key.clone());
+        for (key, home) in state.streams.iter(asker.now).chain(state.claims.iter(asker.now)) {
+            streams.entry(home.member).or_default().push(key.clone());
         }
         let statuses = state.fleet.iter(asker.now).map(|(member, origin, health, age)| OriginStatus {
             origin: origin.clone(),

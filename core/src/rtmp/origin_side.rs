@@ -7,7 +7,7 @@
 use super::command::{Command, Verb};
 use super::handshake;
 use super::message::{Assembled, Assembler, Message, kind};
-use super::relay::{Relay, StreamIds, rename, renamed};
+use super::relay::{Relay, StreamIds, receivers_id, rename_payload};
 use super::session::{Asked, Next, Relaying, refuse, run};
 use crate::machine::{
     Action, Actions, Close, Cx, Fault, Input, Leg, Note, OpenError, Parsed, Ticket, Transport,
@@ -29,7 +29,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_millis(1500);
 const GREETING_TIMEOUT: Duration = Duration::from_millis(2000);
 
 /// For an origin's answers to `connect` and `createStream`: it may ask a hook of its own first.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the origin's answer to `publish`, after which the encoder sends: hooks again.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -247,7 +247,7 @@ impl OriginSide {
             at = handshake::REPLY;
             cx.actions.write(self.leg, c2);
             self.replay(cx, 0, self.asked.replay.connect_end);
-            self.wait(cx.now, Stage::Connecting, COMMAND_TIMEOUT);
+            self.wait(cx.now, Stage::Connecting, ANSWER_TIMEOUT);
         }
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
@@ -269,13 +269,15 @@ impl OriginSide {
             };
             match found {
                 Assembled::Progress => {}
-                Assembled::Media => return self.relay(cx, bytes, at),
+                Assembled::Media => return self.relay(cx, bytes, at, true),
                 Assembled::Message(message) => match self.message(cx, &message) {
                     Heard::More => {}
                     Heard::Over => return Ok((at, Next::Over)),
-                    Heard::Started if self.from_origin.reader().idle() => return self.relay(cx, bytes, at),
+                    Heard::Started(accepted) if self.from_origin.reader().idle() => {
+                        return self.relay(cx, bytes, at, accepted);
+                    }
                     // Another message is half read; the media after it will do.
-                    Heard::Started => {}
+                    Heard::Started(_) => {}
                 },
             }
         }
@@ -297,7 +299,7 @@ impl OriginSide {
         let status = command.status_is_error();
         if self.stage == Stage::Starting {
             self.pass(cx, message);
-            return if status.is_some() { Heard::Started } else { Heard::More };
+            return status.map_or(Heard::More, |is_error| Heard::Started(!is_error));
         }
         let refused = status == Some(true) || (command.name == "_error" && self.awaited(command.transaction));
         if refused {
@@ -328,21 +330,30 @@ impl OriginSide {
     fn pass(&mut self, cx: &mut Cx<'_>, message: &Message) {
         let Message { csid, header, payload } = message;
         let ids = self.to_client_ids();
-        let (stream_id, payload) = (renamed(&ids, header.stream_id), rename(&ids, header.type_id, payload));
+        let (stream_id, payload) =
+            (receivers_id(&ids, header.stream_id), rename_payload(&ids, header.type_id, payload));
         let mut out = Vec::new();
         self.asked.to_client.put(&mut out, *csid, header.timestamp, header.type_id, stream_id, &payload);
         cx.actions.write(Leg::CLIENT, out);
     }
 
-    /// The message stream ids that differ between the client and its origin, client's first.
-    fn to_origin_ids(&self) -> StreamIds {
+    /// Each created stream's id as the client and as the origin knows it.
+    fn ids(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         let pairs = self.asked.replay.streams.iter().zip(&self.theirs);
-        pairs.filter_map(|((_, ours), theirs)| Some((*ours, (*theirs)?))).filter(|(a, b)| a != b).collect()
+        pairs.filter_map(|((_, ours), theirs)| Some((*ours, (*theirs)?)))
     }
 
-    /// The same, origin's first.
+    /// The message stream ids that differ between the client and its origin, client's first.
+    fn to_origin_ids(&self) -> StreamIds {
+        self.ids().filter(|(ours, theirs)| ours != theirs).collect()
+    }
+
+    /// The same, origin's first. Some origins give one id to all streams: then the one in use is meant.
     fn to_client_ids(&self) -> StreamIds {
-        self.to_origin_ids().into_iter().map(|(ours, theirs)| (theirs, ours)).collect()
+        let in_use = self.ids().find(|(ours, _)| *ours == self.asked.stream_id);
+        let others = self.ids().filter(|(_, theirs)| in_use.is_none_or(|(_, used)| *theirs != used));
+        let all = in_use.into_iter().chain(others);
+        all.filter(|(ours, theirs)| ours != theirs).map(|(ours, theirs)| (theirs, ours)).collect()
     }
 
     fn replay(&self, cx: &mut Cx<'_>, start: usize, end: usize) {
@@ -355,7 +366,7 @@ impl OriginSide {
         let (start, end) = (self.asked.replay.connect_end, self.asked.replay.create_end);
         self.replay(cx, start, end);
         self.theirs = self.asked.replay.streams.iter().map(|_| None).collect();
-        self.wait(cx.now, Stage::Creating, COMMAND_TIMEOUT);
+        self.wait(cx.now, Stage::Creating, ANSWER_TIMEOUT);
         if self.theirs.is_empty() {
             self.start(cx);
         }
@@ -363,8 +374,10 @@ impl OriginSide {
 
     /// A stream is created; if all are, the rest can go.
     fn created(&mut self, cx: &mut Cx<'_>, command: &Command<'_>) {
-        let streams = &self.asked.replay.streams;
-        let index = streams.iter().position(|(transaction, _)| *transaction == command.transaction);
+        let mut streams = self.asked.replay.streams.iter().zip(&self.theirs);
+        // Clients may use one transaction id for all: answers come in the order of the questions.
+        let index =
+            streams.position(|((create, _), theirs)| *create == command.transaction && theirs.is_none());
         // A whole number from the wire; the conversion saturates.
         let id = command.argument(1).and_then(|value| value.as_number()).map(|id| id as u32);
         if let Some(entry) = index.and_then(|index| self.theirs.get_mut(index)) {
@@ -411,24 +424,30 @@ impl OriginSide {
         }
     }
 
-    /// The origin has answered: both sides talk with each other from here on.
-    fn relay(&mut self, cx: &mut Cx<'_>, bytes: &[u8], at: usize) -> Result<(usize, Next), Fault> {
+    /// The origin has answered: both sides talk with each other from here on. The load balancer hears of it,
+    /// unless the answer was no.
+    fn relay(
+        &mut self,
+        cx: &mut Cx<'_>,
+        bytes: &[u8],
+        at: usize,
+        accepted: bool,
+    ) -> Result<(usize, Next), Fault> {
         let reader = core::mem::take(&mut self.from_origin).into_reader();
-        let chunk_size = reader.chunk_size();
-        if chunk_size != self.asked.to_client.chunk_size() {
-            let mut out = Vec::new();
-            let payload = chunk_size.to_be_bytes();
-            let csid = super::message::CONTROL_CSID;
-            self.asked.to_client.put(&mut out, csid, 0, kind::SET_CHUNK_SIZE, 0, &payload);
-            cx.actions.write(Leg::CLIENT, out);
-        }
-        cx.actions.push(Action::Tell(Report::Renew(self.asked.key.clone())));
-        let ids = self.to_client_ids();
-        let mut down = Some(Box::new(Relay::new(Leg::CLIENT, reader, &self.asked.to_client, ids)));
-        let used = run(&mut down, cx.actions, self.leg, Leg::CLIENT, bytes, at).map_err(Fault::Origin)?;
-        let (origin, up, key) = (self.leg, self.up.take(), self.asked.key.clone());
-        let renew = cx.now + Relaying::RENEW;
-        Ok((used, Next::Relay(Box::new(Relaying { key, origin, up, down, renew }))))
+        let to_client = &self.asked.to_client;
+        debug_assert_eq!(reader.chunk_size(), to_client.chunk_size(), "each Set Chunk Size was passed on");
+        let down = Relay::new(Leg::CLIENT, reader, to_client, self.to_client_ids());
+        let (key, origin) = (self.asked.key.clone(), self.origin.take().filter(|_| accepted));
+        let report = origin.map(|picked| match self.asked.verb {
+            Verb::Publish => Report::Publishing(key, picked.origin),
+            Verb::Play => Report::Playing(key),
+        });
+        let (up, down) = (self.up.take(), Some(Box::new(down)));
+        let mut relaying = Box::new(Relaying { report, next_report: None, origin: self.leg, up, down });
+        relaying.report_use(cx);
+        let used =
+            run(&mut relaying.down, cx.actions, self.leg, Leg::CLIENT, bytes, at).map_err(Fault::Origin)?;
+        Ok((used, Next::Relay(relaying)))
     }
 }
 
@@ -436,8 +455,8 @@ impl OriginSide {
 enum Heard {
     /// Go on.
     More,
-    /// The stream has its answer.
-    Started,
+    /// The stream has its answer: yes or no.
+    Started(bool),
     /// The client was refused.
     Over,
 }

@@ -136,7 +136,7 @@ impl Relay {
         let mut out = SmallVec::new();
         let csid = header.csid;
         let index = self.diverged.iter().position(|(id, _)| *id == csid);
-        let stream_id = renamed(&self.stream_ids, header.message.stream_id);
+        let stream_id = receivers_id(&self.stream_ids, header.message.stream_id);
         let mapped = MessageHeader { stream_id, ..header.message };
         let Some(index) = index else {
             if header.fmt == 0 && mapped != header.message {
@@ -217,7 +217,11 @@ impl Relay {
             _ => {}
         }
         if held.withheld {
-            self.release(&held, &rename(&self.stream_ids, held.header.type_id, &held.payload), actions);
+            self.release(
+                &held,
+                &rename_payload(&self.stream_ids, held.header.type_id, &held.payload),
+                actions,
+            );
         }
         Ok(())
     }
@@ -241,32 +245,32 @@ impl Relay {
 }
 
 /// The receiver's name of a message stream.
-pub(super) fn renamed(ids: &StreamIds, stream_id: u32) -> u32 {
+pub(super) fn receivers_id(ids: &StreamIds, stream_id: u32) -> u32 {
     ids.iter().find(|(ours, _)| *ours == stream_id).map_or(stream_id, |(_, theirs)| *theirs)
 }
 
 /// A message's payload with the receiver's names of the message streams in it. The length stays the same.
-pub(super) fn rename(ids: &StreamIds, type_id: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn rename_payload(ids: &StreamIds, type_id: u8, payload: &[u8]) -> Vec<u8> {
     let renamed = match (type_id, payload) {
         // Stream Begin, EOF, Dry, Set Buffer Length, Is Recorded (§7.1.7) name a stream after the event type.
         (kind::USER_CONTROL, [0, event @ 0..=4, a, b, c, d, rest @ ..]) => {
-            let id = renamed(ids, u32::from_be_bytes([*a, *b, *c, *d]));
+            let id = receivers_id(ids, u32::from_be_bytes([*a, *b, *c, *d]));
             Some([&[0, *event], id.to_be_bytes().as_slice(), rest].concat())
         }
         (kind::COMMAND_AMF3, [0, amf0 @ ..]) => {
-            rename_deleted(ids, amf0).map(|amf0| [&[0], &amf0[..]].concat())
+            rename_delete_stream(ids, amf0).map(|amf0| [&[0], &amf0[..]].concat())
         }
-        (kind::COMMAND | kind::COMMAND_AMF3, amf0) => rename_deleted(ids, amf0),
+        (kind::COMMAND | kind::COMMAND_AMF3, amf0) => rename_delete_stream(ids, amf0),
         _ => None,
     };
     renamed.filter(|renamed| renamed.len() == payload.len()).unwrap_or_else(|| payload.to_vec())
 }
 
 /// A `deleteStream` with the receiver's name of the message stream; `None` for anything else.
-fn rename_deleted(ids: &StreamIds, amf0: &[u8]) -> Option<Vec<u8>> {
+fn rename_delete_stream(ids: &StreamIds, amf0: &[u8]) -> Option<Vec<u8>> {
     let command = Command::parse(amf0).ok().flatten().filter(|command| command.name == "deleteStream")?;
     // The id is a whole number from the wire; the conversion saturates.
-    let id = renamed(ids, command.argument(1)?.as_number()? as u32);
+    let id = receivers_id(ids, command.argument(1)?.as_number()? as u32);
     let object = command.argument(0)?;
     let encoder = Encoder::new().string(command.name).number(command.transaction).value(&object);
     Some(encoder.number(f64::from(id)).into_bytes())

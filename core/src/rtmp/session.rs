@@ -12,7 +12,7 @@ use super::message::{Assembled, Assembler, CONTROL_CSID, Message, kind};
 use super::origin_side::OriginSide;
 use super::relay::Relay;
 use crate::key::StreamKey;
-use crate::machine::{Actions, Close, Cx, Fault, Input, Leg, Machine, Note, Parsed};
+use crate::machine::{Action, Actions, Close, Cx, Fault, Input, Leg, Machine, Note, Parsed};
 use crate::query::Report;
 use crate::time::{Duration, Time};
 use alloc::boxed::Box;
@@ -31,8 +31,8 @@ const MAX_REPLAY: usize = 128 * 1024;
 /// Streams a client may create before it uses one. Real clients create one.
 const MAX_STREAMS: usize = 8;
 
-/// How often a stream in use is renewed with the load balancer.
-const RENEW_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// How often the load balancer is told that a stream is in use.
+const USE_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Bytes after which the client shall acknowledge, until its origin says otherwise; as SRS does.
 const WINDOW: u32 = 2_500_000;
@@ -64,13 +64,15 @@ enum Phase {
 /// What the relay phase still has to know.
 #[derive(Debug)]
 pub(super) struct Relaying {
-    pub(super) key: StreamKey,
+    /// What the load balancer is told of it; nothing, if the origin refused.
+    pub(super) report: Option<Report>,
     pub(super) origin: Leg,
     /// Client to origin, if it can't be spliced.
     pub(super) up: Option<Box<Relay>>,
     /// Origin to client, if it can't be spliced yet.
     pub(super) down: Option<Box<Relay>>,
-    pub(super) renew: Time,
+    /// When it is told next.
+    pub(super) next_report: Option<Time>,
 }
 
 /// What a side's input leads to.
@@ -170,7 +172,7 @@ impl Machine for RtmpSession {
         match &self.phase {
             Phase::Client(client) => Some(client.deadline),
             Phase::Origin(origin) => Some(origin.deadline()),
-            Phase::Relay(relaying) => Some(relaying.renew),
+            Phase::Relay(relaying) => relaying.next_report,
             Phase::Over => None,
         }
     }
@@ -360,7 +362,13 @@ pub(super) fn refuse(
 }
 
 impl Relaying {
-    pub(super) const RENEW: Duration = RENEW_INTERVAL;
+    /// Tells the load balancer that the stream is in use.
+    pub(super) fn report_use(&mut self, cx: &mut Cx<'_>) {
+        if let Some(report) = &self.report {
+            self.next_report = Some(cx.now + USE_INTERVAL);
+            cx.actions.push(Action::Tell(report.clone()));
+        }
+    }
 
     fn handle(&mut self, cx: &mut Cx<'_>, input: &Input<'_>) -> Result<(usize, Next), Fault> {
         match *input {
@@ -378,10 +386,7 @@ impl Relaying {
                 cx.actions.close(Leg::CLIENT, Close::Flush);
                 return Ok((0, Next::Over));
             }
-            Input::Tick if cx.now >= self.renew => {
-                self.renew = cx.now + RENEW_INTERVAL;
-                cx.actions.push(crate::machine::Action::Tell(Report::Renew(self.key.clone())));
-            }
+            Input::Tick if self.next_report.is_some_and(|at| cx.now >= at) => self.report_use(cx),
             _ => {}
         }
         Ok((0, Next::Stay))
@@ -405,7 +410,7 @@ pub(super) fn run(
     };
     if running.is_transparent() {
         *relay = None;
-        actions.push(crate::machine::Action::Splice { from, to });
+        actions.push(Action::Splice { from, to });
     }
     Ok(used)
 }

@@ -28,7 +28,9 @@ impl OriginService for Late {
 
     fn unreachable(&self, _: Time, _: &OriginId) {}
 
-    fn renew(&self, _: Time, _: &StreamKey) {}
+    fn playing(&self, _: Time, _: &StreamKey) {}
+
+    fn publishing(&self, _: Time, _: &StreamKey, _: &OriginId) {}
 
     fn origins(&self, _: &Asker) -> Outcome<Vec<OriginStatus>> {
         Outcome::Now(Vec::new())

@@ -1,9 +1,11 @@
 //! What happens in the workers, as log lines: each with the session, the stream where known, and at a rate that
 //! no stranger can raise.
 
-use log::{debug, info, warn};
+use log::Level;
+use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Fault, Note};
 use srs_proxy_runtime_mio::{Ended, Observer, SessionId};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -11,93 +13,120 @@ use std::time::Instant;
 /// Lines per second about sessions that were not served: enough to see what goes on, not enough to fill a disk.
 const REFUSALS_PER_SECOND: u64 = 100;
 
+/// Lines per second about sessions that were: each has two.
+const SESSIONS_PER_SECOND: u64 = 1000;
+
 /// Writes the log.
 #[derive(Debug)]
 pub(crate) struct Log {
     begin: Instant,
-    /// The current second, and the lines it has seen: both in one number, so that no lock is needed.
+    refusals: Limit,
+    sessions: Limit,
+}
+
+/// Lets so many lines through in a second, and counts the others.
+#[derive(Debug)]
+struct Limit {
+    what: &'static str,
+    lines: u64,
+    /// The current second and the lines it has seen: both in one number, so that no lock is needed.
     window: AtomicU64,
+}
+
+impl Limit {
+    const fn new(what: &'static str, lines: u64) -> Self {
+        Self { what, lines, window: AtomicU64::new(0) }
+    }
+
+    /// Whether one more line may be written in the second `now`; and how many were not in the last one that had
+    /// any.
+    fn admit(&self, now: u64) -> (bool, u64) {
+        const SEEN: u64 = (1 << 32) - 1;
+        let second = now & SEEN;
+        let next = |window: u64| Some(if window >> 32 == second { window + 1 } else { second << 32 | 1 });
+        let before = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
+        let seen = before & SEEN;
+        if before >> 32 == second { (seen < self.lines, 0) } else { (true, seen.saturating_sub(self.lines)) }
+    }
 }
 
 impl Log {
     /// A log with nothing in it.
     pub(crate) fn new() -> Self {
-        Self { begin: Instant::now(), window: AtomicU64::new(0) }
+        Self {
+            begin: Instant::now(),
+            refusals: Limit::new("refused or failed sessions", REFUSALS_PER_SECOND),
+            sessions: Limit::new("served sessions", SESSIONS_PER_SECOND),
+        }
     }
 
-    /// Whether one more line about a refused session may be written in the second `now`; and how many were not
-    /// in the last one that had any.
-    fn admit(&self, now: u64) -> (bool, u64) {
-        const LINES: u64 = (1 << 32) - 1;
-        let mut suppressed = 0;
-        let before = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
-            Some(if window >> 32 == now & LINES { window.saturating_add(1) } else { (now & LINES) << 32 | 1 })
-        });
-        let before = before.unwrap_or_default();
-        let lines = if before >> 32 == now & LINES {
-            before & LINES
-        } else {
-            suppressed = (before & LINES).saturating_sub(REFUSALS_PER_SECOND);
-            0
-        };
-        (lines < REFUSALS_PER_SECOND, suppressed)
-    }
-
-    fn refusal(&self, session: SessionId, line: std::fmt::Arguments<'_>, ours: bool) {
-        let (admitted, suppressed) = self.admit(self.begin.elapsed().as_secs());
+    fn line(
+        &self,
+        limit: &Limit,
+        level: Level,
+        session: SessionId,
+        stream: Option<&StreamKey>,
+        line: fmt::Arguments<'_>,
+    ) {
+        let (admitted, suppressed) = limit.admit(self.begin.elapsed().as_secs());
         if suppressed > 0 {
-            warn!("{suppressed} more sessions were refused or failed within a second");
+            log::warn!("{suppressed} more lines about {} within a second", limit.what);
         }
-        match (admitted, ours) {
-            (false, _) => {}
-            (true, true) => warn!(conn = session.to_string().as_str(); "{line}"),
-            (true, false) => info!(conn = session.to_string().as_str(); "{line}"),
+        if !admitted {
+            return;
+        }
+        match stream {
+            Some(stream) => log::log!(level, conn:% = session, stream:% = stream; "{line}"),
+            None => log::log!(level, conn:% = session; "{line}"),
         }
     }
-}
 
-/// Whether whoever runs the proxy can do something about it.
-const fn is_ours(fault: Fault) -> bool {
-    !matches!(fault, Fault::Client(_))
+    fn refusal(
+        &self,
+        session: SessionId,
+        stream: Option<&StreamKey>,
+        fault: Fault,
+        line: fmt::Arguments<'_>,
+    ) {
+        // Whoever runs the proxy can do something about all but clients.
+        let level = if let Fault::Client(_) = fault { Level::Info } else { Level::Warn };
+        self.line(&self.refusals, level, session, stream, line);
+    }
 }
 
 impl Observer for Log {
     fn accepted(&self, session: SessionId, listener: &'static str, peer: SocketAddr) {
-        debug!(conn = session.to_string().as_str(); "{listener} connection from {peer}");
+        log::debug!(conn:% = session; "{listener} connection from {peer}");
     }
 
     fn note(&self, session: SessionId, note: &Note) {
         match note {
             Note::Routed { verb, key, origin, to } => {
-                info!(conn = session.to_string().as_str(); "{verb} {key} at origin {origin}, {to}");
+                let line = format_args!("{verb} at origin {origin}, {to}");
+                self.line(&self.sessions, Level::Info, session, Some(key), line);
             }
             Note::OriginFailed { origin, fault } => {
-                self.refusal(session, format_args!("origin {origin} failed, {fault}"), true);
+                self.refusal(session, None, *fault, format_args!("origin {origin} failed, {fault}"));
             }
-            Note::Refused { key: Some(key), fault } => {
-                self.refusal(session, format_args!("refused {key}, {fault}"), is_ours(*fault));
+            Note::Refused { key, fault } => {
+                self.refusal(session, key.as_ref(), *fault, format_args!("refused, {fault}"));
             }
-            Note::Refused { key: None, fault } => {
-                self.refusal(session, format_args!("refused, {fault}"), is_ours(*fault));
-            }
-            Note::Dropped(fault) => self.refusal(session, format_args!("dropped, {fault}"), is_ours(*fault)),
+            Note::Dropped(fault) => self.refusal(session, None, *fault, format_args!("dropped, {fault}")),
         }
     }
 
     fn ended(&self, session: SessionId, ended: &Ended<'_>) {
-        let Ended { key, fault, received, from_origin, lasted } = ended;
+        let Ended { peer, key, fault, received, from_origin, lasted } = ended;
         let seconds = lasted.as_secs_f64();
-        let bytes =
-            format_args!("{received} bytes from the client, {from_origin} from the origin, {seconds:.3} s");
+        let line = format_args!(
+            "client {peer}, {received} bytes from it, {from_origin} from the origin, {seconds:.3} s"
+        );
         match (key, fault) {
-            (Some(key), Some(fault)) => {
-                self.refusal(session, format_args!("cut {key}, {fault}; {bytes}"), is_ours(*fault))
+            (_, Some(fault)) => self.refusal(session, *key, *fault, format_args!("cut, {fault}; {line}")),
+            (Some(_), None) => {
+                self.line(&self.sessions, Level::Info, session, *key, format_args!("ended; {line}"));
             }
-            (None, Some(fault)) => {
-                self.refusal(session, format_args!("cut, {fault}; {bytes}"), is_ours(*fault))
-            }
-            (Some(key), None) => info!(conn = session.to_string().as_str(); "ended {key}; {bytes}"),
-            (None, None) => debug!(conn = session.to_string().as_str(); "ended; {bytes}"),
+            (None, None) => log::debug!(conn:% = session; "ended; {line}"),
         }
     }
 }
@@ -108,10 +137,9 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_and_counted() {
-        let log = Log::new();
-        let admitted = (0..1000).filter(|_| log.admit(7).0).count() as u64;
-        assert_eq!(admitted, REFUSALS_PER_SECOND);
-        assert_eq!(log.admit(8), (true, 1000 - REFUSALS_PER_SECOND));
-        assert_eq!(log.admit(8), (true, 0));
+        let limit = Limit::new("lines", 100);
+        assert_eq!((0..1000).filter(|_| limit.admit(7).0).count(), 100);
+        assert_eq!(limit.admit(8), (true, 900));
+        assert_eq!(limit.admit(8), (true, 0));
     }
 }

@@ -47,6 +47,8 @@ pub struct Accepted {
 /// How a session ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended<'a> {
+    /// The client; of a hub, its own address.
+    pub peer: SocketAddr,
     /// The stream it was routed by.
     pub key: Option<&'a StreamKey>,
     /// Why, unless it simply was over.

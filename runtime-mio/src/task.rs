@@ -114,6 +114,7 @@ pub(crate) struct Task {
     /// What its worker counts it as; a hub is counted as nothing.
     pub(crate) class: Option<Class>,
     session: SessionId,
+    peer: SocketAddr,
     machine: BoxMachine,
     slots: SmallVec<[Option<Slot>; 2]>,
     live: usize,
@@ -130,11 +131,12 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    fn new(io: &Io, id: TaskId, session: SessionId, machine: BoxMachine) -> Self {
+    fn new(io: &Io, id: TaskId, session: SessionId, peer: SocketAddr, machine: BoxMachine) -> Self {
         Self {
             id,
             class: None,
             session,
+            peer,
             machine,
             slots: SmallVec::new(),
             live: 0,
@@ -153,10 +155,11 @@ impl Task {
         io: &mut Io,
         id: TaskId,
         session: SessionId,
+        peer: SocketAddr,
         machine: BoxMachine,
         mut stream: TcpStream,
     ) -> io::Result<Self> {
-        let mut task = Self::new(io, id, session, machine);
+        let mut task = Self::new(io, id, session, peer, machine);
         let stamp = io.register(&mut stream, id, 0)?;
         task.put(Leg::CLIENT, stamp, Link::Tcp(TcpLeg::new(stream, false)));
         task.arm(io);
@@ -168,10 +171,11 @@ impl Task {
         io: &mut Io,
         id: TaskId,
         session: SessionId,
+        peer: SocketAddr,
         machine: BoxMachine,
         mut socket: UdpSocket,
     ) -> io::Result<Self> {
-        let mut task = Self::new(io, id, session, machine);
+        let mut task = Self::new(io, id, session, peer, machine);
         let stamp = io.register(&mut socket, id, 0)?;
         task.put(Leg::CLIENT, stamp, Link::Udp(UdpLeg::new(socket)));
         task.arm(io);
@@ -188,6 +192,7 @@ impl Task {
         io.observer.ended(
             self.session,
             &Ended {
+                peer: self.peer,
                 key: self.key.as_ref(),
                 fault: self.fault,
                 received: self.received,

@@ -182,7 +182,7 @@ impl Worker {
                 for socket in sockets {
                     let peer = socket.local_addr()?;
                     self.spawn(name, None, peer, &new, |io, id, session, machine| {
-                        Task::hub(io, id, session, machine, UdpSocket::from_std(socket))
+                        Task::hub(io, id, session, peer, machine, UdpSocket::from_std(socket))
                     })?;
                 }
             }
@@ -354,7 +354,7 @@ impl Worker {
         let (name, class, new) = (*name, Some(*class), Arc::clone(new));
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let made = self.spawn(name, class, peer, &new, |io, id, session, machine| {
-            Task::accept(io, id, session, machine, stream)
+            Task::accept(io, id, session, peer, machine, stream)
         });
         if let Err(error) = made {
             log::warn!("cannot serve a connection of {peer}: {error}");

@@ -6,9 +6,9 @@ use srs_proxy_core::http::{
     api::{Api, ApiConfig},
 };
 use srs_proxy_core::rtmp::RtmpSession;
-use srs_proxy_runtime_mio::{Accepted, BoxMachine, Listener, NewMachine, bind_tcp, bind_udp};
+use srs_proxy_runtime_mio::{Accepted, BoxMachine, Class, Listener, NewMachine, bind_tcp, bind_udp};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
 /// What `/api/v1/versions` calls us.
@@ -42,10 +42,10 @@ pub(crate) fn bind(settings: &Settings) -> Result<Bound, String> {
     let rtmp: NewMachine =
         Arc::new(|accepted: Accepted| Box::new(RtmpSession::new(accepted.now)) as BoxMachine);
     let servers = [
-        ("rtmp", "PROXY_RTMP_SERVER", settings.rtmp, rtmp),
-        ("http", "PROXY_HTTP_SERVER", settings.http, api(Server::Http)),
-        ("http-api", "PROXY_HTTP_API", settings.api, api(Server::HttpApi)),
-        ("system-api", "PROXY_SYSTEM_API", settings.system, api(Server::System)),
+        ("rtmp", Class::Session, "PROXY_RTMP_SERVER", settings.rtmp, rtmp),
+        ("http", Class::Control, "PROXY_HTTP_SERVER", settings.http, api(Server::Http)),
+        ("http-api", Class::Control, "PROXY_HTTP_API", settings.api, api(Server::HttpApi)),
+        ("system-api", Class::Control, "PROXY_SYSTEM_API", settings.system, api(Server::System)),
     ];
     // These two do not serve yet. That their ports are free is seen now, not on the day they do.
     let mut reserved = Vec::new();
@@ -54,12 +54,15 @@ pub(crate) fn bind(settings: &Settings) -> Result<Bound, String> {
         reserved.extend(sockets);
     }
     let mut listeners = Vec::new();
-    for (name, variable, address, new) in &servers {
-        let sockets = bind_tcp(*address, settings.workers)
-            .map_err(|error| cannot_listen(variable, *address, &error))?;
-        listeners.push(Listener::Tcp(name, sockets, Arc::clone(new)));
+    let mut bound = Vec::new();
+    for (name, class, variable, address, new) in servers {
+        let sockets =
+            bind_tcp(address, settings.workers).map_err(|error| cannot_listen(variable, address, &error))?;
+        bound.extend(sockets.first().map(TcpListener::local_addr).map(|address| (name, address)));
+        listeners.push(Listener::Tcp(name, class, sockets, new));
     }
-    for (name, _, address, _) in servers {
+    for (name, address) in bound {
+        let address = address.map_err(|error| format!("{name}: {error}"))?;
         log::info!("{name} listens on {address}");
     }
     Ok(Bound { listeners, reserved })

@@ -32,8 +32,9 @@ const STALL: Duration = Duration::from_secs(30);
 /// Descriptors one session takes: the client's and the origin's.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 
-/// Descriptors kept for everything else: listeners, pipes, connections being closed.
-const RESERVED_DESCRIPTORS: u64 = 256;
+/// Descriptors kept for everything else (listeners, pipes, control connections, connections being closed), but
+/// never more than a quarter of all.
+const RESERVED_DESCRIPTORS: u64 = 1024;
 
 /// Runs the proxy until a signal ends it.
 ///
@@ -48,7 +49,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
     let Bound { listeners, reserved } = servers::bind(settings)?;
     let observer: Arc<dyn Observer> = Arc::new(Log::new());
-    let config = Config { idle: IDLE, stall: STALL, max_sessions: max_sessions(settings.workers) };
+    let config = Config { idle: IDLE, stall: STALL, max_sessions: max_sessions() };
     let runtime = Runtime::start(settings.workers, config, listeners, &lb, &observer, clock, seed)
         .map_err(|error| format!("cannot start the workers: {error}"))?;
     log::info!("srs-proxy {} serves with {} workers", env!("CARGO_PKG_VERSION"), settings.workers);
@@ -109,13 +110,13 @@ fn signals() -> io::Result<Receiver<()>> {
     Ok(receive)
 }
 
-/// Raises the limit of descriptors to what is allowed; the sessions each worker may hold with that.
-fn max_sessions(workers: usize) -> usize {
+/// Raises the limit of descriptors to what is allowed; the sessions the process may hold with that.
+fn max_sessions() -> usize {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         log::warn!("cannot raise the limit of open files: {error}");
     }
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let sessions = allowed.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
-    (usize::try_from(sessions).unwrap_or(usize::MAX) / workers.max(1)).max(1)
+    let sessions = (allowed - RESERVED_DESCRIPTORS.min(allowed / 4)) / DESCRIPTORS_PER_SESSION;
+    usize::try_from(sessions).unwrap_or(usize::MAX).max(1)
 }

@@ -24,4 +24,6 @@ mod worker;
 
 pub use clock::Clock;
 pub use listen::{bind_tcp, bind_udp};
-pub use runtime::{Accepted, BoxMachine, Config, Ended, Listener, NewMachine, Observer, Runtime, SessionId};
+pub use runtime::{
+    Accepted, BoxMachine, Class, Config, Ended, Listener, NewMachine, Observer, Runtime, SessionId,
+};

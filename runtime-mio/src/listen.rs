@@ -59,6 +59,10 @@ fn bind_group<S>(
     if kind == Type::STREAM {
         probe.listen(1)?;
     }
+    // Port 0 lets the system choose, but only once.
+    if let Some(chosen) = probe.local_addr()?.as_socket() {
+        address.set_port(chosen.port());
+    }
     drop(probe);
     (0..workers).map(|_| finish(bind(address, kind, true)?)).collect()
 }
@@ -97,6 +101,13 @@ mod tests {
         assert_eq!(bind_tcp(taken, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(group);
         assert_eq!(bind_tcp(taken, 3).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_port_that_the_system_chose_is_the_same_for_all_workers() {
+        let group = bind_tcp(LOOPBACK, 3).unwrap();
+        let port = |socket: &TcpListener| socket.local_addr().unwrap().port();
+        assert!(group.iter().all(|socket| port(socket) == port(&group[0]) && port(socket) != 0));
     }
 
     #[test]

@@ -17,11 +17,11 @@ use std::thread::JoinHandle;
 /// Bounds of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// A spliced session that moves nothing for so long is closed.
+    /// A session between two peers that moves nothing for so long is closed.
     pub idle: Duration,
     /// A peer that takes nothing of what waits for it for so long is cut off.
     pub stall: Duration,
-    /// Sessions one worker holds; above, connections wait to be accepted.
+    /// Sessions all workers hold together; above, connections wait to be accepted.
     pub max_sessions: usize,
 }
 
@@ -47,7 +47,7 @@ pub struct Accepted {
 /// How a session ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended<'a> {
-    /// The stream it was about, where known.
+    /// The stream it was routed by.
     pub key: Option<&'a StreamKey>,
     /// Why, unless it simply was over.
     pub fault: Option<Fault>,
@@ -75,10 +75,19 @@ pub type BoxMachine = Box<dyn Machine + Send>;
 /// Makes the machine for an accepted connection, or the hub of a datagram socket.
 pub type NewMachine = Arc<dyn Fn(Accepted) -> BoxMachine + Send + Sync>;
 
+/// What a server's connections are for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// What the process is there for: counted, limited, and waited for when it drains.
+    Session,
+    /// To watch and steer the process: served beyond the limit of sessions, and not waited for.
+    Control,
+}
+
 /// Sockets of one server, one for each worker.
 pub enum Listener {
     /// Each connection gets a machine.
-    Tcp(&'static str, Vec<TcpListener>, NewMachine),
+    Tcp(&'static str, Class, Vec<TcpListener>, NewMachine),
     /// Each socket gets a machine, from the start to the end.
     Udp(&'static str, Vec<UdpSocket>, NewMachine),
 }
@@ -133,9 +142,9 @@ impl Runtime {
         let mut shares: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
         for listener in listeners {
             match listener {
-                Listener::Tcp(name, sockets, new) => {
+                Listener::Tcp(name, class, sockets, new) => {
                     for (share, socket) in shares.iter_mut().zip(sockets) {
-                        share.push(Listener::Tcp(name, vec![socket], Arc::clone(&new)));
+                        share.push(Listener::Tcp(name, class, vec![socket], Arc::clone(&new)));
                     }
                 }
                 Listener::Udp(name, sockets, new) => {
@@ -169,7 +178,7 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Sessions that run now; hubs count as one each.
+    /// Sessions that run now, without hubs and control connections.
     pub fn sessions(&self) -> usize {
         self.shared.sessions.load(Ordering::Relaxed)
     }

@@ -3,7 +3,7 @@
 use crate::closing::Closing;
 use crate::listen;
 use crate::outbox::Pipes;
-use crate::runtime::{BoxMachine, Config, Ended, Observer, SessionId};
+use crate::runtime::{BoxMachine, Class, Config, Ended, Observer, SessionId};
 use crate::tcp::{Got, TcpLeg};
 use crate::timers::{TaskId, Timers};
 use crate::udp::UdpLeg;
@@ -45,7 +45,7 @@ pub(crate) struct Io {
     pub(crate) actions: Actions,
     pub(crate) pipes: Pipes,
     pub(crate) timers: Timers,
-    /// Legs that ran out of budget with more to read.
+    /// Legs to be read although no event says so: out of budget, resumed, or broken.
     pub(crate) ready: VecDeque<(TaskId, u32)>,
     pub(crate) closing: Slab<Closing>,
     pub(crate) lb: Arc<dyn OriginLoadBalancer>,
@@ -111,6 +111,8 @@ enum Piece {
 
 pub(crate) struct Task {
     pub(crate) id: TaskId,
+    /// What its worker counts it as; a hub is counted as nothing.
+    pub(crate) class: Option<Class>,
     session: SessionId,
     machine: BoxMachine,
     slots: SmallVec<[Option<Slot>; 2]>,
@@ -121,7 +123,7 @@ pub(crate) struct Task {
     active: Time,
     began: Time,
     fault: Option<Fault>,
-    /// The stream it is about, as far as its notes tell.
+    /// The stream it was routed by.
     key: Option<StreamKey>,
     received: u64,
     from_origin: u64,
@@ -131,6 +133,7 @@ impl Task {
     fn new(io: &Io, id: TaskId, session: SessionId, machine: BoxMachine) -> Self {
         Self {
             id,
+            class: None,
             session,
             machine,
             slots: SmallVec::new(),
@@ -261,7 +264,7 @@ impl Task {
         if let Some(fault) = self.overdue(io) {
             self.fail(io, fault);
         } else if self.machine.deadline().is_some_and(|deadline| deadline <= io.now) {
-            self.step(io, Input::Tick, &[]);
+            self.step(io, Input::Tick, &[], Bytes::copy_from_slice);
             self.settle(io);
             self.pump_all(io);
         }
@@ -276,7 +279,7 @@ impl Task {
                 return Some(if slot == 0 { Fault::Client(what) } else { Fault::Origin(what) });
             }
         }
-        let idle = self.is_spliced() && io.now.since(self.active) >= io.config.idle;
+        let idle = self.is_relay() && io.now.since(self.active) >= io.config.idle;
         idle.then_some(Fault::Client("idle for too long"))
     }
 
@@ -287,8 +290,9 @@ impl Task {
         })
     }
 
-    fn is_spliced(&self) -> bool {
-        self.tcp_legs().any(|(_, tcp)| tcp.splice_to.is_some())
+    /// Whether it connects two peers, whose silence is for the driver to notice.
+    fn is_relay(&self) -> bool {
+        self.tcp_legs().nth(1).is_some()
     }
 
     /// Puts the next deadline into the heap, if an earlier one is not there already.
@@ -298,14 +302,12 @@ impl Task {
         }
         let mut next = self.machine.deadline();
         let mut sooner = |at: Time| next = Some(next.map_or(at, |next| next.min(at)));
-        let mut spliced = false;
         for (_, tcp) in self.tcp_legs() {
-            spliced |= tcp.splice_to.is_some();
             if let Some(since) = tcp.stalled {
                 sooner(since + io.config.stall);
             }
         }
-        if spliced {
+        if self.is_relay() {
             sooner(self.active + io.config.idle);
         }
         if let Some(at) = next
@@ -400,7 +402,7 @@ impl Task {
         let got = udp.receive(&mut buffer);
         if let Some((length, from)) = got {
             let bytes = buffer.get(..length).unwrap_or_default();
-            self.step(io, Input::Datagram { leg, from, bytes }, bytes);
+            self.step(io, Input::Datagram { leg, from, bytes }, bytes, Bytes::copy_from_slice);
         }
         io.buffer = buffer;
         self.settle(io);
@@ -412,6 +414,14 @@ impl Task {
         if self.tcp_legs().any(|(_, tcp)| tcp.outbox.len() > HIGH_WATER) {
             return 0;
         }
+        let Some(tcp) = self.tcp(leg) else { return 0 };
+        if std::mem::take(&mut tcp.offer) && !tcp.kept.is_empty() {
+            // First what is there: its end may be known already, but must not overtake it.
+            let kept = std::mem::take(&mut tcp.kept);
+            self.step(io, Input::Stream { leg, bytes: &kept }, &kept, |rest| kept.slice_ref(rest));
+            self.settle(io);
+            return kept.len();
+        }
         let mut buffer = std::mem::take(&mut io.buffer);
         let moved = self.pull_into(io, leg, &mut buffer);
         io.buffer = buffer;
@@ -420,36 +430,28 @@ impl Task {
     }
 
     fn pull_into(&mut self, io: &mut Io, leg: Leg, buffer: &mut [u8]) -> usize {
-        let Some(tcp) = self.tcp(leg) else { return 0 };
+        let Some(tcp) = self.tcp(leg).filter(|tcp| tcp.readable) else { return 0 };
         let kept = tcp.kept.len();
         let Some((old, new)) = buffer.split_at_mut_checked(kept).filter(|(_, new)| !new.is_empty()) else {
             self.fail(io, Fault::Proxy("a machine needs more than a buffer at once"));
             return 0;
         };
         old.copy_from_slice(&tcp.kept);
-        let offered = std::mem::take(&mut tcp.offer);
-        let got = if tcp.readable { tcp.read(new) } else { Got::Nothing };
-        let fresh = match got {
-            Got::Bytes(n) => n,
-            Got::Nothing if !offered => return 0,
+        match tcp.read(new) {
             Got::Nothing => 0,
             Got::End => {
                 tcp.ended = true;
                 io.pending.push_back(Pending::Eof(leg));
-                if !offered || kept == 0 {
-                    return 1;
-                }
-                0
+                1
             }
-        };
-        tcp.kept = Vec::new();
-        if fresh > 0 {
-            self.active = io.now;
+            Got::Bytes(fresh) => {
+                tcp.kept = Bytes::new();
+                self.active = io.now;
+                let bytes = buffer.get(..kept + fresh).unwrap_or_default();
+                self.step(io, Input::Stream { leg, bytes }, bytes, Bytes::copy_from_slice);
+                fresh
+            }
         }
-        if let Some(bytes) = buffer.get(..kept + fresh).filter(|bytes| !bytes.is_empty()) {
-            self.step(io, Input::Stream { leg, bytes }, bytes);
-        }
-        (kept + fresh).max(1)
     }
 
     fn pull_spliced(&mut self, io: &mut Io, leg: Leg, to: u32) -> usize {
@@ -512,11 +514,12 @@ impl Task {
                     Input::Eof { leg }
                 }
             };
-            self.step(io, input, &[]);
+            self.step(io, input, &[], Bytes::copy_from_slice);
         }
     }
 
-    fn step(&mut self, io: &mut Io, input: Input<'_>, bytes: &[u8]) {
+    /// Feeds the machine. Of `bytes`, the input's, what it does not consume is kept by `keep`.
+    fn step(&mut self, io: &mut Io, input: Input<'_>, bytes: &[u8], keep: impl FnOnce(&[u8]) -> Bytes) {
         let source = if let Input::Stream { leg, .. } = input { Some(leg) } else { None };
         let mut actions = std::mem::take(&mut io.actions);
         let mut cx = Cx { now: io.now, rng: &mut io.rng, actions: &mut actions };
@@ -525,7 +528,7 @@ impl Task {
             && let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty())
             && let Some(tcp) = self.tcp(leg)
         {
-            tcp.kept = rest.to_vec();
+            tcp.kept = keep(rest);
         }
         self.execute(io, &mut actions, bytes);
         io.actions = actions;
@@ -610,7 +613,7 @@ impl Task {
                 }
             }
             Action::Note(note) => {
-                if let Note::Routed { key, .. } | Note::Refused { key: Some(key), .. } = &note {
+                if let Note::Routed { key, .. } = &note {
                     self.key = Some(key.clone());
                 }
                 io.observer.note(self.session, &note);
@@ -647,7 +650,7 @@ impl Task {
         if kept.is_empty() {
             return;
         }
-        self.send(io, Some(to), &mut SmallVec::from_iter([Piece::Bytes(kept.into())]), &[]);
+        self.send(io, Some(to), &mut SmallVec::from_iter([Piece::Bytes(kept)]), &[]);
     }
 
     /// Ends the session: what was written is delivered, then all is closed.

@@ -1,6 +1,7 @@
 //! One TCP leg: its socket, what is known of its readiness, and what waits on either side of it.
 
 use crate::outbox::{Outbox, Pipe, Pipes};
+use bytes::Bytes;
 use mio::net::TcpStream;
 use srs_proxy_core::time::Time;
 use std::io::{self, Read};
@@ -35,7 +36,7 @@ pub(crate) struct TcpLeg {
     /// What the machine did not consume shall be offered again at once.
     pub(crate) offer: bool,
     /// What the machine did not consume.
-    pub(crate) kept: Vec<u8>,
+    pub(crate) kept: Bytes,
     /// The slot to which this leg's bytes go, untouched.
     pub(crate) splice_to: Option<u32>,
     /// Whether the last wake-up moved so much that the kernel should do it.
@@ -61,7 +62,7 @@ impl TcpLeg {
             ended: false,
             paused: false,
             offer: false,
-            kept: Vec::new(),
+            kept: Bytes::new(),
             splice_to: None,
             heavy: false,
             moved: 0,

@@ -2,7 +2,9 @@
 
 use crate::clock::Clock;
 use crate::outbox::Pipes;
-use crate::runtime::{Accepted, BoxMachine, Config, Listener, NewMachine, Observer, SessionId, Shared, mode};
+use crate::runtime::{
+    Accepted, BoxMachine, Class, Config, Listener, NewMachine, Observer, SessionId, Shared, mode,
+};
 use crate::task::{BUFFER, Io, Task};
 use crate::timers::{TaskId, Timers};
 use mio::net::{TcpListener, TcpStream, UdpSocket};
@@ -25,8 +27,11 @@ const EVENTS: usize = 1024;
 /// Connections accepted before the running sessions have their turn again.
 const ACCEPT_BUDGET: usize = 64;
 
-/// Accepting rests this long when the process has no descriptor left.
+/// Accepting rests this long when the process has no descriptor or session left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Control connections one worker holds: enough for every origin's heartbeat, few enough to leave room for sessions.
+const MAX_CONTROL: usize = 256;
 
 /// Connections being closed are looked over this often.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -81,6 +86,7 @@ pub(crate) const fn closing_token(index: usize) -> mio::Token {
 
 struct Accepting {
     name: &'static str,
+    class: Class,
     socket: TcpListener,
     new: NewMachine,
     /// There may be a connection to accept.
@@ -95,10 +101,12 @@ pub(crate) struct Worker {
     made: u32,
     session_base: u64,
     listeners: Vec<Accepting>,
-    /// No descriptor was left: accept again then.
+    /// Nothing more could be taken: accept again then.
     accept_again: Option<Time>,
     next_sweep: Option<Time>,
-    hubs: usize,
+    /// Tasks that are sessions, and those that are control connections; the others are hubs.
+    sessions: usize,
+    controls: usize,
     shared: Arc<Shared>,
     clock: Clock,
 }
@@ -143,7 +151,8 @@ impl Worker {
             listeners: Vec::new(),
             accept_again: None,
             next_sweep: None,
-            hubs: 0,
+            sessions: 0,
+            controls: 0,
             shared,
             clock,
         };
@@ -155,21 +164,26 @@ impl Worker {
 
     fn listen(&mut self, listener: Listener) -> io::Result<()> {
         match listener {
-            Listener::Tcp(name, sockets, new) => {
+            Listener::Tcp(name, class, sockets, new) => {
                 for socket in sockets {
                     let mut socket = TcpListener::from_std(socket);
                     let token = mio::Token(2 << KIND | self.listeners.len());
                     self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-                    self.listeners.push(Accepting { name, socket, new: Arc::clone(&new), ready: true });
+                    self.listeners.push(Accepting {
+                        name,
+                        class,
+                        socket,
+                        new: Arc::clone(&new),
+                        ready: true,
+                    });
                 }
             }
             Listener::Udp(name, sockets, new) => {
                 for socket in sockets {
                     let peer = socket.local_addr()?;
-                    self.spawn(name, peer, &new, |io, id, session, machine| {
+                    self.spawn(name, None, peer, &new, |io, id, session, machine| {
                         Task::hub(io, id, session, machine, UdpSocket::from_std(socket))
                     })?;
-                    self.hubs += 1;
                 }
             }
         }
@@ -208,19 +222,18 @@ impl Worker {
             self.accept();
             match self.shared.mode.load(Ordering::Relaxed) {
                 mode::RUN => {}
-                // Hubs end with the process; only their sessions' traffic is left to them.
-                mode::DRAIN if self.tasks.len() > self.hubs || !self.io.closing.is_empty() => {
+                mode::DRAIN if self.sessions > 0 || !self.io.closing.is_empty() => {
                     self.listeners.retain(|listener| listener.ready);
                 }
                 _ => break,
             }
         }
-        self.shared.sessions.fetch_sub(self.tasks.len(), Ordering::Relaxed);
+        self.shared.sessions.fetch_sub(self.sessions, Ordering::Relaxed);
     }
 
     fn timeout(&self) -> Option<std::time::Duration> {
-        let accepting = self.accept_again.is_none() && self.has_room();
-        if !self.io.ready.is_empty() || (accepting && self.listeners.iter().any(|listener| listener.ready)) {
+        let accepting = self.accept_again.is_none() && self.listeners.iter().any(|listener| listener.ready);
+        if accepting || !self.io.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let next = [self.io.timers.next(), self.accept_again, self.next_sweep].into_iter().flatten().min();
@@ -234,8 +247,16 @@ impl Worker {
         run(task, &mut self.io);
         if task.is_over() {
             task.report(&self.io);
+            let class = task.class;
             self.tasks.remove(index);
-            self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
+            match class {
+                Some(Class::Session) => {
+                    self.sessions -= 1;
+                    self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
+                }
+                Some(Class::Control) => self.controls -= 1,
+                None => {}
+            }
         }
     }
 
@@ -288,8 +309,12 @@ impl Worker {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.tasks.len() < self.io.config.max_sessions.min(MAX_TASKS)
+    fn has_room(&self, class: Class) -> bool {
+        let room = match class {
+            Class::Session => self.shared.sessions.load(Ordering::Relaxed) < self.io.config.max_sessions,
+            Class::Control => self.controls < MAX_CONTROL,
+        };
+        room && self.tasks.len() < MAX_TASKS
     }
 
     fn accept(&mut self) {
@@ -299,8 +324,12 @@ impl Worker {
         self.accept_again = None;
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPT_BUDGET {
-                let has_room = self.has_room();
-                let Some(listener) = self.listeners.get_mut(index).filter(|l| l.ready && has_room) else {
+                let Some(Accepting { class, .. }) = self.listeners.get(index).filter(|l| l.ready) else {
+                    break;
+                };
+                let has_room = self.has_room(*class);
+                let Some(listener) = self.listeners.get_mut(index).filter(|_| has_room) else {
+                    self.accept_again = Some(self.io.now + ACCEPT_PAUSE);
                     break;
                 };
                 match listener.socket.accept() {
@@ -321,10 +350,10 @@ impl Worker {
     }
 
     fn accepted(&mut self, listener: usize, stream: TcpStream, peer: SocketAddr) {
-        let Some(Accepting { name, new, .. }) = self.listeners.get(listener) else { return };
-        let (name, new) = (*name, Arc::clone(new));
+        let Some(Accepting { name, class, new, .. }) = self.listeners.get(listener) else { return };
+        let (name, class, new) = (*name, Some(*class), Arc::clone(new));
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let made = self.spawn(name, peer, &new, |io, id, session, machine| {
+        let made = self.spawn(name, class, peer, &new, |io, id, session, machine| {
             Task::accept(io, id, session, machine, stream)
         });
         if let Err(error) = made {
@@ -335,6 +364,7 @@ impl Worker {
     fn spawn(
         &mut self,
         name: &'static str,
+        class: Option<Class>,
         peer: SocketAddr,
         new: &NewMachine,
         make: impl FnOnce(&mut Io, TaskId, SessionId, BoxMachine) -> io::Result<Task>,
@@ -345,10 +375,18 @@ impl Worker {
         // `has_room` keeps the index within a token's bits.
         let id = TaskId { index: entry.key() as u32, serial: self.made };
         let machine = new(Accepted { now: self.io.now, peer });
-        let task = make(&mut self.io, id, session, machine)?;
+        let mut task = make(&mut self.io, id, session, machine)?;
+        task.class = class;
         self.io.observer.accepted(session, name, peer);
         entry.insert(Box::new(task));
-        self.shared.sessions.fetch_add(1, Ordering::Relaxed);
+        match class {
+            Some(Class::Session) => {
+                self.sessions += 1;
+                self.shared.sessions.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(Class::Control) => self.controls += 1,
+            None => {}
+        }
         Ok(())
     }
 }

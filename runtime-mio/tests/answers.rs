@@ -4,7 +4,7 @@ mod common;
 
 use srs_proxy_core::machine::{Close, Cx, Fault, Input, Leg, Machine};
 use srs_proxy_core::time::Time;
-use srs_proxy_runtime_mio::{BoxMachine, Listener, bind_tcp};
+use srs_proxy_runtime_mio::{BoxMachine, Class, Listener, bind_tcp};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ fn a_client_that_takes_no_answers_is_not_read_until_it_does() {
     let at = sockets[0].local_addr().unwrap();
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let machine = Arc::new(|_| -> BoxMachine { Box::new(Generous) });
-    let runtime = common::serve(Listener::Tcp("answers", sockets, machine), nowhere);
+    let runtime = common::serve(Listener::Tcp("answers", Class::Control, sockets, machine), nowhere);
 
     let mut client = TcpStream::connect(at).unwrap();
     client.set_write_timeout(Some(Duration::from_millis(500))).unwrap();

@@ -7,7 +7,7 @@ use srs_proxy_core::machine::{Action, Close, Cx, Fault, Input, Leg, Machine, Ope
 use srs_proxy_core::origin::Protocol;
 use srs_proxy_core::query::{Answer, Query};
 use srs_proxy_core::time::Time;
-use srs_proxy_runtime_mio::{BoxMachine, Listener, Runtime, bind_tcp};
+use srs_proxy_runtime_mio::{BoxMachine, Class, Listener, Runtime, bind_tcp};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl Machine for Rude {
 fn start_with(origin: SocketAddr, new: fn() -> BoxMachine) -> (Runtime, SocketAddr) {
     let sockets = bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
     let at = sockets[0].local_addr().unwrap();
-    (common::serve(Listener::Tcp("toy", sockets, Arc::new(move |_| new())), origin), at)
+    (common::serve(Listener::Tcp("toy", Class::Session, sockets, Arc::new(move |_| new())), origin), at)
 }
 
 fn film(length: usize, seed: u8) -> Vec<u8> {

@@ -76,6 +76,9 @@ pub(super) struct OriginSide {
     theirs: Vec<Option<u32>>,
     /// Client to origin, if it can't be spliced.
     up: Option<Box<Relay>>,
+    /// The answer to `publish` or `play`, if it came while another message was half read: the relay begins
+    /// between messages.
+    accepted: Option<bool>,
 }
 
 impl OriginSide {
@@ -92,6 +95,7 @@ impl OriginSide {
             from_origin: Assembler::default(),
             theirs: Vec::new(),
             up: None,
+            accepted: None,
             asked,
         };
         cx.actions.push(Action::Pause { leg: Leg::CLIENT });
@@ -143,6 +147,11 @@ impl OriginSide {
                     match self.stage {
                         Stage::Opening | Stage::Greeting => {
                             self.unreachable(cx, Fault::Origin("closed in its handshake"))
+                        }
+                        // It has had its answer.
+                        _ if self.accepted.is_some() => {
+                            cx.actions.close(Leg::CLIENT, Close::Flush);
+                            Next::Over
                         }
                         _ => self.refuse(
                             cx,
@@ -203,6 +212,10 @@ impl OriginSide {
             ),
             Stage::Opening | Stage::Greeting => {
                 self.unreachable(cx, Fault::Origin("did not take the connection in time"))
+            }
+            Stage::Starting if self.accepted.is_some() => {
+                self.wait(cx.now, Stage::Starting, PLAY_TIMEOUT);
+                Next::Stay
             }
             Stage::Connecting | Stage::Creating | Stage::Starting => {
                 self.refuse(cx, Fault::Origin("no answer in time"), "the origin does not answer")
@@ -273,12 +286,11 @@ impl OriginSide {
                 Assembled::Message(message) => match self.message(cx, &message) {
                     Heard::More => {}
                     Heard::Over => return Ok((at, Next::Over)),
-                    Heard::Started(accepted) if self.from_origin.reader().idle() => {
-                        return self.relay(cx, bytes, at, accepted);
-                    }
-                    // Another message is half read; the media after it will do.
-                    Heard::Started(_) => {}
+                    Heard::Started(accepted) => self.accepted = Some(accepted),
                 },
+            }
+            if let Some(accepted) = self.accepted.filter(|_| self.from_origin.reader().idle()) {
+                return self.relay(cx, bytes, at, accepted);
             }
         }
     }

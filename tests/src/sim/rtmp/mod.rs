@@ -320,12 +320,17 @@ impl Talk {
     }
 
     fn command(&mut self, command: &Command, csid: u32, stream_id: u32) {
+        let message = self.command_message(command, csid, stream_id);
+        self.wire.send(&message);
+    }
+
+    fn command_message(&self, command: &Command, csid: u32, stream_id: u32) -> Message {
         let mut message = Message { timestamp: self.style.time, ..command.message(csid, stream_id) };
         if self.style.amf3 {
             message.type_id = kind::COMMAND_AMF3;
             message.payload = [&[0], &message.payload[..]].concat().into();
         }
-        self.wire.send(&message);
+        message
     }
 
     /// The chunk size is announced at this moment, or not.

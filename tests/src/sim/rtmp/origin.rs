@@ -3,7 +3,7 @@
 use super::{ASIDE, EVEN, Leave, Op, STEP, SharedLog, Style, Talk, aside};
 use crate::rtmp::amf0::Value;
 use crate::rtmp::command::{self, control};
-use crate::rtmp::{Command, Message, Wire};
+use crate::rtmp::{Command, Message, Wire, kind};
 use crate::sim::dice::Dice;
 use crate::sim::peer::{End, Io, Peer};
 
@@ -61,12 +61,21 @@ pub struct OriginPlan {
     pub talkative: bool,
     /// What it says to a player when the stream begins is equally long and in equal steps of time.
     pub even: bool,
+    /// Its last status comes in between the chunks of a media message.
+    pub mixed: bool,
 }
 
 impl OriginPlan {
     /// The plainest.
     pub fn plain() -> Self {
-        Self { temper: Temper::Serves, stream_id: 1, window: Some(2_500_000), talkative: false, even: false }
+        Self {
+            temper: Temper::Serves,
+            stream_id: 1,
+            window: Some(2_500_000),
+            talkative: false,
+            even: false,
+            mixed: false,
+        }
     }
 
     /// Any that serves.
@@ -77,6 +86,7 @@ impl OriginPlan {
             window: *dice.pick(&[None, Some(2_500_000), Some(5000)]),
             talkative: dice.chance(300),
             even: dice.chance(200),
+            mixed: dice.chance(200),
         }
     }
 }
@@ -133,7 +143,17 @@ impl Origin {
         let text = &text.repeat(if self.plan.even { EVEN } else { io.dice.any_size(80) });
         let status = (level.to_owned(), code.to_owned(), text.to_owned(), io.now);
         self.talk.log.borrow_mut().statuses.push(status);
-        self.talk.command(&command::on_status(level, code, text), self.talk.style.stream_csid, stream_id);
+        let (status, csid) = (command::on_status(level, code, text), self.talk.style.stream_csid);
+        if self.plan.mixed && code.ends_with(".Start") {
+            let status = self.talk.command_message(&status, csid, stream_id);
+            let (type_id, payload) = (kind::VIDEO, io.dice.bytes(500).into());
+            let csid = if csid == 6 { 7 } else { 6 };
+            let media = Message { csid, timestamp: self.talk.style.time, type_id, stream_id, payload };
+            self.talk.mixed(io, vec![status.clone(), media]);
+            self.talk.log.borrow_mut().sent.retain(|sent| *sent != status);
+        } else {
+            self.talk.command(&status, csid, stream_id);
+        }
     }
 
     /// A message before the status that differs from it only by its time.

@@ -110,6 +110,16 @@ pub(crate) struct Shared {
     pub(crate) sessions: AtomicUsize,
 }
 
+/// What all workers are made of.
+pub(crate) struct Common<'a> {
+    pub(crate) config: Config,
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) lb: &'a Arc<dyn OriginLoadBalancer>,
+    pub(crate) observer: &'a Arc<dyn Observer>,
+    pub(crate) clock: Clock,
+    pub(crate) seed: u64,
+}
+
 struct Wake(Waker);
 
 impl Notify for Wake {
@@ -156,28 +166,18 @@ impl Runtime {
                 }
             }
         }
-        let mut runtime = Self { shared, mailboxes: Vec::new(), threads: Vec::new() };
+        let common = Common { config, shared: &shared, lb, observer, clock, seed };
+        let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for (index, share) in shares.into_iter().enumerate() {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), crate::worker::WAKER)?;
             let mailbox = Arc::new(Mailbox::new(Box::new(Wake(waker))));
-            runtime.mailboxes.push(Arc::clone(&mailbox));
-            let worker = Worker::new(
-                poll,
-                index,
-                config,
-                share,
-                Arc::clone(&runtime.shared),
-                mailbox,
-                Arc::clone(lb),
-                Arc::clone(observer),
-                clock,
-                seed,
-            )?;
+            let worker = Worker::new(&common, poll, index, Arc::clone(&mailbox), share)?;
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
-            runtime.threads.push(thread.spawn(move || worker.run())?);
+            threads.push(thread.spawn(move || worker.run())?);
+            mailboxes.push(mailbox);
         }
-        Ok(runtime)
+        Ok(Self { shared, mailboxes, threads })
     }
 
     /// Sessions that run now, without hubs and control connections.

@@ -2,9 +2,7 @@
 
 use crate::clock::Clock;
 use crate::outbox::Pipes;
-use crate::runtime::{
-    Accepted, BoxMachine, Class, Config, Listener, NewMachine, Observer, SessionId, Shared, mode,
-};
+use crate::runtime::{Accepted, BoxMachine, Class, Common, Listener, NewMachine, SessionId, Shared, mode};
 use crate::task::{BUFFER, Io, Task};
 use crate::timers::{TaskId, Timers};
 use mio::net::{TcpListener, TcpStream, UdpSocket};
@@ -14,7 +12,7 @@ use rand_pcg::Pcg64Mcg;
 use slab::Slab;
 use srs_proxy_core::machine::Actions;
 use srs_proxy_core::time::{Duration, Time};
-use srs_proxy_lb::{Mailbox, OriginLoadBalancer};
+use srs_proxy_lb::Mailbox;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -112,18 +110,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    #[expect(clippy::too_many_arguments, reason = "called once, by the runtime that holds them all")]
     pub(crate) fn new(
+        common: &Common<'_>,
         poll: Poll,
         index: usize,
-        config: Config,
-        listeners: Vec<Listener>,
-        shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
-        lb: Arc<dyn OriginLoadBalancer>,
-        observer: Arc<dyn Observer>,
-        clock: Clock,
-        seed: u64,
+        listeners: Vec<Listener>,
     ) -> io::Result<Self> {
         let io = Io {
             registry: poll.registry().try_clone()?,
@@ -133,12 +125,12 @@ impl Worker {
             timers: Timers::default(),
             ready: VecDeque::new(),
             closing: Slab::new(),
-            lb,
+            lb: Arc::clone(common.lb),
             mailbox,
-            observer,
-            rng: Pcg64Mcg::seed_from_u64(seed.wrapping_add(index as u64)),
-            config,
-            now: clock.now(),
+            observer: Arc::clone(common.observer),
+            rng: Pcg64Mcg::seed_from_u64(common.seed.wrapping_add(index as u64)),
+            config: common.config,
+            now: common.clock.now(),
             stamp: 0,
             pending: VecDeque::new(),
         };
@@ -153,8 +145,8 @@ impl Worker {
             next_sweep: None,
             sessions: 0,
             controls: 0,
-            shared,
-            clock,
+            shared: Arc::clone(common.shared),
+            clock: common.clock,
         };
         for listener in listeners {
             worker.listen(listener)?;

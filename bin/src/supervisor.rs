@@ -16,8 +16,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// How often the load balancer frees what has expired, and a drain looks whether it is done.
+/// How often the load balancer frees what has expired.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How often a drain looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
 /// How often the default origin is kept alive, as if it sent heartbeats.

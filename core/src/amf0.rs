@@ -141,11 +141,6 @@ impl<'a> Decoder<'a> {
         self.reader = ahead;
         Ok(Some(value))
     }
-
-    /// The bytes not read yet.
-    pub const fn rest(&self) -> &'a [u8] {
-        self.reader.rest()
-    }
 }
 
 fn short_string<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Error> {

@@ -300,16 +300,6 @@ impl Actions {
     pub fn drain(&mut self) -> impl Iterator<Item = Action> + '_ {
         self.0.drain(..)
     }
-
-    /// The actions so far.
-    pub fn as_slice(&self) -> &[Action] {
-        &self.0
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// What a machine is handed with each input.

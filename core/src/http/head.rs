@@ -152,11 +152,6 @@ impl HeadReader {
         Ok(Parsed::Complete(Head::parse(head)?, end))
     }
 
-    /// Whether a part of a head has been seen.
-    pub fn has_begun(&self) -> bool {
-        self.scanned > 0
-    }
-
     fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
         // Not HTTP at all, such as TLS: say so at once instead of waiting for a line's end.
         if bytes.first().is_some_and(|first| !first.is_ascii_graphic() && !matches!(first, b'\r' | b'\n')) {

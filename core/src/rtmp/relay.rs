@@ -1,9 +1,10 @@
 //! Relays one direction chunk by chunk, while its two ends cannot yet be given the same bytes.
 //!
-//! Payloads are never touched or held; only headers are rewritten, and only where they must be:
-//! - the receiver's last header of a chunk stream differs from the sender's (the proxy answered some commands
-//!   itself), so a compressed header would mean something else to it;
-//! - the two ends know a message stream by different ids.
+//! Media payloads are never touched or held; only what must be is rewritten:
+//! - a header, where the receiver's last one of its chunk stream differs from the sender's (the proxy answered
+//!   some commands itself), so that a compressed one would mean something else to it;
+//! - a message stream's id, in headers and in the short messages that name it, where the two ends know it by
+//!   different ones.
 //!
 //! When neither is left to do, the direction can be spliced.
 

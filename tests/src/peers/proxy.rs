@@ -108,12 +108,6 @@ impl Proxy {
         self.process.tail()
     }
 
-    /// Waits for a line in its log.
-    #[track_caller]
-    pub fn wait_log(&mut self, text: &str) -> String {
-        self.process.wait_line(text, PATIENCE)
-    }
-
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()

@@ -62,11 +62,6 @@ impl<M: Machine> Straight<M> {
         self.sent.get(&leg).map_or(&[], Vec::as_slice)
     }
 
-    /// All legs anything was sent to.
-    pub fn legs_ever(&self) -> impl Iterator<Item = Leg> + '_ {
-        self.sent.keys().copied()
-    }
-
     /// What a leg brought that the machine has not taken.
     pub fn kept(&self, leg: Leg) -> usize {
         self.legs.get(&leg).map_or(0, |side| side.kept.len())

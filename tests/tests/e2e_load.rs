@@ -1,11 +1,13 @@
 //! Many sessions, and players that do not read: nobody waits for them, and nothing is left behind.
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use srs_proxy_tests::peers::nginx::Nginx;
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::recorder::{Behaviour, Recorder};
 use srs_proxy_tests::peers::session::{Session, drive};
 use srs_proxy_tests::peers::{PATIENCE, ffmpeg, raise_descriptor_limit, wait_until};
 use srs_proxy_tests::rtmp::{ClientScript, Message, OriginScript, kind};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// Far more than a proxy and the kernel may keep for one player, bytes.
@@ -140,4 +142,20 @@ fn publish(proxy: &Proxy, numbers: std::ops::Range<usize>) -> Vec<Session> {
     let mut sessions: Vec<_> = numbers.map(|n| Session::start(proxy.rtmp(), script(n))).collect();
     drive(&mut sessions, "all publish", PATIENCE * 2, Session::is_started);
     sessions
+}
+
+#[test]
+fn without_a_descriptor_left_accepting_pauses_and_goes_on() {
+    let origin = Recorder::start(Behaviour::Answer(OriginScript::default()));
+    let proxy = Proxy::with(&[("PROXY_WORKERS", "1")]);
+    proxy.register("origin", "1", origin.rtmp());
+    let descriptors = proxy.usage().descriptors;
+    let limit = Some(descriptors as u64 + 10);
+    let pid = Pid::from_raw(proxy.pid() as i32);
+    prlimit(pid, Resource::Nofile, Rlimit { current: limit, maximum: limit }).expect("a lower limit");
+    let waiting: Vec<_> = (0..12).map(|_| TcpStream::connect(proxy.rtmp()).expect("a connection")).collect();
+    wait_until("accepting pauses", PATIENCE, || proxy.log().contains("cannot accept"));
+    drop(waiting);
+    wait_until("the others are gone", PATIENCE, || proxy.usage().descriptors <= descriptors);
+    Session::start(proxy.rtmp(), ClientScript::publish("live", "x")).wait_started(PATIENCE);
 }

@@ -66,6 +66,7 @@ fn a_player_that_stops_reading_costs_bounded_memory_and_loses_nothing_when_it_go
     assert!(sent < FLOOD as u64 / 2, "the origin has sent {sent} bytes: nobody held it back");
 
     // Paused, it gets the rest now; cut, it is closed. Both are right, a damaged stream is not.
+    stalled.widen();
     wait_until("the rest, or the end", PATIENCE * 2, || {
         while stalled.turn() {}
         stalled.messages().count() == FLOOD / FLOOD_MESSAGE || stalled.ended().is_some()

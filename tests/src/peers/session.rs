@@ -2,7 +2,7 @@
 
 use super::wait_until;
 use crate::rtmp::{Client, ClientScript, Event, Message};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -41,6 +41,13 @@ impl Session {
         Self::on(socket.into(), script)
     }
 
+    /// Ends being narrow. With the smallest buffer the kernel's timers for closed windows, not the other side, would
+    /// decide when anything comes again.
+    pub fn widen(&self) {
+        SockRef::from(&self.stream).set_recv_buffer_size(4 << 20).expect("a large receive buffer");
+    }
+
+    #[track_caller]
     fn on(stream: TcpStream, script: ClientScript) -> Self {
         stream.set_nonblocking(true).expect("a nonblocking socket");
         stream.set_nodelay(true).expect("a socket without delay");

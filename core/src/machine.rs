@@ -6,9 +6,9 @@
 //! [`Machine::deadline`]. That is all.
 //!
 //! ```text
-//!            Input: Stream, Datagram, Opened, OpenFailed, Eof, Answer, Tick
-//!   driver ───────────────────────────────────────────────────────────────────▶ machine
-//!          ◀───────────────────────────────────────────────────────────────────
+//!            Input: Stream, Datagram, Opened, OpenFailed, Spliced, Eof, Answer, Tick, Drain
+//!   driver ───────────────────────────────────────────────────────────────────────────▶ machine
+//!          ◀───────────────────────────────────────────────────────────────────────────
 //!            Action: Forward, Write, Open, Ask, Tell, Pause, Resume, Splice, Close, Note
 //! ```
 //!
@@ -18,7 +18,9 @@
 //! - `Stream` input may be consumed in part. The driver keeps the rest and offers it again, with what came
 //!   after it, at the next bytes or at once after `Resume`. Zero bytes consumed means: I need more.
 //! - After `Splice` the driver moves that direction's bytes itself, the unconsumed rest first, and reports
-//!   only its `Eof`.
+//!   only its `Eof`; of a bounded splice also that it is done (`Spliced`), and then `Stream` input goes on.
+//! - A connection can outlive its session: `Close::Keep` gives it back, and an `Open` of [`Transport::Kept`]
+//!   to the same peer may get it again, from whichever session of the same driver.
 //! - Everything asked is answered once, or never (then the machine's deadline ends the waiting).
 //! - The session is over when no leg is left. A [`Fault`] ends it at once: what was written is flushed, then
 //!   every leg is closed.
@@ -26,10 +28,12 @@
 use crate::origin::OriginId;
 use crate::query::{Answer, Query, Report};
 use crate::time::Time;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
 use core::net::SocketAddr;
+use core::num::NonZeroU64;
 use core::ops::Range;
 
 /// A connection or socket of one machine.
@@ -60,6 +64,8 @@ pub struct Ticket(pub u32);
 pub enum Transport {
     /// A TCP connection.
     Tcp,
+    /// A TCP connection that was kept ([`Close::Keep`]), or a new one if there is none.
+    Kept,
     /// A UDP socket of its own, connected to the peer.
     Udp,
 }
@@ -80,6 +86,9 @@ pub enum Close {
     Flush,
     /// Now; what is queued is lost.
     Abort,
+    /// Not at all: both sides are between messages, and the connection is of use to a later session. One
+    /// that has anything unread or unsent, or that the peer has ended, is closed.
+    Keep,
 }
 
 /// What happened.
@@ -101,10 +110,12 @@ pub enum Input<'a> {
         /// Its payload; borrowed until the actions are executed.
         bytes: &'a [u8],
     },
-    /// A leg asked for by [`Action::Open`] is connected.
+    /// A leg asked for by [`Action::Open`] or [`Action::OpenFile`] is there.
     Opened {
         /// That leg.
         leg: Leg,
+        /// What is at its other end.
+        what: Opened,
     },
     /// A leg asked for by [`Action::Open`] will not be; it is gone.
     OpenFailed {
@@ -119,6 +130,11 @@ pub enum Input<'a> {
         /// That leg.
         leg: Leg,
     },
+    /// All bytes of a bounded [`Action::Splice`], or of an [`Action::SendFile`], have been moved.
+    Spliced {
+        /// The leg they came from.
+        leg: Leg,
+    },
     /// The answer to [`Action::Ask`].
     Answer {
         /// The question's ticket.
@@ -128,6 +144,30 @@ pub enum Input<'a> {
     },
     /// The deadline has passed.
     Tick,
+    /// The process is about to end: finish what runs, begin nothing new.
+    Drain,
+}
+
+/// What is at the other end of a leg that was opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Opened {
+    /// A peer that heard nothing yet.
+    Fresh,
+    /// A peer that served before, and may be about to end the connection.
+    Reused,
+    /// A file.
+    File(FileInfo),
+}
+
+/// What is known of a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileInfo {
+    /// It is a directory, with nothing to read.
+    pub is_directory: bool,
+    /// Its size, in bytes.
+    pub length: u64,
+    /// When it was changed, in seconds since 1970.
+    pub modified: u64,
 }
 
 /// What the driver shall do.
@@ -160,6 +200,23 @@ pub enum Action {
         /// Its kind.
         transport: Transport,
     },
+    /// Open a file below the driver's directory of files, and nowhere else, wherever links lead; `Opened` or
+    /// `OpenFailed` follows.
+    OpenFile {
+        /// The new leg.
+        leg: Leg,
+        /// Its path, relative to that directory.
+        path: Box<str>,
+    },
+    /// Send a part of a file's bytes; `Spliced` follows, or `Eof` if the file has become shorter.
+    SendFile {
+        /// The file.
+        from: Leg,
+        /// To this leg.
+        to: Leg,
+        /// The part.
+        range: Range<u64>,
+    },
     /// Ask the load balancer; `Answer` follows, unless it is lost.
     Ask {
         /// What to call the question.
@@ -179,12 +236,14 @@ pub enum Action {
         /// That leg.
         leg: Leg,
     },
-    /// The machine is done with this direction: move its bytes untouched until `Eof`.
+    /// The machine has no use for this direction's bytes: move them untouched.
     Splice {
         /// From this leg, beginning with what was not consumed.
         from: Leg,
         /// To this one.
         to: Leg,
+        /// So many, then `Spliced` follows; or all, until `Eof`.
+        limit: Option<NonZeroU64>,
     },
     /// Close a leg. It is gone for the machine at once.
     Close {

@@ -2,6 +2,7 @@
 
 use crate::key::StreamKey;
 use crate::origin::{Origin, OriginId, Protocol};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -15,6 +16,10 @@ pub enum Query {
         /// The protocol the origin must serve.
         need: Protocol,
     },
+    /// The stream's HLS session: this new one, if it has none. → [`Answer::Hls`]
+    StoreHls(HlsSession),
+    /// The HLS session with this id. → [`Answer::Hls`]
+    LoadHls(Arc<str>),
     /// An origin's registration or heartbeat. → [`Answer::Registered`]
     Register(Origin),
     /// The list of origins. → [`Answer::Origins`]
@@ -37,6 +42,8 @@ pub enum Report {
 pub enum Answer {
     /// The stream's origin.
     Picked(Picked),
+    /// The HLS session, if there is one.
+    Hls(Option<HlsSession>),
     /// The registration is known.
     Registered,
     /// The origins.
@@ -52,6 +59,17 @@ pub struct Picked {
     pub origin: OriginId,
     /// Where it serves the protocol asked for.
     pub to: SocketAddr,
+}
+
+/// An HLS session: all requests that carry its id go to the origin of its stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HlsSession {
+    /// The session's id in URLs.
+    pub spbhid: Arc<str>,
+    /// The stream.
+    pub key: StreamKey,
+    /// The URL of the playlist that began it.
+    pub full_url: Arc<str>,
 }
 
 /// Why the load balancer says no.

@@ -4,13 +4,13 @@
 //! Time is the subject's own, so that nothing here sleeps for a TTL. Answers that come later are waited for.
 
 use crate::{
-    Asker, CLAIM_LIFE, HlsSession, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, Outcome,
-    PROBE, PUBLISHER_FRESH, QUARANTINE, ReplyTo, RtcSession, SESSION_LIFE, STREAM_IDLE, ask, tell,
+    Asker, CLAIM_LIFE, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, Outcome, PROBE,
+    PUBLISHER_FRESH, QUARANTINE, ReplyTo, RtcSession, SESSION_LIFE, STREAM_IDLE, ask, tell,
 };
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{Answer, Health, OriginStatus, Picked, Query, Refusal, Report};
+use srs_proxy_core::query::{Answer, Health, HlsSession, OriginStatus, Picked, Query, Refusal, Report};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -15,7 +15,7 @@ pub use memory::{CLAIM_LIFE, Limits, Memory, PUBLISHER_FRESH, STREAM_IDLE};
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{Answer, OriginStatus, Picked, Query, Refusal, Report};
+use srs_proxy_core::query::{Answer, HlsSession, OriginStatus, Picked, Query, Refusal, Report};
 use srs_proxy_core::time::{Duration, Time};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -110,17 +110,6 @@ pub trait OriginService: Send + Sync {
 /// How long an HLS or WebRTC session lives after its last use.
 pub const SESSION_LIFE: Duration = Duration::from_secs(120);
 
-/// An HLS session: all requests that carry its id go to the origin of its stream.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HlsSession {
-    /// The session's id in URLs.
-    pub spbhid: Arc<str>,
-    /// The stream.
-    pub key: StreamKey,
-    /// The URL of the playlist that began it.
-    pub full_url: Arc<str>,
-}
-
 /// HLS sessions, by stream and by id. They end [`SESSION_LIFE`] after their last use.
 pub trait HlsService: Send + Sync {
     /// The stream's session; `new` if there was none.
@@ -165,6 +154,10 @@ pub fn ask(lb: &dyn OriginLoadBalancer, asker: &Asker, query: Query) -> Option<A
     }
     match query {
         Query::Pick { key, need } => answer(lb.pick(asker, &key, need), Answer::Picked),
+        Query::StoreHls(new) => {
+            answer(lb.load_or_store_hls(asker, new), |session| Answer::Hls(Some(session)))
+        }
+        Query::LoadHls(spbhid) => answer(lb.load_hls(asker, &spbhid), Answer::Hls),
         Query::Register(origin) => answer(lb.update(asker, origin), |()| Answer::Registered),
         Query::Origins => answer(lb.origins(asker), Answer::Origins),
     }

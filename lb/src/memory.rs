@@ -6,14 +6,13 @@
 use crate::expiring::{Expiring, Full};
 use crate::fleet::{Fleet, Member, Updated};
 use crate::{
-    Asker, HlsService, HlsSession, OriginLoadBalancer, OriginService, Outcome, RtcService, RtcSession,
-    SESSION_LIFE,
+    Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, RtcSession, SESSION_LIFE,
 };
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{OriginStatus, Picked, Refusal};
+use srs_proxy_core::query::{HlsSession, OriginStatus, Picked, Refusal};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::HashMap;
 use std::fmt;

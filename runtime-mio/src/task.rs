@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use socket2::SockRef;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{
-    Action, Actions, Close, Cx, Fault, Input, Leg, Note, OpenError, Ticket, Transport,
+    Action, Actions, Close, Cx, Fault, Input, Leg, Note, OpenError, Opened, Ticket, Transport,
 };
 use srs_proxy_core::query::Answer;
 use srs_proxy_core::time::Time;
@@ -509,7 +509,7 @@ impl Task {
     fn settle(&mut self, io: &mut Io) {
         while let Some(pending) = io.pending.pop_front() {
             let input = match pending {
-                Pending::Opened(leg) => Input::Opened { leg },
+                Pending::Opened(leg) => Input::Opened { leg, what: Opened::Fresh },
                 Pending::OpenFailed(leg, why) => Input::OpenFailed { leg, why },
                 Pending::Answer(ticket, answer) => Input::Answer { ticket, answer },
                 Pending::Eof(leg) => {
@@ -609,7 +609,11 @@ impl Task {
                     io.ready.push_back((self.id, leg.slot));
                 }
             }
-            Action::Splice { from, to } => self.splice(io, from, to),
+            Action::Splice { from, to, limit: _ } => self.splice(io, from, to),
+            Action::OpenFile { leg, .. } => {
+                io.pending.push_back(Pending::OpenFailed(leg, OpenError::Unreachable));
+            }
+            Action::SendFile { .. } => {}
             Action::Close { leg, how } => {
                 let closed = self.take(leg);
                 // Dropping it closes it at once.
@@ -628,7 +632,7 @@ impl Task {
 
     fn open(&mut self, io: &mut Io, leg: Leg, to: SocketAddr, transport: Transport) -> io::Result<()> {
         let (stamp, link) = match transport {
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Kept => {
                 let mut stream = TcpStream::connect(to)?;
                 listen::tune(&SockRef::from(&stream))?;
                 (io.register(&mut stream, self.id, leg.slot)?, Link::Tcp(TcpLeg::new(stream, true)))

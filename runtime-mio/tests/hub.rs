@@ -46,7 +46,7 @@ impl Machine for Toy {
                 let leg = Leg::new(ticket.0, 0);
                 cx.actions.push(Action::Open { leg, to: picked.to, transport: Transport::Udp });
             }
-            Input::Opened { leg } => {
+            Input::Opened { leg, .. } => {
                 let flow = &mut self.flows[leg.slot as usize - 1];
                 flow.2 = true;
                 for bytes in flow.1.drain(..) {

@@ -33,8 +33,8 @@ impl Machine for Toy {
                 cx.actions.push(Action::Open { leg: ORIGIN, to: picked.to, transport: Transport::Tcp });
             }
             Input::Opened { .. } => {
-                cx.actions.push(Action::Splice { from: Leg::CLIENT, to: ORIGIN });
-                cx.actions.push(Action::Splice { from: ORIGIN, to: Leg::CLIENT });
+                cx.actions.push(Action::Splice { from: Leg::CLIENT, to: ORIGIN, limit: None });
+                cx.actions.push(Action::Splice { from: ORIGIN, to: Leg::CLIENT, limit: None });
                 cx.actions.push(Action::Resume { leg: Leg::CLIENT });
             }
             Input::OpenFailed { why: OpenError::Unreachable, .. } => {

@@ -169,7 +169,7 @@ impl Machine for Hub {
             Input::Datagram { leg: Leg::CLIENT, from, bytes } => self.client_datagram(cx, from, bytes),
             Input::Datagram { leg, bytes, .. } => self.origin_datagram(cx, leg, bytes.len()),
             Input::Answer { ticket, answer } => self.answer(cx, ticket, &answer),
-            Input::Opened { leg } => self.opened(cx, leg),
+            Input::Opened { leg, .. } => self.opened(cx, leg),
             Input::OpenFailed { leg, .. } => {
                 self.forget(leg.slot as usize - 1);
             }
@@ -180,7 +180,7 @@ impl Machine for Hub {
                     self.end(cx, index);
                 }
             }
-            Input::Stream { .. } | Input::Eof { .. } => {}
+            Input::Stream { .. } | Input::Eof { .. } | Input::Spliced { .. } | Input::Drain => {}
         }
         Ok(0)
     }

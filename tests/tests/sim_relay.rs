@@ -67,10 +67,10 @@ impl Machine for Relay {
                 *self = Self::Opening { deadline };
                 Ok(0)
             }
-            (Self::Opening { .. }, Input::Opened { leg: ORIGIN }) => {
+            (Self::Opening { .. }, Input::Opened { leg: ORIGIN, .. }) => {
                 cx.actions.push(Action::Resume { leg: Leg::CLIENT });
-                cx.actions.push(Action::Splice { from: Leg::CLIENT, to: ORIGIN });
-                cx.actions.push(Action::Splice { from: ORIGIN, to: Leg::CLIENT });
+                cx.actions.push(Action::Splice { from: Leg::CLIENT, to: ORIGIN, limit: None });
+                cx.actions.push(Action::Splice { from: ORIGIN, to: Leg::CLIENT, limit: None });
                 *self = Self::Moving;
                 Ok(0)
             }
@@ -305,7 +305,9 @@ fn a_machine_that_breaks_the_contract_is_caught() {
             cx.actions.push(Action::Ask { ticket: QUESTION, query: Query::Origins });
             cx.actions.push(Action::Ask { ticket: QUESTION, query: Query::Origins });
         }),
-        ("is no open stream", |cx| cx.actions.push(Action::Splice { from: Leg::CLIENT, to: ORIGIN })),
+        ("is no open stream", |cx| {
+            cx.actions.push(Action::Splice { from: Leg::CLIENT, to: ORIGIN, limit: None })
+        }),
     ];
     for (words, deed) in wrongs {
         let (client, _) = Talker::new(&mut Dice::new(1), b"hello", false);

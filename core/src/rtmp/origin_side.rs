@@ -119,7 +119,7 @@ impl OriginSide {
             Input::Answer { ticket, answer } if ticket == self.ticket() && self.stage == Stage::Picking => {
                 return Ok((0, self.picked(cx, answer)));
             }
-            Input::Opened { leg } if leg == self.leg => {
+            Input::Opened { leg, .. } if leg == self.leg => {
                 self.wait(cx.now, Stage::Greeting, GREETING_TIMEOUT);
                 cx.actions.write(leg, handshake::hello(cx.rng));
             }
@@ -412,7 +412,7 @@ impl OriginSide {
         let rest = Bytes::from(replay.wire.split_off(replay.create_end.min(replay.wire.len())));
         if ids.is_empty() {
             cx.actions.write(leg, rest);
-            cx.actions.push(Action::Splice { from: Leg::CLIENT, to: leg });
+            cx.actions.push(Action::Splice { from: Leg::CLIENT, to: leg, limit: None });
         } else {
             // What is kept was written with the client's ids, too: it takes the same way as what follows.
             let mut up = Relay::verbatim(leg, core::mem::take(&mut replay.reader), ids);

@@ -410,7 +410,7 @@ pub(super) fn run(
     };
     if running.is_transparent() {
         *relay = None;
-        actions.push(Action::Splice { from, to });
+        actions.push(Action::Splice { from, to, limit: None });
     }
     Ok(used)
 }

@@ -3,11 +3,9 @@
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Note;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{Answer, OriginStatus, Picked, Refusal};
+use srs_proxy_core::query::{Answer, HlsSession, OriginStatus, Picked, Refusal};
 use srs_proxy_core::time::{Duration, Time};
-use srs_proxy_lb::{
-    Asker, HlsService, HlsSession, OriginLoadBalancer, OriginService, Outcome, RtcService, RtcSession,
-};
+use srs_proxy_lb::{Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, RtcSession};
 use srs_proxy_runtime_mio::{Clock, Config, Ended, Listener, Observer, Runtime, SessionId};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -97,7 +97,7 @@ impl<M: Machine> Straight<M> {
         if let Some(side) = self.legs.get_mut(&leg) {
             side.open = true;
         }
-        self.feed(Input::Opened { leg }, &[]);
+        self.feed(Input::Opened { leg, what: srs_proxy_core::machine::Opened::Fresh }, &[]);
         Some(leg)
     }
 
@@ -200,13 +200,13 @@ impl<M: Machine> Straight<M> {
                 again.push(leg);
                 self.deeds.push(Action::Resume { leg });
             }
-            Action::Splice { from, to } => {
+            Action::Splice { from, to, limit } => {
                 assert!(self.side(to).open, "{to:?} is not open yet");
                 let side = self.side(from);
                 assert!(side.splice.replace(to).is_none() && !side.ended, "{from:?} is spliced, or over");
                 let bytes = std::mem::take(&mut side.kept);
                 self.sent.entry(to).or_default().extend(bytes);
-                self.deeds.push(Action::Splice { from, to });
+                self.deeds.push(Action::Splice { from, to, limit });
             }
             Action::Close { leg, how } => {
                 self.side(leg);
@@ -214,6 +214,7 @@ impl<M: Machine> Straight<M> {
                 self.opening.retain(|(opening, _)| *opening != leg);
                 self.deeds.push(Action::Close { leg, how });
             }
+            Action::OpenFile { .. } | Action::SendFile { .. } => panic!("there are no files here"),
             Action::Tell(_) | Action::Note(_) => self.deeds.push(action),
         }
     }

@@ -55,13 +55,15 @@ impl Trace {
             Input::Datagram { leg, from, bytes } => {
                 ("Datagram", format!("{}.{} from {from}", leg.slot, leg.generation), bytes)
             }
-            Input::Opened { leg } => ("Opened", format!("{}.{}", leg.slot, leg.generation), &[]),
+            Input::Opened { leg, .. } => ("Opened", format!("{}.{}", leg.slot, leg.generation), &[]),
             Input::OpenFailed { leg, why } => {
                 ("OpenFailed", format!("{}.{} {why:?}", leg.slot, leg.generation), &[])
             }
             Input::Eof { leg } => ("Eof", format!("{}.{}", leg.slot, leg.generation), &[]),
             Input::Answer { ticket, answer } => ("Answer", format!("{} {answer:?}", ticket.0), &[]),
+            Input::Spliced { leg } => ("Spliced", format!("{}.{}", leg.slot, leg.generation), &[]),
             Input::Tick => ("Tick", String::new(), &[]),
+            Input::Drain => ("Drain", String::new(), &[]),
         };
         self.bytes(kind.as_bytes());
         self.bytes(what.as_bytes());

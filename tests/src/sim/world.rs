@@ -9,7 +9,7 @@ use super::trace::Trace;
 use super::weather::Weather;
 use bytes::Bytes;
 use srs_proxy_core::machine::{
-    Action, Actions, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Ticket, Transport,
+    Action, Actions, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Opened, Ticket, Transport,
 };
 use srs_proxy_core::query::{Answer, Query};
 use srs_proxy_core::time::{Duration, Time};
@@ -348,7 +348,7 @@ impl<M: Machine> World<M> {
     fn opened(&mut self, leg: Leg, to: SocketAddr) {
         let State::Opening(transport, _) = self.state(leg) else { return };
         let state = match transport {
-            Transport::Tcp => match self.net.accept(leg, to) {
+            Transport::Tcp | Transport::Kept => match self.net.accept(leg, to) {
                 Some(conn) => State::Tcp(conn),
                 None => return self.open_failed(leg, OpenError::Unreachable),
             },
@@ -361,7 +361,7 @@ impl<M: Machine> World<M> {
             }
         };
         self.slots[leg.slot as usize].state = state;
-        self.feed(Input::Opened { leg }, &Bytes::new());
+        self.feed(Input::Opened { leg, what: Opened::Fresh }, &Bytes::new());
         if let State::Tcp(conn) = state {
             self.net.turn(conn);
         }
@@ -512,7 +512,7 @@ impl<M: Machine> World<M> {
                     self.net.turn(conn);
                 }
             }
-            Action::Splice { from, to } => {
+            Action::Splice { from, to, limit: _ } => {
                 let conn = self.stream(from);
                 self.stream(to);
                 let c = &mut self.net.conns[conn];
@@ -522,6 +522,7 @@ impl<M: Machine> World<M> {
                 self.move_spliced(conn, to);
                 self.net.turn(conn);
             }
+            Action::OpenFile { .. } | Action::SendFile { .. } => panic!("there are no files here"),
             Action::Close { leg, how } => self.close(leg, how),
             Action::Note(note) => self.notes.push(note),
         }
@@ -556,7 +557,7 @@ impl<M: Machine> World<M> {
         assert!(old.generation < Some(leg.generation), "{leg:?}: the generation was used before");
         *old = Slot { generation: Some(leg.generation), state };
         match transport {
-            Transport::Tcp => self.net.open(leg, to),
+            Transport::Tcp | Transport::Kept => self.net.open(leg, to),
             Transport::Udp if self.net.dice.chance(self.net.weather.exhausted) => {
                 self.net.at(self.net.now, Event::OpenFailed(leg, OpenError::Exhausted));
             }

@@ -13,7 +13,8 @@
 //!
 //! While it asks, the client is paused, so that pipelined requests wait where they are.
 
-use super::head::{Expectation, Framing, Head, HeadReader};
+use super::fields::Framing;
+use super::head::{Expectation, Head, HeadReader};
 use super::response::{CONTINUE, Response, Status};
 use super::routes::{Resource, Server};
 use crate::machine::{Action, Close, Cx, Fault, Input, Leg, Machine, Note, Parsed, Ticket};
@@ -176,7 +177,7 @@ impl Api {
         let request =
             Request { verdict, resource, to_head: head.method == "HEAD", keep_alive: head.keep_alive() };
         let left = match head.framing {
-            Framing::Chunked => {
+            Framing::Chunked | Framing::Close => {
                 return self.refuse(cx, Status::LENGTH_REQUIRED, "a body needs Content-Length");
             }
             Framing::Length(length) => match usize::try_from(length) {

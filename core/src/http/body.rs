@@ -65,6 +65,11 @@ impl Body {
         self.0 == State::Done
     }
 
+    /// Whether it ends with the connection.
+    pub fn is_endless(&self) -> bool {
+        self.0 == State::Close
+    }
+
     /// Says what `bytes`, the next ones, begin with; that part is thereby read.
     ///
     /// # Errors

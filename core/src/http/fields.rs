@@ -1,5 +1,9 @@
-//! Field lines of requests and responses (RFC 9110 §5), and what they say about the body's end. Sends nothing.
+//! Field lines of requests and responses (RFC 9110 §5): reading them, what they say about the body's end, and
+//! writing them. Sends nothing.
 
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::fmt;
 use smallvec::SmallVec;
 
 /// The most fields in a head: browsers send about 20.
@@ -120,5 +124,83 @@ impl<'a> Fields<'a> {
             Some(length) if lengths.next().is_none() => Ok(Some(Framing::Length(length))),
             _ => Err(FramingError::Length),
         }
+    }
+}
+
+/// A head in the making. Text of our own never begins a line by itself: a control character in it becomes a space.
+#[derive(Clone, Debug)]
+pub(super) struct HeadWriter(Vec<u8>);
+
+impl HeadWriter {
+    /// Begins with a request line or status line.
+    pub(super) fn new(first: fmt::Arguments<'_>) -> Self {
+        let mut head = Self(Vec::with_capacity(512));
+        head.line(first);
+        head
+    }
+
+    /// Adds a field.
+    pub(super) fn field(&mut self, name: &str, value: impl fmt::Display) {
+        self.line(format_args!("{name}: {value}"));
+    }
+
+    /// Adds a field as it was received.
+    pub(super) fn pass(&mut self, field: &Field<'_>) {
+        for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
+            self.0.extend_from_slice(part);
+        }
+    }
+
+    /// Adds a list of what was received and one more.
+    pub(super) fn list<'a>(
+        &mut self,
+        name: &str,
+        received: impl Iterator<Item = &'a [u8]>,
+        last: impl fmt::Display,
+    ) {
+        self.text(format_args!("{name}: "));
+        for value in received {
+            self.0.extend_from_slice(value);
+            self.text(format_args!(", "));
+        }
+        self.line(format_args!("{last}"));
+    }
+
+    /// Says how the body's end is known.
+    pub(super) fn framing(&mut self, framing: Framing) {
+        match framing {
+            Framing::Length(length) => self.field("Content-Length", length),
+            Framing::Chunked => self.field("Transfer-Encoding", "chunked"),
+            Framing::Close => {}
+        }
+    }
+
+    /// Ends the head.
+    pub(super) fn end(self) -> Bytes {
+        self.end_with(&[])
+    }
+
+    /// Ends the head and adds a body.
+    pub(super) fn end_with(mut self, body: &[u8]) -> Bytes {
+        self.0.extend_from_slice(b"\r\n");
+        self.0.extend_from_slice(body);
+        self.0.into()
+    }
+
+    fn line(&mut self, text: fmt::Arguments<'_>) {
+        self.text(text);
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    fn text(&mut self, text: fmt::Arguments<'_>) {
+        struct Line<'a>(&'a mut Vec<u8>);
+        impl fmt::Write for Line<'_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                self.0.extend(text.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
+                Ok(())
+            }
+        }
+        // Writing to a vector cannot fail, and the values' `Display` do not.
+        let _ = fmt::Write::write_fmt(&mut Line(&mut self.0), text);
     }
 }

@@ -13,6 +13,12 @@ impl Status {
     pub const OK: Self = Self(200);
     /// 204 No Content
     pub const NO_CONTENT: Self = Self(204);
+    /// 206 Partial Content
+    pub const PARTIAL_CONTENT: Self = Self(206);
+    /// 301 Moved Permanently
+    pub const MOVED_PERMANENTLY: Self = Self(301);
+    /// 304 Not Modified
+    pub const NOT_MODIFIED: Self = Self(304);
     /// 400 Bad Request
     pub const BAD_REQUEST: Self = Self(400);
     /// 401 Unauthorized
@@ -25,8 +31,12 @@ impl Status {
     pub const REQUEST_TIMEOUT: Self = Self(408);
     /// 411 Length Required
     pub const LENGTH_REQUIRED: Self = Self(411);
+    /// 412 Precondition Failed
+    pub const PRECONDITION_FAILED: Self = Self(412);
     /// 413 Content Too Large
     pub const CONTENT_TOO_LARGE: Self = Self(413);
+    /// 416 Range Not Satisfiable
+    pub const RANGE_NOT_SATISFIABLE: Self = Self(416);
     /// 417 Expectation Failed
     pub const EXPECTATION_FAILED: Self = Self(417);
     /// 431 Request Header Fields Too Large
@@ -43,13 +53,18 @@ impl Status {
         match self.0 {
             200 => "OK",
             204 => "No Content",
+            206 => "Partial Content",
+            301 => "Moved Permanently",
+            304 => "Not Modified",
             400 => "Bad Request",
             401 => "Unauthorized",
             404 => "Not Found",
             405 => "Method Not Allowed",
             408 => "Request Timeout",
             411 => "Length Required",
+            412 => "Precondition Failed",
             413 => "Content Too Large",
+            416 => "Range Not Satisfiable",
             417 => "Expectation Failed",
             431 => "Request Header Fields Too Large",
             501 => "Not Implemented",
@@ -97,7 +112,7 @@ impl Response {
         self.field("Connection", if keep_alive { "keep-alive" } else { "close" })
     }
 
-    /// Ends it without a body and without a word about one, as 204 wants it.
+    /// Ends it with no body of its own and no word about one: 204 wants it so, and a file follows by itself.
     pub fn empty(mut self) -> Bytes {
         self.head.extend_from_slice(b"\r\n");
         self.head.into()

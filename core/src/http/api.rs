@@ -88,7 +88,9 @@ impl Call {
     pub(super) fn answered(&self, client: &Client, answer: Answer) -> Reply {
         let pid = client.config.pid.clone();
         match (answer, self.verdict) {
-            (Answer::Registered, Verdict::Serve(Resource::Register)) => self.json(client, &Done { code: 0, pid }),
+            (Answer::Registered, Verdict::Serve(Resource::Register)) => {
+                self.json(client, &Done { code: 0, pid })
+            }
             (Answer::Origins(origins), Verdict::Serve(Resource::Origins)) => {
                 let data = Origins { origins: origins.iter().map(OriginItem::new).collect() };
                 self.json(client, &OriginList { code: 0, pid, data })
@@ -104,7 +106,8 @@ impl Call {
     }
 
     fn unavailable(&self, client: &Client, message: &'static str) -> Reply {
-        let response = self.response(client, Status::UNAVAILABLE).body(JSON, &problem(Status::UNAVAILABLE, message));
+        let response =
+            self.response(client, Status::UNAVAILABLE).body(JSON, &problem(Status::UNAVAILABLE, message));
         Reply::Response(response, Some(Fault::Balancer(message)))
     }
 
@@ -116,7 +119,9 @@ impl Call {
                 fault = Some(Fault::Client(message));
                 response = response.field("WWW-Authenticate", "Bearer");
             }
-            (Status::METHOD_NOT_ALLOWED, Some(resource)) => response = response.field("Allow", resource.methods()),
+            (Status::METHOD_NOT_ALLOWED, Some(resource)) => {
+                response = response.field("Allow", resource.methods())
+            }
             _ => {}
         }
         Reply::Response(response.body(JSON, &problem(status, message)), fault)

@@ -129,6 +129,12 @@ impl Client {
         Leg::new(1, self.legs)
     }
 
+    /// The present request, if there is one, is the last.
+    fn expect_no_more(&mut self) {
+        self.is_last = true;
+        self.hearer.keep_alive = false;
+    }
+
     /// Begins a response of the proxy's own.
     pub(super) fn response(&self, status: Status) -> Response {
         let HttpConfig { signature, .. } = &*self.config;
@@ -289,7 +295,11 @@ impl Connection {
                 let response = self.describe(head);
                 self.respond_bare(cx, head, response);
             }
-            None => self.begin_file(cx, head),
+            None if *server == Server::Http => self.begin_file(cx, head),
+            None => {
+                let response = self.client.problem(Status::NOT_FOUND, "no such resource");
+                self.respond_bare(cx, head, response);
+            }
         }
     }
 
@@ -494,11 +504,11 @@ impl Machine for Connection {
             (_, Input::Stream { leg: Leg::CLIENT, bytes }) => return self.read(cx, bytes),
             (State::Closed, _) => {}
             // It still hears what it asked the API; for all else it has left.
-            (State::Asking { .. }, Input::Eof { leg: Leg::CLIENT }) => self.client.is_last = true,
+            (State::Asking { .. }, Input::Eof { leg: Leg::CLIENT }) => self.client.expect_no_more(),
             (State::Head { .. } | State::Body { .. }, Input::Eof { .. }) => self.close(cx, Close::Flush),
             (_, Input::Eof { leg: Leg::CLIENT }) => self.close(cx, Close::Abort),
             (state, Input::Drain) => {
-                self.client.is_last = true;
+                self.client.expect_no_more();
                 if let State::Head { begun: false } = state {
                     self.close(cx, Close::Flush);
                 }
@@ -511,7 +521,9 @@ impl Machine for Connection {
                 return Ok(used);
             }
             (State::File { .. }, input) => self.file(cx, input)?,
-            (State::Asking { call, ticket }, Input::Answer { ticket: answered, answer }) if *ticket == answered => {
+            (State::Asking { call, ticket }, Input::Answer { ticket: answered, answer })
+                if *ticket == answered =>
+            {
                 let (call, reply) = (*call, call.answered(&self.client, answer));
                 self.reply(cx, call, reply);
             }

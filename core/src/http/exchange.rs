@@ -135,7 +135,12 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Begins to serve the request of `head`; the client has heard nothing yet.
-    pub(super) fn begin(cx: &mut Cx<'_>, client: &mut Client, head: &Head<'_>, wanted: Wanted<'_>) -> (Self, Next) {
+    pub(super) fn begin(
+        cx: &mut Cx<'_>,
+        client: &mut Client,
+        head: &Head<'_>,
+        wanted: Wanted<'_>,
+    ) -> (Self, Next) {
         let Wanted { need, kind, session, target, key } = wanted;
         let upload = Some(Body::new(head.framing)).filter(|body| !body.is_done());
         let session: Option<Arc<str>> = session.filter(|id| is_session_id(id)).map(Arc::from);
@@ -192,7 +197,9 @@ impl Exchange {
         input: Input<'_>,
     ) -> Result<(usize, Next), Fault> {
         match input {
-            Input::Stream { leg, bytes } if self.leg == Some(leg) => return self.origin_bytes(cx, client, bytes),
+            Input::Stream { leg, bytes } if self.leg == Some(leg) => {
+                return self.origin_bytes(cx, client, bytes);
+            }
             Input::Answer { ticket, answer } if ticket == self.ticket => {
                 return Ok((0, self.answered(cx, client, answer)));
             }
@@ -202,7 +209,9 @@ impl Exchange {
                 return Ok((0, self.open_failed(cx, client, why)));
             }
             Input::Spliced { leg } if self.leg == Some(leg) => return Ok((0, self.finish(cx, true))),
-            Input::Eof { leg } if self.leg == Some(leg) => return self.origin_ended(cx, client).map(|next| (0, next)),
+            Input::Eof { leg } if self.leg == Some(leg) => {
+                return self.origin_ended(cx, client).map(|next| (0, next));
+            }
             Input::Tick if self.deadline.is_some_and(|at| cx.now >= at) => {
                 return Ok((0, self.timed_out(cx, client)));
             }
@@ -258,7 +267,8 @@ impl Exchange {
 
     fn ask(&mut self, cx: &mut Cx<'_>, client: &mut Client, stage: Stage, query: Query) {
         self.ticket = client.new_ticket();
-        self.deadline = Some(if let Stage::Naming { .. } = stage { cx.now + NAME_TIMEOUT } else { self.give_up });
+        self.deadline =
+            Some(if let Stage::Naming { .. } = stage { cx.now + NAME_TIMEOUT } else { self.give_up });
         self.stage = stage;
         cx.actions.push(Action::Ask { ticket: self.ticket, query });
     }
@@ -301,9 +311,12 @@ impl Exchange {
             (Stage::Naming { head, content }, Answer::Hls(Some(session))) => {
                 self.rewrite(cx, head, &content, &session.spbhid)
             }
-            (Stage::Loading | Stage::Picking | Stage::Naming { .. }, _) => {
-                self.fail(cx, client, Status::UNAVAILABLE, Fault::Balancer("routing is not available at the moment"))
-            }
+            (Stage::Loading | Stage::Picking | Stage::Naming { .. }, _) => self.fail(
+                cx,
+                client,
+                Status::UNAVAILABLE,
+                Fault::Balancer("routing is not available at the moment"),
+            ),
             // An answer that came after its deadline.
             (stage, _) => {
                 self.stage = stage;
@@ -415,7 +428,8 @@ impl Exchange {
         let decode = body == Some(Framing::Chunked) && client.hearer.version == Version::Http10;
         let is_live = self.kind == Kind::Live && body == Some(Framing::Chunked) && !decode;
         let is_endless = is_live || body == Some(Framing::Close);
-        let is_encoded = head.fields.tokens("content-encoding").any(|coding| !coding.eq_ignore_ascii_case("identity"));
+        let is_encoded =
+            head.fields.tokens("content-encoding").any(|coding| !coding.eq_ignore_ascii_case("identity"));
         let rewritten = self.kind.is_rewritten() && head.status == 200 && !is_encoded;
         self.keep = head.fields.keep_alive(head.version) && !is_endless && self.kind != Kind::Live;
         client.hearer.keep_alive &= (!is_endless || rewritten) && !decode && self.upload.is_none();
@@ -432,8 +446,7 @@ impl Exchange {
             }
             Some(framing) if rewritten => {
                 self.deadline = Some(cx.now + self.patience);
-                self.stage =
-                    Stage::Collecting { head: out, body: Body::new(framing), content: Vec::new() };
+                self.stage = Stage::Collecting { head: out, body: Body::new(framing), content: Vec::new() };
                 Ok(self.collect(cx, client, bytes, at))
             }
             Some(Framing::Length(length)) => {
@@ -524,7 +537,8 @@ impl Exchange {
     /// A playlist is there: its stream's session is looked for, or begun.
     fn collected(&mut self, cx: &mut Cx<'_>, client: &mut Client, clean: bool) -> Next {
         self.finish(cx, clean);
-        let Stage::Collecting { head, content, .. } = core::mem::replace(&mut self.stage, Stage::Endless) else {
+        let Stage::Collecting { head, content, .. } = core::mem::replace(&mut self.stage, Stage::Endless)
+        else {
             return Next::Done;
         };
         let (Some(rewriting), Some(key)) = (&self.rewriting, &self.key) else { return Next::Done };
@@ -596,12 +610,14 @@ impl Exchange {
             Stage::Waiting if self.upload.is_some() => {
                 (Status::REQUEST_TIMEOUT, Fault::Client("request body is late"))
             }
-            Stage::Waiting | Stage::Collecting { .. } | Stage::Chunks { .. } | Stage::Counted => {
+            Stage::Waiting | Stage::Collecting { .. } => {
                 (Status::GATEWAY_TIMEOUT, Fault::Origin("no answer in time"))
             }
             Stage::Loading | Stage::Picking | Stage::Naming { .. } => {
                 (Status::UNAVAILABLE, Fault::Balancer("routing is not available at the moment"))
             }
+            // That the body goes on is for the driver to watch.
+            Stage::Chunks { .. } | Stage::Counted => return Next::Stay,
         };
         self.fail(cx, client, status, fault)
     }
@@ -627,5 +643,9 @@ impl Exchange {
 fn new_session_id(cx: &mut Cx<'_>) -> String {
     let mut bytes = [0; SESSION_LETTERS];
     cx.rng.fill_bytes(&mut bytes);
-    bytes.iter().filter_map(|byte| LETTERS.get(usize::from(byte % 32))).map(|letter| char::from(*letter)).collect()
+    bytes
+        .iter()
+        .filter_map(|byte| LETTERS.get(usize::from(byte % 32)))
+        .map(|letter| char::from(*letter))
+        .collect()
 }

@@ -86,7 +86,7 @@ pub(super) fn interim(head: &ReplyHead<'_>) -> Bytes {
 pub(super) fn response(head: &ReplyHead<'_>, rewritten: bool, hearer: Hearer) -> HeadWriter {
     let mut out = status_line(head);
     for field in end_to_end(&head.fields) {
-        if !(kind.is_rewritten() && is_one_of(field, &OF_ORIGINAL)) {
+        if !(rewritten && is_one_of(field, &OF_ORIGINAL)) {
             out.pass(field);
         }
     }

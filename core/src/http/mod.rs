@@ -10,6 +10,7 @@ mod forward;
 pub mod head;
 pub mod manifest;
 pub mod playlist;
+mod reference;
 pub mod reply;
 pub mod response;
 mod routes;

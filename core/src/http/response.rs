@@ -91,13 +91,12 @@ impl fmt::Display for Status {
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What a page of another site may read of an answer, beside what every page may.
-const EXPOSED: &str = "Accept-Ranges, Content-Length, Content-Range, Date, ETag, Last-Modified, Link, Location";
+const EXPOSED: &str =
+    "Accept-Ranges, Content-Length, Content-Range, Date, ETag, Last-Modified, Link, Location";
 
 /// Lets pages of other sites read an answer, with those of the two fields that are wanted (Fetch, CORS protocol).
 pub(super) fn allow_pages(out: &mut HeadWriter, wanted: impl Fn(&str) -> bool) {
-    for (name, value) in
-        [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", EXPOSED)]
-    {
+    for (name, value) in [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", EXPOSED)] {
         if wanted(name) {
             out.field(name, value);
         }
@@ -154,14 +153,9 @@ impl Response {
         self
     }
 
-    /// Ends it without a body and without a word about one, as 204 and 304 want it.
+    /// Ends it with no body of its own and no word about one: 204 wants it so, and a file follows by itself.
     pub fn empty(self) -> Bytes {
         self.head.end()
-    }
-
-    /// Ends it with a body that is sent apart.
-    pub fn before(self, content_type: &str, length: u64) -> Bytes {
-        self.field("Content-Type", content_type).field("Content-Length", length).head.end()
     }
 
     /// Ends it with a body.
@@ -181,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_response_has_a_length_and_no_body_for_head() {
-        let response = |to_head| Response::new(Status::NOT_FOUND, hearer(to_head)).field("Allow", "GET, HEAD");
+        let response =
+            |to_head| Response::new(Status::NOT_FOUND, hearer(to_head)).field("Allow", "GET, HEAD");
         assert_eq!(
             response(false).body("text/plain", b"gone"),
             "HTTP/1.1 404 Not Found\r\nConnection: keep-alive\r\nAllow: GET, HEAD\r\n\

@@ -164,14 +164,20 @@ mod tests {
     use super::super::head::HeadReader;
     use super::*;
     use crate::machine::Parsed;
-    use alloc::format;
     use alloc::borrow::ToOwned;
+    use alloc::format;
     use alloc::string::{String, ToString};
 
     /// Kind, session, target and key of what a `GET` wants.
-    fn route(server: Server, target: &str, has_files: bool) -> Option<(Kind, Option<String>, String, String)> {
+    fn route(
+        server: Server,
+        target: &str,
+        has_files: bool,
+    ) -> Option<(Kind, Option<String>, String, String)> {
         let text = format!("GET {target} HTTP/1.1\r\nHost: example.com:8080\r\n\r\n");
-        let Ok(Parsed::Complete(head, _)) = HeadReader::default().read(text.as_bytes()) else { panic!("{text}") };
+        let Ok(Parsed::Complete(head, _)) = HeadReader::default().read(text.as_bytes()) else {
+            panic!("{text}")
+        };
         wanted(server, &head, has_files).map(|wanted| {
             let key = wanted.key.map_or_else(|why| why.to_string(), |key| key.to_string());
             (wanted.kind, wanted.session.map(str::to_owned), wanted.target.to_owned(), key)
@@ -201,7 +207,9 @@ mod tests {
 
     #[test]
     fn all_else_is_a_file() {
-        for target in ["/", "/a.flv", "/index.html", "/live/a", "/live/a.html", "/spbhid/id", "/spbhid/id?a=/b.ts", "*"] {
+        for target in
+            ["/", "/a.flv", "/index.html", "/live/a", "/live/a.html", "/spbhid/id", "/spbhid/id?a=/b.ts", "*"]
+        {
             assert_eq!(route(Server::Http, target, false), None, "{target}");
         }
         assert_eq!(route(Server::Http, "/films/a.mp4", true), None);

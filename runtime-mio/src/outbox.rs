@@ -36,9 +36,9 @@ impl Pipe {
         Ok(Self { read, write, filled: 0 })
     }
 
-    /// Moves bytes from a socket into the empty pipe; 0 at the end of the stream.
-    pub(crate) fn fill(&mut self, from: impl AsFd) -> io::Result<usize> {
-        let moved = splice(from, None, &self.write, None, PIPE_SIZE, FLAGS)?;
+    /// Moves at most `limit` bytes from a socket into the empty pipe; 0 at the end of the stream.
+    pub(crate) fn fill(&mut self, from: impl AsFd, limit: usize) -> io::Result<usize> {
+        let moved = splice(from, None, &self.write, None, limit.min(PIPE_SIZE), FLAGS)?;
         self.filled += moved;
         Ok(moved)
     }
@@ -262,7 +262,7 @@ mod tests {
         while outbox.is_empty() {
             source.write_all(&[2; 10_000]).unwrap();
             let mut pipe = pipes.take().unwrap();
-            assert_eq!(pipe.fill(&inlet).unwrap(), 10_000);
+            assert_eq!(pipe.fill(&inlet, PIPE_SIZE).unwrap(), 10_000);
             outbox.send_pipe(&near, pipe, &mut pipes).unwrap();
             expected.extend([2; 10_000]);
         }

@@ -1,10 +1,14 @@
-//! One machine and its legs: feeds it, does what it says, moves spliced bytes, watches over stalls.
+//! One machine and its legs: feeds it, does what it says, watches over stalls. What moves bytes is in `moving`.
+
+mod moving;
+
+pub(crate) use moving::BUFFER;
 
 use crate::closing::Closing;
 use crate::listen;
 use crate::outbox::Pipes;
 use crate::runtime::{BoxMachine, Class, Config, Ended, Observer, SessionId};
-use crate::tcp::{Got, TcpLeg};
+use crate::tcp::{Splice, TcpLeg};
 use crate::timers::{TaskId, Timers};
 use crate::udp::UdpLeg;
 use crate::worker::{closing_token, leg_token};
@@ -26,17 +30,9 @@ use srs_proxy_lb::{Asker, Mailbox, OriginLoadBalancer, ReplyTo};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// The read buffer all sessions of a worker share, in bytes; a datagram fits in.
-pub(crate) const BUFFER: usize = 64 * 1024;
-
-/// Above this, in bytes, what waits for a leg stops the reading of the legs that feed it.
-const HIGH_WATER: usize = 256 * 1024;
-
-/// Bytes (and datagrams, at their size) one leg may bring in before the others have their turn.
-const READ_BUDGET: usize = 1024 * 1024;
 
 /// What the tasks of one worker share.
 pub(crate) struct Io {
@@ -89,6 +85,7 @@ pub(crate) enum Pending {
     Opened(Leg),
     OpenFailed(Leg, OpenError),
     Eof(Leg),
+    Spliced(Leg),
     Answer(Ticket, Answer),
 }
 
@@ -357,152 +354,6 @@ impl Task {
         }
     }
 
-    // Reading.
-
-    fn pump_all(&mut self, io: &mut Io) {
-        for slot in 0..self.slots.len() {
-            self.pump(io, slot as u32);
-        }
-    }
-
-    fn pump_others(&mut self, io: &mut Io, except: u32) {
-        for slot in (0..self.slots.len() as u32).filter(|slot| *slot != except) {
-            self.pump(io, slot);
-        }
-    }
-
-    /// Reads from one leg until there is nothing, the way on is blocked, or the budget is used up.
-    fn pump(&mut self, io: &mut Io, slot: u32) {
-        let mut budget = READ_BUDGET;
-        loop {
-            match self.pull(io, slot) {
-                0 => return,
-                moved => budget = budget.saturating_sub(moved),
-            }
-            if budget == 0 {
-                io.ready.push_back((self.id, slot));
-                return;
-            }
-        }
-    }
-
-    /// Reads once; how much, 0 to stop.
-    fn pull(&mut self, io: &mut Io, slot: u32) -> usize {
-        let Some(Some(entry)) = self.slots.get_mut(slot as usize) else { return 0 };
-        let leg = Leg::new(slot, entry.generation);
-        match &mut entry.link {
-            Link::Udp(udp) if udp.readable => self.pull_datagram(io, leg),
-            Link::Tcp(tcp) if tcp.paused || tcp.connecting || tcp.ended || !(tcp.readable || tcp.offer) => 0,
-            Link::Tcp(tcp) => match tcp.splice_to {
-                Some(to) => self.pull_spliced(io, leg, to),
-                None => self.pull_stream(io, leg),
-            },
-            Link::Udp(_) => 0,
-        }
-    }
-
-    fn pull_datagram(&mut self, io: &mut Io, leg: Leg) -> usize {
-        let Some(Link::Udp(udp)) = self.link(leg) else { return 0 };
-        let mut buffer = std::mem::take(&mut io.buffer);
-        let got = udp.receive(&mut buffer);
-        if let Some((length, from)) = got {
-            let bytes = buffer.get(..length).unwrap_or_default();
-            self.step(io, Input::Datagram { leg, from, bytes }, bytes, Bytes::copy_from_slice);
-        }
-        io.buffer = buffer;
-        self.settle(io);
-        got.map_or(0, |(length, _)| length.max(1))
-    }
-
-    fn pull_stream(&mut self, io: &mut Io, leg: Leg) -> usize {
-        // Its own, too: a client that asks on and on and never reads the answers is not read either.
-        if self.tcp_legs().any(|(_, tcp)| tcp.outbox.len() > HIGH_WATER) {
-            return 0;
-        }
-        let Some(tcp) = self.tcp(leg) else { return 0 };
-        if std::mem::take(&mut tcp.offer) && !tcp.kept.is_empty() {
-            // First what is there: its end may be known already, but must not overtake it.
-            let kept = std::mem::take(&mut tcp.kept);
-            self.step(io, Input::Stream { leg, bytes: &kept }, &kept, |rest| kept.slice_ref(rest));
-            self.settle(io);
-            return kept.len();
-        }
-        let mut buffer = std::mem::take(&mut io.buffer);
-        let moved = self.pull_into(io, leg, &mut buffer);
-        io.buffer = buffer;
-        self.settle(io);
-        moved
-    }
-
-    fn pull_into(&mut self, io: &mut Io, leg: Leg, buffer: &mut [u8]) -> usize {
-        let Some(tcp) = self.tcp(leg).filter(|tcp| tcp.readable) else { return 0 };
-        let kept = tcp.kept.len();
-        let Some((old, new)) = buffer.split_at_mut_checked(kept).filter(|(_, new)| !new.is_empty()) else {
-            self.fail(io, Fault::Proxy("a machine needs more than a buffer at once"));
-            return 0;
-        };
-        old.copy_from_slice(&tcp.kept);
-        match tcp.read(new) {
-            Got::Nothing => 0,
-            Got::End => {
-                tcp.ended = true;
-                io.pending.push_back(Pending::Eof(leg));
-                1
-            }
-            Got::Bytes(fresh) => {
-                tcp.kept = Bytes::new();
-                self.active = io.now;
-                let bytes = buffer.get(..kept + fresh).unwrap_or_default();
-                self.step(io, Input::Stream { leg, bytes }, bytes, Bytes::copy_from_slice);
-                fresh
-            }
-        }
-    }
-
-    fn pull_spliced(&mut self, io: &mut Io, leg: Leg, to: u32) -> usize {
-        let pair = self.slots.get_disjoint_mut([leg.slot as usize, to as usize]);
-        let Ok([Some(Slot { link: Link::Tcp(from), .. }), Some(target)]) = pair else { return 0 };
-        let Link::Tcp(target) = &mut target.link else { return 0 };
-        if !target.outbox.is_empty() || !from.readable {
-            return 0;
-        }
-        let pipe = if from.wants_pipe() { io.pipes.take().ok() } else { None };
-        let got = match pipe {
-            Some(mut pipe) => {
-                let got = from.read_into(&mut pipe);
-                match got {
-                    Got::Bytes(_) => target.send_pipe(pipe, &mut io.pipes, io.now),
-                    Got::Nothing | Got::End => io.pipes.put(pipe),
-                }
-                got
-            }
-            None => {
-                let got = from.read(&mut io.buffer);
-                if let Got::Bytes(n) = got {
-                    target.send(&[io.buffer.get(..n).unwrap_or_default()], io.now);
-                }
-                got
-            }
-        };
-        let moved = match got {
-            Got::Bytes(n) => {
-                self.active = io.now;
-                n
-            }
-            Got::Nothing => return 0,
-            Got::End => {
-                from.ended = true;
-                io.pending.push_back(Pending::Eof(leg));
-                1
-            }
-        };
-        if target.broken {
-            io.ready.push_back((self.id, to));
-        }
-        self.settle(io);
-        moved
-    }
-
     // Running the machine.
 
     /// Feeds the machine what follows from its own actions, until nothing does.
@@ -518,6 +369,8 @@ impl Task {
                     tcp.ended = true;
                     Input::Eof { leg }
                 }
+                Pending::Spliced(leg) if self.link(leg).is_none() => continue,
+                Pending::Spliced(leg) => Input::Spliced { leg },
             };
             self.step(io, input, &[], Bytes::copy_from_slice);
         }
@@ -609,7 +462,7 @@ impl Task {
                     io.ready.push_back((self.id, leg.slot));
                 }
             }
-            Action::Splice { from, to, limit: _ } => self.splice(io, from, to),
+            Action::Splice { from, to, limit } => self.splice(io, from, to, limit),
             Action::OpenFile { leg, .. } => {
                 io.pending.push_back(Pending::OpenFailed(leg, OpenError::Unreachable));
             }
@@ -651,15 +504,21 @@ impl Task {
         Ok(())
     }
 
-    fn splice(&mut self, io: &mut Io, from: Leg, to: Leg) {
+    fn splice(&mut self, io: &mut Io, from: Leg, to: Leg, limit: Option<NonZeroU64>) {
         let Some(tcp) = self.tcp(from) else { return };
-        let kept = std::mem::take(&mut tcp.kept);
+        let left = limit.map_or(u64::MAX, NonZeroU64::get);
+        let mut first = std::mem::take(&mut tcp.kept);
+        tcp.kept = first.split_off(usize::try_from(left).map_or(first.len(), |left| left.min(first.len())));
         tcp.offer = false;
-        tcp.splice_to = Some(to.slot);
-        if kept.is_empty() {
-            return;
+        tcp.splice = Some(Splice { to, left });
+        if tcp.moved_on(first.len()) {
+            io.pending.push_back(Pending::Spliced(from));
         }
-        self.send(io, Some(to), &mut SmallVec::from_iter([Piece::Bytes(kept)]), &[]);
+        // What is in the socket already makes no event.
+        io.ready.push_back((self.id, from.slot));
+        if !first.is_empty() {
+            self.send(io, Some(to), &mut SmallVec::from_iter([Piece::Bytes(first)]), &[]);
+        }
     }
 
     /// Ends the session: what was written is delivered, then all is closed.

@@ -3,6 +3,7 @@
 use crate::outbox::{Outbox, Pipe, Pipes};
 use bytes::Bytes;
 use mio::net::TcpStream;
+use srs_proxy_core::machine::Leg;
 use srs_proxy_core::time::Time;
 use std::io::{self, Read};
 
@@ -21,6 +22,15 @@ pub(crate) enum Got {
     End,
 }
 
+/// A direction whose bytes the machine does not want to see.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Splice {
+    /// Where they go.
+    pub(crate) to: Leg,
+    /// So many, then the machine has its turn again; never 0. Without a limit, more than a connection can bring.
+    pub(crate) left: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct TcpLeg {
     pub(crate) stream: TcpStream,
@@ -37,8 +47,7 @@ pub(crate) struct TcpLeg {
     pub(crate) offer: bool,
     /// What the machine did not consume.
     pub(crate) kept: Bytes,
-    /// The slot to which this leg's bytes go, untouched.
-    pub(crate) splice_to: Option<u32>,
+    pub(crate) splice: Option<Splice>,
     /// Whether the last wake-up moved so much that the kernel should do it.
     heavy: bool,
     /// Bytes moved since the last time the socket was found empty.
@@ -63,7 +72,7 @@ impl TcpLeg {
             paused: false,
             offer: false,
             kept: Bytes::new(),
-            splice_to: None,
+            splice: None,
             heavy: false,
             moved: 0,
             outbox: Outbox::default(),
@@ -81,11 +90,11 @@ impl TcpLeg {
                 Ok(n) => {
                     self.received += n as u64;
                     self.moved += n;
-                    if n == buffer.len() {
-                        self.heavy = true;
-                    } else if !self.hung_up {
+                    if n < buffer.len() && !self.hung_up {
                         // The socket gave less than it could: it is empty, and an event will say when it is not.
                         self.empty();
+                    } else {
+                        self.heavy |= self.moved >= HEAVY;
                     }
                     return Got::Bytes(n);
                 }
@@ -99,14 +108,14 @@ impl TcpLeg {
         }
     }
 
-    /// Whether the next bytes of this spliced direction should go through a pipe.
-    pub(crate) const fn wants_pipe(&self) -> bool {
-        self.heavy
+    /// Whether the next bytes of this spliced direction, at most `limit`, should go through a pipe.
+    pub(crate) const fn wants_pipe(&self, limit: usize) -> bool {
+        self.heavy && limit >= HEAVY
     }
 
-    /// Reads once into a pipe.
-    pub(crate) fn read_into(&mut self, pipe: &mut Pipe) -> Got {
-        match pipe.fill(&self.stream) {
+    /// Reads at most `limit` bytes into a pipe.
+    pub(crate) fn read_into(&mut self, pipe: &mut Pipe, limit: usize) -> Got {
+        match pipe.fill(&self.stream, limit) {
             Ok(0) => Got::End,
             Ok(n) => {
                 self.received += n as u64;
@@ -119,6 +128,18 @@ impl TcpLeg {
             }
             Err(_) => Got::End,
         }
+    }
+
+    /// Counts bytes that the splice has moved on. Whether those were all, so that the machine has the rest.
+    pub(crate) fn moved_on(&mut self, moved: usize) -> bool {
+        let Some(splice) = &mut self.splice else { return false };
+        splice.left = splice.left.saturating_sub(moved as u64);
+        let done = splice.left == 0;
+        if done {
+            self.splice = None;
+            self.offer = !self.kept.is_empty();
+        }
+        done
     }
 
     fn empty(&mut self) {

@@ -9,12 +9,14 @@
 //!   task      one machine and its legs: reading, executing actions, closing
 //!   tcp, udp  one leg: its socket and what waits to be sent
 //!   outbox    bytes that the socket did not take yet, in memory or in a pipe
+//!   pool      connections that wait for another session
 //! ```
 
 mod clock;
 mod closing;
 mod listen;
 mod outbox;
+mod pool;
 mod runtime;
 mod task;
 mod tcp;
@@ -24,6 +26,7 @@ mod worker;
 
 pub use clock::Clock;
 pub use listen::{bind_tcp, bind_udp};
+pub use pool::MAX_KEPT;
 pub use runtime::{
     Accepted, BoxMachine, Class, Config, Ended, Listener, NewMachine, Observer, Runtime, SessionId,
 };

@@ -7,6 +7,7 @@ pub(crate) use moving::BUFFER;
 use crate::closing::Closing;
 use crate::listen;
 use crate::outbox::Pipes;
+use crate::pool::Pool;
 use crate::runtime::{BoxMachine, Class, Config, Ended, Observer, SessionId};
 use crate::tcp::{Splice, TcpLeg};
 use crate::timers::{TaskId, Timers};
@@ -44,6 +45,7 @@ pub(crate) struct Io {
     /// Legs to be read although no event says so: out of budget, resumed, or broken.
     pub(crate) ready: VecDeque<(TaskId, u32)>,
     pub(crate) closing: Slab<Closing>,
+    pub(crate) pool: Pool,
     pub(crate) lb: Arc<dyn OriginLoadBalancer>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) observer: Arc<dyn Observer>,
@@ -58,10 +60,21 @@ pub(crate) struct Io {
 
 impl Io {
     fn register(&mut self, source: &mut impl mio::event::Source, task: TaskId, slot: u32) -> io::Result<u16> {
-        self.stamp = self.stamp.wrapping_add(1);
-        let token = leg_token(task, slot, self.stamp);
+        let (stamp, token) = self.stamp(task, slot);
         self.registry.register(source, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(self.stamp)
+        Ok(stamp)
+    }
+
+    /// For a connection that was kept. Whatever can be read by now makes an event.
+    fn reregister(&mut self, stream: &mut TcpStream, task: TaskId, slot: u32) -> io::Result<u16> {
+        let (stamp, token) = self.stamp(task, slot);
+        self.registry.reregister(stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(stamp)
+    }
+
+    fn stamp(&mut self, task: TaskId, slot: u32) -> (u16, mio::Token) {
+        self.stamp = self.stamp.wrapping_add(1);
+        (self.stamp, leg_token(task, slot, self.stamp))
     }
 
     /// Lets a connection deliver what waits, then closes it.
@@ -82,7 +95,7 @@ impl Io {
 
 /// An input that waits for the running one to be done.
 pub(crate) enum Pending {
-    Opened(Leg),
+    Opened(Leg, Opened),
     OpenFailed(Leg, OpenError),
     Eof(Leg),
     Spliced(Leg),
@@ -158,7 +171,7 @@ impl Task {
     ) -> io::Result<Self> {
         let mut task = Self::new(io, id, session, peer, machine);
         let stamp = io.register(&mut stream, id, 0)?;
-        task.put(Leg::CLIENT, stamp, Link::Tcp(TcpLeg::new(stream, false)));
+        task.put(Leg::CLIENT, stamp, Link::Tcp(TcpLeg::accepted(stream)));
         task.arm(io);
         Ok(task)
     }
@@ -222,7 +235,7 @@ impl Task {
                         None => return,
                         Some(Ok(())) => {
                             tcp.connecting = false;
-                            io.pending.push_back(Pending::Opened(leg));
+                            io.pending.push_back(Pending::Opened(leg, Opened::Fresh));
                         }
                         Some(Err(error)) => {
                             self.take(leg);
@@ -360,7 +373,7 @@ impl Task {
     fn settle(&mut self, io: &mut Io) {
         while let Some(pending) = io.pending.pop_front() {
             let input = match pending {
-                Pending::Opened(leg) => Input::Opened { leg, what: Opened::Fresh },
+                Pending::Opened(leg, what) => Input::Opened { leg, what },
                 Pending::OpenFailed(leg, why) => Input::OpenFailed { leg, why },
                 Pending::Answer(ticket, answer) => Input::Answer { ticket, answer },
                 Pending::Eof(leg) => {
@@ -437,7 +450,12 @@ impl Task {
             Action::Forward { .. } | Action::Write { .. } => {}
             Action::Open { leg, to, transport } => {
                 if let Err(error) = self.open(io, leg, to, transport) {
-                    io.pending.push_back(Pending::OpenFailed(leg, open_error(&error)));
+                    let why = open_error(&error);
+                    if why == OpenError::Exhausted {
+                        // The next one shall find a descriptor.
+                        io.pool.clear();
+                    }
+                    io.pending.push_back(Pending::OpenFailed(leg, why));
                 }
             }
             Action::Ask { ticket, query } => {
@@ -468,10 +486,14 @@ impl Task {
             }
             Action::SendFile { .. } => {}
             Action::Close { leg, how } => {
-                let closed = self.take(leg);
                 // Dropping it closes it at once.
-                if let (Some(Link::Tcp(tcp)), Close::Flush) = (closed, how) {
-                    io.close(tcp);
+                let Some(Link::Tcp(tcp)) = self.take(leg) else { return };
+                match (how, tcp.peer) {
+                    (Close::Flush, _) => io.close(tcp),
+                    (Close::Keep, Some(peer)) if tcp.is_clean() => {
+                        io.pool.put(&io.registry, tcp.stream, peer, io.now);
+                    }
+                    _ => {}
                 }
             }
             Action::Note(note) => {
@@ -484,11 +506,21 @@ impl Task {
     }
 
     fn open(&mut self, io: &mut Io, leg: Leg, to: SocketAddr, transport: Transport) -> io::Result<()> {
+        // Silence is counted from here: the client may have been alone for long.
+        self.active = io.now;
+        let kept = if transport == Transport::Kept { io.pool.take(to, io.now) } else { None };
+        if let Some(mut stream) = kept {
+            let stamp = io.reregister(&mut stream, self.id, leg.slot)?;
+            self.put(leg, stamp, Link::Tcp(TcpLeg::reused(stream, to)));
+            io.pending.push_back(Pending::Opened(leg, Opened::Reused));
+            return Ok(());
+        }
         let (stamp, link) = match transport {
             Transport::Tcp | Transport::Kept => {
                 let mut stream = TcpStream::connect(to)?;
                 listen::tune(&SockRef::from(&stream))?;
-                (io.register(&mut stream, self.id, leg.slot)?, Link::Tcp(TcpLeg::new(stream, true)))
+                let stamp = io.register(&mut stream, self.id, leg.slot)?;
+                (stamp, Link::Tcp(TcpLeg::connecting(stream, to)))
             }
             Transport::Udp => {
                 let any: IpAddr =
@@ -496,7 +528,7 @@ impl Task {
                 let mut socket = UdpSocket::bind((any, 0).into())?;
                 socket.connect(to)?;
                 let stamp = io.register(&mut socket, self.id, leg.slot)?;
-                io.pending.push_back(Pending::Opened(leg));
+                io.pending.push_back(Pending::Opened(leg, Opened::Fresh));
                 (stamp, Link::Udp(UdpLeg::new(socket)))
             }
         };
@@ -572,7 +604,7 @@ fn open_error(error: &io::Error) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::Token;
+    use crate::worker::{Token, WAKER, kept_token};
 
     #[test]
     fn our_own_limits_are_not_the_origins_fault() {
@@ -587,5 +619,7 @@ mod tests {
         let token = leg_token(id, 3, 0xbeef);
         assert_eq!(Token::of(token), Token::Leg { index: 77, slot: 3, stamp: 0xbeef });
         assert_eq!(Token::of(closing_token(5)), Token::Closing(5));
+        assert_eq!(Token::of(kept_token(6)), Token::Kept(6));
+        assert_eq!(Token::of(WAKER), Token::Waker);
     }
 }

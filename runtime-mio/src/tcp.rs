@@ -1,11 +1,13 @@
 //! One TCP leg: its socket, what is known of its readiness, and what waits on either side of it.
 
 use crate::outbox::{Outbox, Pipe, Pipes};
+use crate::pool;
 use bytes::Bytes;
 use mio::net::TcpStream;
 use srs_proxy_core::machine::Leg;
 use srs_proxy_core::time::Time;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 
 /// Bytes a spliced direction must move in one wake-up to be spliced again; below, one read and one write are
 /// cheaper than two splices and the one that finds the socket empty.
@@ -34,6 +36,8 @@ pub(crate) struct Splice {
 #[derive(Debug)]
 pub(crate) struct TcpLeg {
     pub(crate) stream: TcpStream,
+    /// Whom it was opened to; nobody, if it was accepted.
+    pub(crate) peer: Option<SocketAddr>,
     pub(crate) connecting: bool,
     /// There may be something to read.
     pub(crate) readable: bool,
@@ -62,9 +66,25 @@ pub(crate) struct TcpLeg {
 }
 
 impl TcpLeg {
-    pub(crate) fn new(stream: TcpStream, connecting: bool) -> Self {
+    /// One that was accepted.
+    pub(crate) fn accepted(stream: TcpStream) -> Self {
+        Self::new(stream, None, false)
+    }
+
+    /// One that begins to connect to `peer`.
+    pub(crate) fn connecting(stream: TcpStream, peer: SocketAddr) -> Self {
+        Self::new(stream, Some(peer), true)
+    }
+
+    /// One to `peer` that was kept.
+    pub(crate) fn reused(stream: TcpStream, peer: SocketAddr) -> Self {
+        Self::new(stream, Some(peer), false)
+    }
+
+    fn new(stream: TcpStream, peer: Option<SocketAddr>, connecting: bool) -> Self {
         Self {
             stream,
+            peer,
             connecting,
             readable: false,
             hung_up: false,
@@ -80,6 +100,13 @@ impl TcpLeg {
             stalled: None,
             received: 0,
         }
+    }
+
+    /// Whether nothing is unread, unsent, or ended: another session could go on from here.
+    pub(crate) fn is_clean(&self) -> bool {
+        let moving = self.splice.is_some() || !self.kept.is_empty() || !self.outbox.is_empty();
+        let over = self.ended || self.hung_up || self.broken;
+        !self.connecting && !moving && !over && (!self.readable || pool::is_silent(&self.stream))
     }
 
     /// Reads once into `buffer`.

@@ -31,7 +31,7 @@ const IDLE: Duration = Duration::from_secs(600);
 /// A peer that takes nothing of what waits for it for so long is cut off.
 const STALL: Duration = Duration::from_secs(30);
 
-/// Descriptors one session takes: the client's and the origin's.
+/// Descriptors one session takes: the client's, and the origin's or a file's.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 
 /// Descriptors kept for everything else (listeners, pipes, control connections, connections being closed, and
@@ -51,7 +51,8 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
     let Bound { listeners, reserved } = servers::bind(settings)?;
     let observer: Arc<dyn Observer> = Arc::new(Log::new());
-    let config = Config { idle: IDLE, stall: STALL, max_sessions: max_sessions(settings.workers) };
+    let config =
+        Config { idle: IDLE, stall: STALL, max_sessions: max_sessions(settings.workers), files: None };
     let runtime = Runtime::start(settings.workers, config, listeners, &lb, &observer, clock, seed)
         .map_err(|error| format!("cannot start the workers: {error}"))?;
     log::info!("srs-proxy {} serves with {} workers", env!("CARGO_PKG_VERSION"), settings.workers);

@@ -5,10 +5,12 @@ mod moving;
 pub(crate) use moving::BUFFER;
 
 use crate::closing::Closing;
+use crate::file::FileLeg;
 use crate::listen;
 use crate::outbox::Pipes;
 use crate::pool::Pool;
 use crate::runtime::{BoxMachine, Class, Config, Ended, Observer, SessionId};
+use crate::source::Source;
 use crate::tcp::{Splice, TcpLeg};
 use crate::timers::{TaskId, Timers};
 use crate::udp::UdpLeg;
@@ -105,6 +107,7 @@ pub(crate) enum Pending {
 enum Link {
     Tcp(TcpLeg),
     Udp(UdpLeg),
+    File(FileLeg),
 }
 
 struct Slot {
@@ -221,6 +224,7 @@ impl Task {
         let leg = Leg::new(slot, entry.generation);
         let mut writable = false;
         match &mut entry.link {
+            Link::File(_) => return,
             Link::Udp(udp) => {
                 udp.readable |= event.is_readable();
                 if event.is_writable() {
@@ -301,7 +305,7 @@ impl Task {
     fn tcp_legs(&self) -> impl Iterator<Item = (usize, &TcpLeg)> {
         self.slots.iter().enumerate().filter_map(|(slot, entry)| match entry.as_ref()?.link {
             Link::Tcp(ref tcp) => Some((slot, tcp)),
-            Link::Udp(_) => None,
+            Link::Udp(_) | Link::File(_) => None,
         })
     }
 
@@ -363,7 +367,7 @@ impl Task {
     fn tcp(&mut self, leg: Leg) -> Option<&mut TcpLeg> {
         match self.link(leg)? {
             Link::Tcp(tcp) => Some(tcp),
-            Link::Udp(_) => None,
+            Link::Udp(_) | Link::File(_) => None,
         }
     }
 
@@ -378,8 +382,11 @@ impl Task {
                 Pending::Answer(ticket, answer) => Input::Answer { ticket, answer },
                 Pending::Eof(leg) => {
                     // Gone already, if the machine closed it in the meantime.
-                    let Some(tcp) = self.tcp(leg) else { continue };
-                    tcp.ended = true;
+                    match self.link(leg) {
+                        None => continue,
+                        Some(Link::Tcp(tcp)) => tcp.ended = true,
+                        Some(Link::Udp(_) | Link::File(_)) => {}
+                    }
                     Input::Eof { leg }
                 }
                 Pending::Spliced(leg) if self.link(leg).is_none() => continue,
@@ -481,10 +488,20 @@ impl Task {
                 }
             }
             Action::Splice { from, to, limit } => self.splice(io, from, to, limit),
-            Action::OpenFile { leg, .. } => {
-                io.pending.push_back(Pending::OpenFailed(leg, OpenError::Unreachable));
+            Action::OpenFile { leg, path } => {
+                if let Err(error) = self.open_file(io, leg, &path) {
+                    io.pending.push_back(Pending::OpenFailed(leg, open_error(&error)));
+                }
             }
-            Action::SendFile { .. } => {}
+            Action::SendFile { from, to, range } => {
+                let Some(Link::File(file)) = self.link(from) else { return };
+                if range.is_empty() {
+                    io.pending.push_back(Pending::Spliced(from));
+                } else {
+                    file.send(to, range);
+                    io.ready.push_back((self.id, from.slot));
+                }
+            }
             Action::Close { leg, how } => {
                 // Dropping it closes it at once.
                 let Some(Link::Tcp(tcp)) = self.take(leg) else { return };
@@ -533,6 +550,14 @@ impl Task {
             }
         };
         self.put(leg, stamp, link);
+        Ok(())
+    }
+
+    fn open_file(&mut self, io: &mut Io, leg: Leg, path: &str) -> io::Result<()> {
+        let files = io.config.files.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let (file, info) = files.open(path)?;
+        self.put(leg, 0, Link::File(file));
+        io.pending.push_back(Pending::Opened(leg, Opened::File(info)));
         Ok(())
     }
 

@@ -2,27 +2,14 @@
 
 use crate::outbox::{Outbox, Pipe, Pipes};
 use crate::pool;
+use crate::source::{Got, HEAVY, Source};
 use bytes::Bytes;
 use mio::net::TcpStream;
+use rustix::io::Errno;
 use srs_proxy_core::machine::Leg;
 use srs_proxy_core::time::Time;
 use std::io::{self, Read};
 use std::net::SocketAddr;
-
-/// Bytes a spliced direction must move in one wake-up to be spliced again; below, one read and one write are
-/// cheaper than two splices and the one that finds the socket empty.
-const HEAVY: usize = 48 * 1024;
-
-/// What a read found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Got {
-    /// So many bytes.
-    Bytes(usize),
-    /// Nothing now.
-    Nothing,
-    /// The end, in good order or not.
-    End,
-}
 
 /// A direction whose bytes the machine does not want to see.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +39,7 @@ pub(crate) struct TcpLeg {
     /// What the machine did not consume.
     pub(crate) kept: Bytes,
     pub(crate) splice: Option<Splice>,
-    /// Whether the last wake-up moved so much that the kernel should do it.
+    /// Whether the last wake-up, or this one so far, moved so much that the kernel should do it.
     heavy: bool,
     /// Bytes moved since the last time the socket was found empty.
     moved: usize,
@@ -109,66 +96,6 @@ impl TcpLeg {
         !self.connecting && !moving && !over && (!self.readable || pool::is_silent(&self.stream))
     }
 
-    /// Reads once into `buffer`.
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Got {
-        loop {
-            match self.stream.read(buffer) {
-                Ok(0) => return Got::End,
-                Ok(n) => {
-                    self.received += n as u64;
-                    self.moved += n;
-                    if n < buffer.len() && !self.hung_up {
-                        // The socket gave less than it could: it is empty, and an event will say when it is not.
-                        self.empty();
-                    } else {
-                        self.heavy |= self.moved >= HEAVY;
-                    }
-                    return Got::Bytes(n);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.empty();
-                    return Got::Nothing;
-                }
-                Err(_) => return Got::End,
-            }
-        }
-    }
-
-    /// Whether the next bytes of this spliced direction, at most `limit`, should go through a pipe.
-    pub(crate) const fn wants_pipe(&self, limit: usize) -> bool {
-        self.heavy && limit >= HEAVY
-    }
-
-    /// Reads at most `limit` bytes into a pipe.
-    pub(crate) fn read_into(&mut self, pipe: &mut Pipe, limit: usize) -> Got {
-        match pipe.fill(&self.stream, limit) {
-            Ok(0) => Got::End,
-            Ok(n) => {
-                self.received += n as u64;
-                self.moved += n;
-                Got::Bytes(n)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.empty();
-                Got::Nothing
-            }
-            Err(_) => Got::End,
-        }
-    }
-
-    /// Counts bytes that the splice has moved on. Whether those were all, so that the machine has the rest.
-    pub(crate) fn moved_on(&mut self, moved: usize) -> bool {
-        let Some(splice) = &mut self.splice else { return false };
-        splice.left = splice.left.saturating_sub(moved as u64);
-        let done = splice.left == 0;
-        if done {
-            self.splice = None;
-            self.offer = !self.kept.is_empty();
-        }
-        done
-    }
-
     fn empty(&mut self) {
         self.readable = false;
         self.heavy = self.moved >= HEAVY;
@@ -216,5 +143,72 @@ impl TcpLeg {
                 self.stalled = None;
             }
         }
+    }
+}
+
+impl Source for TcpLeg {
+    fn left(&self) -> usize {
+        self.splice.map_or(0, |splice| usize::try_from(splice.left).unwrap_or(usize::MAX))
+    }
+
+    fn is_heavy(&self) -> bool {
+        self.heavy
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Got {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Got::End,
+                Ok(n) => {
+                    self.received += n as u64;
+                    self.moved += n;
+                    if n < buffer.len() && !self.hung_up {
+                        // The socket gave less than it could: it is empty, and an event will say when it is not.
+                        self.empty();
+                    } else {
+                        self.heavy |= self.moved >= HEAVY;
+                    }
+                    return Got::Bytes(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.empty();
+                    return Got::Nothing;
+                }
+                Err(_) => return Got::End,
+            }
+        }
+    }
+
+    fn read_into(&mut self, pipe: &mut Pipe, limit: usize) -> Got {
+        match pipe.fill(&self.stream, None, limit) {
+            Ok(0) => Got::End,
+            Ok(n) => {
+                self.received += n as u64;
+                self.moved += n;
+                Got::Bytes(n)
+            }
+            Err(Errno::AGAIN) => {
+                self.empty();
+                Got::Nothing
+            }
+            Err(_) => Got::End,
+        }
+    }
+
+    fn moved_on(&mut self, moved: usize) -> bool {
+        let Some(splice) = &mut self.splice else { return false };
+        splice.left = splice.left.saturating_sub(moved as u64);
+        let done = splice.left == 0;
+        if done {
+            // The rest is the machine's.
+            self.splice = None;
+            self.offer = !self.kept.is_empty();
+        }
+        done
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
     }
 }

@@ -137,7 +137,7 @@ impl Worker {
             mailbox,
             observer: Arc::clone(common.observer),
             rng: Pcg64Mcg::seed_from_u64(common.seed.wrapping_add(index as u64)),
-            config: common.config,
+            config: common.config.clone(),
             now: common.clock.now(),
             stamp: 0,
             pending: VecDeque::new(),

@@ -1,7 +1,8 @@
 //! Brings bytes in: to the machine, or untouched to where it has spliced them. One leg at a time, with a budget.
 
 use super::{Io, Link, Pending, Slot, Task};
-use crate::tcp::{Got, Splice, TcpLeg};
+use crate::source::{Got, HEAVY, Source};
+use crate::tcp::TcpLeg;
 use bytes::Bytes;
 use srs_proxy_core::machine::{Fault, Input, Leg};
 
@@ -50,9 +51,10 @@ impl Task {
             Link::Udp(udp) if udp.readable => self.pull_datagram(io, leg),
             Link::Tcp(tcp) if tcp.paused || tcp.connecting || tcp.ended || !(tcp.readable || tcp.offer) => 0,
             Link::Tcp(tcp) => match tcp.splice {
-                Some(splice) => self.pull_spliced(io, leg, splice),
+                Some(splice) => self.pull_through(io, leg, splice.to),
                 None => self.pull_stream(io, leg),
             },
+            Link::File(file) => file.goes_to().map_or(0, |to| self.pull_through(io, leg, to)),
             Link::Udp(_) => 0,
         }
     }
@@ -115,16 +117,17 @@ impl Task {
         }
     }
 
-    fn pull_spliced(&mut self, io: &mut Io, leg: Leg, splice: Splice) -> usize {
-        let Some((Link::Tcp(from), target)) = self.pair(leg, splice.to) else { return 0 };
-        if !target.outbox.is_empty() || !from.readable {
+    /// Moves bytes on, once.
+    fn pull_through(&mut self, io: &mut Io, leg: Leg, to: Leg) -> usize {
+        let Some((source, target)) = self.pair(leg, to) else { return 0 };
+        if !target.outbox.is_empty() {
             return 0;
         }
-        let limit = usize::try_from(splice.left).unwrap_or(usize::MAX);
-        let pipe = if from.wants_pipe(limit) { io.pipes.take().ok() } else { None };
+        let left = source.left();
+        let pipe = if source.is_heavy() && left >= HEAVY { io.pipes.take().ok() } else { None };
         let got = match pipe {
             Some(mut pipe) => {
-                let got = from.read_into(&mut pipe, limit);
+                let got = source.read_into(&mut pipe, left);
                 match got {
                     Got::Bytes(_) => target.send_pipe(pipe, &mut io.pipes, io.now),
                     Got::Nothing | Got::End => io.pipes.put(pipe),
@@ -132,48 +135,50 @@ impl Task {
                 got
             }
             None => {
-                let room = limit.min(io.buffer.len());
+                let room = left.min(io.buffer.len());
                 let buffer = io.buffer.get_mut(..room).unwrap_or_default();
-                let got = from.read(buffer);
+                let got = source.read(buffer);
                 if let Got::Bytes(n) = got {
                     target.send(&[buffer.get(..n).unwrap_or_default()], io.now);
                 }
                 got
             }
         };
-        let broken = target.broken;
         let moved = match got {
             Got::Bytes(n) => {
-                if from.moved_on(n) {
+                if source.moved_on(n) {
                     io.pending.push_back(Pending::Spliced(leg));
                 }
-                self.active = io.now;
                 n
             }
             Got::Nothing => return 0,
             Got::End => {
-                from.ended = true;
+                source.end();
                 io.pending.push_back(Pending::Eof(leg));
                 1
             }
         };
-        if broken {
-            io.ready.push_back((self.id, splice.to.slot));
+        if target.broken {
+            io.ready.push_back((self.id, to.slot));
         }
+        self.active = io.now;
         self.settle(io);
         moved
     }
 
-    /// Where bytes come from, and the connection they go to; if both are still there.
-    fn pair(&mut self, from: Leg, to: Leg) -> Option<(&mut Link, &mut TcpLeg)> {
+    /// Where bytes come from and the connection they go to, if both are still there.
+    fn pair(&mut self, from: Leg, to: Leg) -> Option<(&mut dyn Source, &mut TcpLeg)> {
         let pair = self.slots.get_disjoint_mut([from.slot as usize, to.slot as usize]);
-        match pair.ok()? {
-            [Some(source), Some(Slot { generation, link: Link::Tcp(target), .. })]
-                if source.generation == from.generation && *generation == to.generation =>
-            {
-                Some((&mut source.link, target))
-            }
-            _ => None,
+        let Ok([Some(source), Some(Slot { generation, link: Link::Tcp(target), .. })]) = pair else {
+            return None;
+        };
+        if source.generation != from.generation || *generation != to.generation {
+            return None;
+        }
+        match &mut source.link {
+            Link::Tcp(tcp) => Some((tcp, target)),
+            Link::File(file) => Some((file, target)),
+            Link::Udp(_) => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use signal_hook::iterator;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::time::Time;
 use srs_proxy_lb::{Asker, Limits, Mailbox, Memory, Notify, OriginLoadBalancer, Outcome, ReplyTo};
-use srs_proxy_runtime_mio::{Clock, Config, MAX_KEPT, Observer, Runtime};
+use srs_proxy_runtime_mio::{Clock, Config, Files, MAX_KEPT, Observer, Runtime};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -51,8 +51,8 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
     let Bound { listeners, reserved } = servers::bind(settings)?;
     let observer: Arc<dyn Observer> = Arc::new(Log::new());
-    let config =
-        Config { idle: IDLE, stall: STALL, max_sessions: max_sessions(settings.workers), files: None };
+    let files = files(settings)?;
+    let config = Config { idle: IDLE, stall: STALL, max_sessions: max_sessions(settings.workers), files };
     let runtime = Runtime::start(settings.workers, config, listeners, &lb, &observer, clock, seed)
         .map_err(|error| format!("cannot start the workers: {error}"))?;
     log::info!("srs-proxy {} serves with {} workers", env!("CARGO_PKG_VERSION"), settings.workers);
@@ -80,6 +80,15 @@ fn keep_default_origin_alive(settings: &Settings, lb: &dyn OriginLoadBalancer, n
     if let Outcome::Refused(why) = lb.update(&asker, origin.clone()) {
         log::warn!("the default origin was not registered: {why:?}");
     }
+}
+
+/// The directory of static files, if there is one.
+fn files(settings: &Settings) -> Result<Option<Files>, String> {
+    let Some(directory) = &settings.static_files else { return Ok(None) };
+    let files = Files::below(directory);
+    let files =
+        files.map_err(|error| format!("PROXY_STATIC_FILES: cannot open {}: {error}", directory.display()))?;
+    Ok(Some(files))
 }
 
 /// Lets sessions end by themselves for the grace time, then closes them; never takes longer than the force time.

@@ -280,20 +280,35 @@ impl Task {
             return;
         }
         self.armed = None;
+        self.retry_stalled(io);
         if let Some(fault) = self.overdue(io) {
             self.fail(io, fault);
-        } else if self.machine.deadline().is_some_and(|deadline| deadline <= io.now) {
-            self.step(io, Input::Tick, &[], Bytes::copy_from_slice);
-            self.settle(io);
+        } else {
+            if self.machine.deadline().is_some_and(|deadline| deadline <= io.now) {
+                self.step(io, Input::Tick, &[], Bytes::copy_from_slice);
+                self.settle(io);
+            }
             self.pump_all(io);
         }
         self.arm(io);
     }
 
+    /// The kernel tells of room in a socket only when a third of it is free, and a slow peer may take minutes to free
+    /// that much. But it takes bytes as soon as there is any room: those show that the peer took some.
+    fn retry_stalled(&mut self, io: &mut Io) {
+        for slot in self.slots.iter_mut().flatten() {
+            if let Link::Tcp(tcp) = &mut slot.link
+                && tcp.is_stalled(io.config.stall, io.now)
+            {
+                tcp.flush(&mut io.pipes, io.now);
+            }
+        }
+    }
+
     /// Whether the driver's own patience has ended: with a peer that takes nothing, or with silence.
     fn overdue(&self, io: &Io) -> Option<Fault> {
         for (slot, tcp) in self.tcp_legs() {
-            if tcp.stalled.is_some_and(|since| io.now.since(since) >= io.config.stall) {
+            if tcp.is_stalled(io.config.stall, io.now) {
                 let what = "takes nothing of what is sent";
                 return Some(if slot == 0 { Fault::Client(what) } else { Fault::Origin(what) });
             }
@@ -585,8 +600,8 @@ impl Task {
             let Some(Some(Slot { generation, .. })) = self.slots.get(index) else { continue };
             let leg = Leg::new(index as u32, *generation);
             match self.take(leg) {
-                // Whoever took nothing so far will not now.
-                Some(Link::Tcp(tcp)) if tcp.stalled.is_none() => io.close(tcp),
+                // Whoever took nothing for so long will not now.
+                Some(Link::Tcp(tcp)) if !tcp.is_stalled(io.config.stall, io.now) => io.close(tcp),
                 _ => {}
             }
         }

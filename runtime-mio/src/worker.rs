@@ -305,10 +305,10 @@ impl Worker {
         if self.io.closing.is_empty() && self.io.pool.is_empty() {
             self.next_sweep = None;
         } else if self.next_sweep.is_none_or(|at| at <= self.io.now) {
-            let now = self.io.now;
-            self.io.closing.retain(|_, closing| closing.deadline > now);
-            self.io.pool.sweep(now);
-            self.next_sweep = Some(now + SWEEP);
+            let Io { closing, pool, pipes, now, .. } = &mut self.io;
+            closing.retain(|_, closing| !closing.is_over(pipes, *now));
+            pool.sweep(*now);
+            self.next_sweep = Some(*now + SWEEP);
         }
     }
 

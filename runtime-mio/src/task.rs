@@ -268,6 +268,14 @@ impl Task {
         self.arm(io);
     }
 
+    /// The process is about to end.
+    pub(crate) fn drain(&mut self, io: &mut Io) {
+        self.step(io, Input::Drain, &[], Bytes::copy_from_slice);
+        self.settle(io);
+        self.pump_all(io);
+        self.arm(io);
+    }
+
     /// A leg that ran out of budget has its turn again.
     pub(crate) fn go_on(&mut self, io: &mut Io, slot: u32) {
         self.pump(io, slot);

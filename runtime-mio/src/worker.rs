@@ -109,6 +109,8 @@ pub(crate) struct Worker {
     /// Nothing more could be taken: accept again then.
     accept_again: Option<Time>,
     next_sweep: Option<Time>,
+    /// Tasks are told so, each once.
+    draining: bool,
     /// Tasks that are sessions, and those that are control connections; the others are hubs.
     sessions: usize,
     controls: usize,
@@ -151,6 +153,7 @@ impl Worker {
             listeners: Vec::new(),
             accept_again: None,
             next_sweep: None,
+            draining: false,
             sessions: 0,
             controls: 0,
             shared: Arc::clone(common.shared),
@@ -221,7 +224,11 @@ impl Worker {
             self.fire();
             self.sweep();
             self.accept();
-            match self.shared.mode.load(Ordering::Relaxed) {
+            let mode = self.shared.mode.load(Ordering::Relaxed);
+            if mode == mode::DRAIN && !self.draining {
+                self.begin_drain();
+            }
+            match mode {
                 mode::RUN => {}
                 mode::DRAIN if self.sessions > 0 || !self.io.closing.is_empty() => {
                     self.listeners.retain(|listener| listener.ready);
@@ -259,6 +266,14 @@ impl Worker {
                 Some(Class::Control) => self.controls -= 1,
                 None => {}
             }
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        self.draining = true;
+        let tasks: Vec<usize> = self.tasks.iter().map(|(index, _)| index).collect();
+        for index in tasks {
+            self.with(index, Task::drain);
         }
     }
 
@@ -382,6 +397,7 @@ impl Worker {
         let mut task = make(&mut self.io, id, session, machine)?;
         task.class = class;
         self.io.observer.accepted(session, name, peer);
+        let index = entry.key();
         entry.insert(Box::new(task));
         match class {
             Some(Class::Session) => {
@@ -390,6 +406,9 @@ impl Worker {
             }
             Some(Class::Control) => self.controls += 1,
             None => {}
+        }
+        if self.draining {
+            self.with(index, Task::drain);
         }
         Ok(())
     }

@@ -16,10 +16,10 @@ use crate::timers::{TaskId, Timers};
 use crate::udp::UdpLeg;
 use crate::worker::{closing_token, leg_token};
 use bytes::Bytes;
+use chacha20::ChaCha12Rng;
 use mio::event::Event;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry};
-use rand_pcg::Pcg64Mcg;
 use slab::Slab;
 use smallvec::SmallVec;
 use socket2::SockRef;
@@ -51,7 +51,8 @@ pub(crate) struct Io {
     pub(crate) lb: Arc<dyn OriginLoadBalancer>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) rng: Pcg64Mcg,
+    /// Nobody can guess what comes next from what came before: it names sessions.
+    pub(crate) rng: ChaCha12Rng,
     pub(crate) config: Config,
     pub(crate) now: Time,
     /// Tells a socket's events from those of earlier ones under the same token.

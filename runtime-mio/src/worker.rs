@@ -6,10 +6,9 @@ use crate::pool::Pool;
 use crate::runtime::{Accepted, BoxMachine, Class, Common, Listener, NewMachine, SessionId, Shared, mode};
 use crate::task::{BUFFER, Io, Task};
 use crate::timers::{TaskId, Timers};
+use chacha20::ChaCha12Rng;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll};
-use rand_core::SeedableRng;
-use rand_pcg::Pcg64Mcg;
 use slab::Slab;
 use srs_proxy_core::machine::Actions;
 use srs_proxy_core::time::{Duration, Time};
@@ -123,6 +122,7 @@ impl Worker {
         common: &Common<'_>,
         poll: Poll,
         index: usize,
+        rng: ChaCha12Rng,
         mailbox: Arc<Mailbox>,
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
@@ -138,7 +138,7 @@ impl Worker {
             lb: Arc::clone(common.lb),
             mailbox,
             observer: Arc::clone(common.observer),
-            rng: Pcg64Mcg::seed_from_u64(common.seed.wrapping_add(index as u64)),
+            rng,
             config: common.config.clone(),
             now: common.clock.now(),
             stamp: 0,

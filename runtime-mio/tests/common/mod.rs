@@ -81,5 +81,5 @@ pub(crate) fn serve(listener: Listener, origin: SocketAddr, stall: Duration) -> 
     };
     let (lb, observer): (Arc<dyn OriginLoadBalancer>, Arc<dyn Observer>) =
         (Arc::new(Late(origin)), Arc::new(Silent));
-    Runtime::start(1, config, vec![listener], &lb, &observer, Clock::start(), 1).unwrap()
+    Runtime::start(1, config, vec![listener], &lb, &observer, Clock::start(), [1; 32]).unwrap()
 }

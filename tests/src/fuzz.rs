@@ -7,14 +7,14 @@ use crate::sim::{Dice, Straight};
 use srs_proxy_core::amf0::{Decoder, Encoder as Amf0Encoder};
 use srs_proxy_core::endpoint;
 use srs_proxy_core::http::head::HeadReader;
-use srs_proxy_core::http::{Connection, Files, HttpConfig, Server};
+use srs_proxy_core::http::{Connection, HttpConfig, Server};
 use srs_proxy_core::key::{MAX_APP, MAX_STREAM, MAX_VHOST, StreamKey};
 use srs_proxy_core::machine::{Action, Leg, OpenError, Parsed};
 use srs_proxy_core::origin::{MAX_ENDPOINTS, MAX_TEXT, Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Answer, Picked, Query, Refusal};
 use srs_proxy_core::rtmp::RtmpSession;
 use srs_proxy_core::rtmp::chunk::{ChunkReader, MessageHeader, Step};
-use srs_proxy_core::time::{Duration, Time};
+use srs_proxy_core::time::Time;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -443,14 +443,7 @@ pub fn http_api(bytes: &[u8]) {
 /// What a connection to the API is answered, and whether it ended.
 fn api(manner: u8, bytes: &[u8], split: Split) -> (String, bool) {
     let token = (manner & 1 != 0).then(|| "secret".to_owned());
-    let config = HttpConfig {
-        pid: "1".into(),
-        signature: "srs-proxy".into(),
-        version: [0, 1, 0],
-        token,
-        origin_timeout: Duration::from_secs(15),
-        files: Files::Pages(Vec::new()),
-    };
+    let config = HttpConfig { signature: "srs-proxy".into(), token, ..HttpConfig::default() };
     let server = [Server::System, Server::HttpApi, Server::Http][usize::from(manner >> 1) % 3];
     let client = SocketAddr::from(([10, 0, 0, 9], 1234));
     let mut driver = Straight::new(1, Connection::new(Arc::new(config), server, client, Time::ZERO));

@@ -20,6 +20,10 @@ pub enum Query {
     StoreHls(HlsSession),
     /// The HLS session with this id. → [`Answer::Hls`]
     LoadHls(Arc<str>),
+    /// Store this WebRTC session. → [`Answer::Rtc`]
+    StoreRtc(RtcSession),
+    /// The WebRTC session of this ICE user name. → [`Answer::Rtc`]
+    LoadRtc(Arc<str>),
     /// An origin's registration or heartbeat. → [`Answer::Registered`]
     Register(Origin),
     /// The list of origins. → [`Answer::Origins`]
@@ -35,6 +39,8 @@ pub enum Report {
     Playing(StreamKey),
     /// A stream is being published at this origin: there it is, wherever a mapping says it were.
     Publishing(StreamKey, OriginId),
+    /// The media of a WebRTC session flows: it and its stream are in use.
+    Flowing(RtcSession),
 }
 
 /// An answer of the load balancer.
@@ -44,6 +50,8 @@ pub enum Answer {
     Picked(Picked),
     /// The HLS session, if there is one.
     Hls(Option<HlsSession>),
+    /// The WebRTC session, if there is one.
+    Rtc(Option<RtcSession>),
     /// The registration is known.
     Registered,
     /// The origins.
@@ -70,6 +78,15 @@ pub struct HlsSession {
     pub key: StreamKey,
     /// The URL of the playlist that began it.
     pub full_url: Arc<str>,
+}
+
+/// A WebRTC session: its media is known by the ICE user name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RtcSession {
+    /// `server-ufrag:client-ufrag`.
+    pub ufrag: Arc<str>,
+    /// The stream.
+    pub key: StreamKey,
 }
 
 /// Why the load balancer says no.

@@ -5,12 +5,14 @@
 
 use crate::{
     Asker, CLAIM_LIFE, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, Outcome, PROBE,
-    PUBLISHER_FRESH, QUARANTINE, ReplyTo, RtcSession, SESSION_LIFE, STREAM_IDLE, ask, tell,
+    PUBLISHER_FRESH, QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, ask, tell,
 };
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{Answer, Health, HlsSession, OriginStatus, Picked, Query, Refusal, Report};
+use srs_proxy_core::query::{
+    Answer, Health, HlsSession, OriginStatus, Picked, Query, Refusal, Report, RtcSession,
+};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, channel};

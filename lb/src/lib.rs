@@ -15,7 +15,7 @@ pub use memory::{CLAIM_LIFE, Limits, Memory, PUBLISHER_FRESH, STREAM_IDLE};
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{Answer, HlsSession, OriginStatus, Picked, Query, Refusal, Report};
+use srs_proxy_core::query::{Answer, HlsSession, OriginStatus, Picked, Query, Refusal, Report, RtcSession};
 use srs_proxy_core::time::{Duration, Time};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -119,15 +119,6 @@ pub trait HlsService: Send + Sync {
     fn load_hls(&self, asker: &Asker, spbhid: &str) -> Outcome<Option<HlsSession>>;
 }
 
-/// A WebRTC session: its media is known by the ICE user name.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RtcSession {
-    /// `server-ufrag:client-ufrag`.
-    pub ufrag: Arc<str>,
-    /// The stream.
-    pub key: StreamKey,
-}
-
 /// WebRTC sessions, by ufrag. They end [`SESSION_LIFE`] after their last use.
 pub trait RtcService: Send + Sync {
     /// Stores a session.
@@ -135,6 +126,9 @@ pub trait RtcService: Send + Sync {
 
     /// The session with this ufrag.
     fn load_rtc(&self, asker: &Asker, ufrag: &str) -> Outcome<Option<RtcSession>>;
+
+    /// A session's media flows. Told when that begins and every few seconds as long as it goes on.
+    fn flowing(&self, now: Time, session: &RtcSession);
 }
 
 /// All that a proxy asks a load balancer.
@@ -158,6 +152,11 @@ pub fn ask(lb: &dyn OriginLoadBalancer, asker: &Asker, query: Query) -> Option<A
             answer(lb.load_or_store_hls(asker, new), |session| Answer::Hls(Some(session)))
         }
         Query::LoadHls(spbhid) => answer(lb.load_hls(asker, &spbhid), Answer::Hls),
+        Query::StoreRtc(new) => {
+            let stored = new.clone();
+            answer(lb.store_rtc(asker, new), |()| Answer::Rtc(Some(stored)))
+        }
+        Query::LoadRtc(ufrag) => answer(lb.load_rtc(asker, &ufrag), Answer::Rtc),
         Query::Register(origin) => answer(lb.update(asker, origin), |()| Answer::Registered),
         Query::Origins => answer(lb.origins(asker), Answer::Origins),
     }
@@ -169,5 +168,6 @@ pub fn tell(lb: &dyn OriginLoadBalancer, now: Time, report: &Report) {
         Report::Unreachable(origin) => lb.unreachable(now, origin),
         Report::Playing(key) => lb.playing(now, key),
         Report::Publishing(key, origin) => lb.publishing(now, key, origin),
+        Report::Flowing(session) => lb.flowing(now, session),
     }
 }

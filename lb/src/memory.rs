@@ -5,14 +5,12 @@
 
 use crate::expiring::{Expiring, Full};
 use crate::fleet::{Fleet, Member, Updated};
-use crate::{
-    Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, RtcSession, SESSION_LIFE,
-};
+use crate::{Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, SESSION_LIFE};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{HlsSession, OriginStatus, Picked, Refusal};
+use srs_proxy_core::query::{HlsSession, OriginStatus, Picked, Refusal, RtcSession};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::HashMap;
 use std::fmt;
@@ -241,6 +239,13 @@ impl RtcService for Memory {
 
     fn load_rtc(&self, asker: &Asker, ufrag: &str) -> Outcome<Option<RtcSession>> {
         Outcome::Now(self.state().rtc.get(asker.now, ufrag).cloned())
+    }
+
+    fn flowing(&self, now: Time, session: &RtcSession) {
+        let mut state = self.state();
+        state.home(now, &session.key);
+        // One that is known is thereby renewed; one that was lost comes back, if there is room.
+        let _full = state.rtc.insert(now, Arc::clone(&session.ufrag), session.clone());
     }
 }
 

@@ -3,9 +3,9 @@
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Note;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{Answer, HlsSession, OriginStatus, Picked, Refusal};
+use srs_proxy_core::query::{Answer, HlsSession, OriginStatus, Picked, Refusal, RtcSession};
 use srs_proxy_core::time::{Duration, Time};
-use srs_proxy_lb::{Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, RtcSession};
+use srs_proxy_lb::{Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService};
 use srs_proxy_runtime_mio::{Clock, Config, Ended, Files, Listener, Observer, Runtime, SessionId};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,6 +53,8 @@ impl RtcService for Late {
     fn load_rtc(&self, _: &Asker, _: &str) -> Outcome<Option<RtcSession>> {
         Outcome::Now(None)
     }
+
+    fn flowing(&self, _: Time, _: &RtcSession) {}
 }
 
 impl OriginLoadBalancer for Late {

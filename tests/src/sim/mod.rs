@@ -11,12 +11,14 @@
 
 mod balancer;
 mod dice;
+mod files;
 mod net;
 mod peer;
 mod pipe;
 pub mod rtmp;
 pub mod scene;
 pub mod seeds;
+mod slots;
 mod straight;
 mod trace;
 mod weather;
@@ -24,6 +26,7 @@ mod world;
 
 pub use balancer::{Balancer, Manner, Real, Reply, Scripted};
 pub use dice::Dice;
+pub use files::File;
 pub use net::{Fates, Host};
 pub use peer::{End, Io, Peer};
 pub use straight::Straight;

@@ -1,6 +1,6 @@
 //! A deterministic simulator: drives any machine exactly as the contract says, in a seeded world with virtual time. It may
-//! use no clock, no thread, no socket and no entropy, and only [`rtmp`] and
-//! [`scene`] know a protocol.
+//! use no clock, no thread, no socket and no entropy, and only [`rtmp`], [`scene`]
+//! and [`http`] know a protocol.
 //!
 //! The world re-splits, delays, stalls, breaks and half-closes TCP connections, loses, doubles and reorders
 //! datagrams, and lets a load balancer answer late, never, or with a no. After every step it asserts that
@@ -12,6 +12,7 @@
 mod balancer;
 mod dice;
 mod files;
+pub mod http;
 mod net;
 mod peer;
 mod pipe;

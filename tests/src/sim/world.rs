@@ -91,6 +91,7 @@ pub struct World<M> {
     notes: Vec<Note>,
     trace: Trace,
     bounds: Bounds,
+    ends_with_client: bool,
     check: Box<dyn Fn(&M)>,
 }
 
@@ -158,6 +159,7 @@ impl<M: Machine> World<M> {
             notes: Vec::new(),
             trace: Trace::default(),
             bounds: Bounds::default(),
+            ends_with_client: false,
             check: Box::new(|_| ()),
         }
     }
@@ -185,6 +187,11 @@ impl<M: Machine> World<M> {
     /// Other bounds than the ordinary.
     pub fn bounds(&mut self, bounds: Bounds) {
         self.bounds = bounds;
+    }
+
+    /// Asserts that the session is over as soon as it hears that its client has left.
+    pub fn ends_with_client(&mut self) {
+        self.ends_with_client = true;
     }
 
     /// Asserts something of the machine after every step.
@@ -537,6 +544,7 @@ impl<M: Machine> World<M> {
             Input::Stream { leg, .. } => Some(leg),
             _ => None,
         };
+        let left = matches!(input, Input::Eof { leg: Leg::CLIENT });
         let mut actions = std::mem::take(&mut self.actions);
         let mut cx = Cx { now: self.net.now, rng: self.machine_dice.rng(), actions: &mut actions };
         let result = self.machine.handle(&mut cx, input);
@@ -565,6 +573,7 @@ impl<M: Machine> World<M> {
         if self.over {
             self.tickets.clear();
         }
+        assert!(self.over || !left || !self.ends_with_client, "the client has left, and something stays");
         self.assert_bounds();
         (self.check)(&self.machine);
         self.reschedule();

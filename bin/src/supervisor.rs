@@ -4,6 +4,7 @@ use crate::observer::Log;
 use crate::servers::{self, Bound};
 use crate::settings::Settings;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator;
 use srs_proxy_core::machine::Ticket;
@@ -53,7 +54,9 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     let observer: Arc<dyn Observer> = Arc::new(Log::new());
     let files = files(settings)?;
     let config = Config { idle: IDLE, stall: STALL, max_sessions: max_sessions(settings.workers), files };
-    let runtime = Runtime::start(settings.workers, config, listeners, &lb, &observer, clock, seed)
+    let mut secret = [0; 32];
+    getrandom(&mut secret, GetRandomFlags::empty()).map_err(|error| format!("no random numbers: {error}"))?;
+    let runtime = Runtime::start(settings.workers, config, listeners, &lb, &observer, clock, secret)
         .map_err(|error| format!("cannot start the workers: {error}"))?;
     log::info!("srs-proxy {} serves with {} workers", env!("CARGO_PKG_VERSION"), settings.workers);
 

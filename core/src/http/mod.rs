@@ -17,5 +17,6 @@ mod routes;
 
 pub use connection::{
     ANSWER_TIMEOUT, BODY_TIMEOUT, Connection, Files, HEAD_TIMEOUT, HttpConfig, IDLE_TIMEOUT, MAX_BODY,
+    ORIGIN_TIMEOUT,
 };
 pub use routes::Server;

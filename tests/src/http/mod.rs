@@ -66,7 +66,9 @@ impl Message {
 
     /// Whether a list has this member.
     pub fn has(&self, name: &str, member: &str) -> bool {
-        self.values(name).flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(member))
+        self.values(name)
+            .flat_map(|value| value.split(','))
+            .any(|one| one.trim().eq_ignore_ascii_case(member))
     }
 
     /// Whether its sender means to use the connection again (RFC 9112 §9.3).
@@ -130,8 +132,15 @@ impl Reader {
     /// # Errors
     /// If it is not HTTP, in words.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if self.is_over() {
+            return Ok(());
+        }
         self.buffer.extend_from_slice(bytes);
-        while self.step()? {}
+        while self.step()? {
+            if self.is_over() {
+                self.buffer.clear();
+            }
+        }
         Ok(())
     }
 
@@ -181,6 +190,12 @@ impl Reader {
             },
         }
         Ok(true)
+    }
+
+    /// Behind an answer that says it is the last there is nothing more for a client to read.
+    fn is_over(&self) -> bool {
+        let last = self.messages.last().filter(|last| last.complete && last.status() >= 200);
+        self.responses && last.is_some_and(|last| !last.persists())
     }
 
     fn message(&mut self) -> &mut Message {
@@ -287,7 +302,8 @@ fn check_start(line: &str, response: bool) -> Result<(), String> {
 }
 
 fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 fn field(line: &str) -> Result<(String, String), String> {
@@ -373,7 +389,10 @@ mod tests {
             let statuses: Vec<_> = messages.iter().map(Message::status).collect();
             assert_eq!(statuses, [100, 200, 200, 404]);
             assert!(messages.iter().all(|message| message.complete));
-            assert_eq!((&messages[1].body[..], &messages[1].trailers), (&b"0123456789"[..], &chunking.trailers));
+            assert_eq!(
+                (&messages[1].body[..], &messages[1].trailers),
+                (&b"0123456789"[..], &chunking.trailers)
+            );
             assert_eq!((messages[2].framing, &messages[3].body[..]), (Framing::None, &b"gone"[..]));
         }
     }

@@ -610,10 +610,9 @@ impl<M: Machine> World<M> {
             }
             Action::Resume { leg } => {
                 let conn = self.stream(leg);
-                if std::mem::take(&mut self.net.conns[conn].paused) {
-                    self.soon.push_back(Soon::Offer(leg));
-                    self.net.turn(conn);
-                }
+                self.net.conns[conn].paused = false;
+                self.soon.push_back(Soon::Offer(leg));
+                self.net.turn(conn);
             }
             Action::Splice { from, to, limit } => self.splice(from, to, limit),
             Action::OpenFile { leg, path } => {

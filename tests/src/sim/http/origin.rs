@@ -2,7 +2,7 @@
 
 use super::super::{End, Io, Peer};
 use super::plan::{Body, Exchange, Rest, Trouble, number};
-use crate::http::{Message, Reader, head};
+use crate::http::{Chunking, Message, Reader, head};
 use srs_proxy_core::time::Duration;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -146,8 +146,12 @@ impl Origin {
             }
             Trouble::Leaves(end) => return script.push_back(Step::End(end)),
             Trouble::Garbage => {
-                let texts: [&[u8]; 4] =
-                    [b"ICY 200 OK\r\n\r\n", b"\x16\x03\x01", b"HTTP/1.1 200 OK\nA: b\n\n", b"HTTP/1.1 20 O\r\n\r\n"];
+                let texts: [&[u8]; 4] = [
+                    b"ICY 200 OK\r\n\r\n",
+                    b"\x16\x03\x01",
+                    b"HTTP/1.1 200 OK\nA: b\n\n",
+                    b"HTTP/1.1 20 O\r\n\r\n",
+                ];
                 script.push_back(Step::Write(io.dice.pick(&texts).to_vec()));
                 return script.push_back(Step::End(End::Fin));
             }
@@ -176,10 +180,16 @@ impl Origin {
                 body.truncate(at);
                 self.stuck = true;
             }
-            Trouble::BrokenChunk if matches!(response.body, Body::Chunked(..)) && !bare => {
-                body = [b"5\r\nabcdefg\r\n0\r\n\r\n".to_vec(), body].concat();
+            Trouble::BrokenChunk if !bare => {
+                if let Body::Chunked(content, chunking) = &response.body {
+                    // The line that was to say that there are no more is none.
+                    body = Chunking { odd: false, trailers: Vec::new(), ..chunking.clone() }.encode(content);
+                    body.truncate(body.len() - b"0\r\n\r\n".len());
+                    body.extend_from_slice(b"xyz\r\n");
+                }
             }
-            Trouble::Surplus => {
+            // What ends with the connection cannot have too many.
+            Trouble::Surplus if !matches!(response.body, Body::Close(_)) => {
                 let pause = *io.dice.pick(&[0, 0, 300]);
                 after = Some(Step::Wait(Duration::from_millis(pause)));
             }
@@ -199,7 +209,9 @@ impl Origin {
             if is_end {
                 return;
             }
-            script.push_back(Step::Write(b"HTTP/1.1 200 OK\r\nX-N: surplus\r\nContent-Length: 1\r\n\r\n!".to_vec()));
+            script.push_back(Step::Write(
+                b"HTTP/1.1 200 OK\r\nX-N: surplus\r\nContent-Length: 1\r\n\r\n!".to_vec(),
+            ));
         }
         if says_close || !response.persists() {
             return script.push_back(Step::End(End::Fin));
@@ -261,7 +273,8 @@ impl Peer for Origin {
         if self.ended {
             return;
         }
-        if let Some(end) = self.doom {
+        let rests = self.reader.is_between_messages() && self.script.is_empty() && !self.waits;
+        if let Some(end) = self.doom.filter(|_| rests) {
             return self.leave(io, end);
         }
         if let Err(error) = self.reader.feed(bytes) {

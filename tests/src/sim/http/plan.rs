@@ -151,7 +151,7 @@ impl Request {
 
     /// Any request number `n`.
     pub fn random(dice: &mut Dice, n: usize) -> Self {
-        let extension = *dice.pick(&["flv", "ts", "m4s", "m4s", "m4s", "mp4", "m4a"]);
+        let extension = *dice.pick(&["flv", "ts", "m4s", "m4s", "m4s", "m4v", "m4a"]);
         let stream = dice.size(0..=2);
         let mut request = Self::get(format!("/live/s{stream}/{n}.{extension}?n={n}&token=a%20b"));
         request.old = dice.chance(120);
@@ -189,8 +189,8 @@ impl Request {
         fields.extend(self.fields.iter().cloned());
         if let Some(value) = self.connection {
             fields.push(("Connection".into(), value.into()));
-            fields.push(("X-Hop".into(), "for the proxy only".into()));
             fields.push(("Keep-Alive".into(), "timeout=5".into()));
+            fields.extend(hop(value));
         }
         fields.extend(self.body.field());
         if self.expects {
@@ -296,7 +296,7 @@ impl Response {
         fields.extend(self.fields.iter().cloned());
         if let Some(value) = self.connection {
             fields.push(("Connection".into(), value.into()));
-            fields.push(("X-Hop".into(), "for the proxy only".into()));
+            fields.extend(hop(value));
         }
         let body = self.body.field();
         let empty = self.body == Body::None && !matches!(self.status, 204 | 304);
@@ -304,6 +304,11 @@ impl Response {
         let _ = request;
         head(&format!("HTTP/{version} {} Because", self.status), &fields)
     }
+}
+
+/// A field that `Connection` names.
+fn hop(connection: &str) -> Option<(String, String)> {
+    connection.contains("X-Hop").then(|| ("X-Hop".into(), "for the proxy only".into()))
 }
 
 /// Any body, with bytes of its own.

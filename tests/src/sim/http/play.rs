@@ -80,6 +80,8 @@ pub struct Played {
     pub table: Table,
     /// What the load balancer was told.
     pub unreachable: Rc<RefCell<BTreeSet<OriginId>>>,
+    /// Connections to origins broke by themselves.
+    pub breaks: bool,
     /// The ids of HLS sessions, and their streams.
     pub sessions: Rc<RefCell<BTreeMap<String, HlsSession>>>,
 }
@@ -132,9 +134,11 @@ impl Scene {
         let (first, first_log) = make(clients.next().expect("a client"));
         let now = srs_proxy_core::time::Time::ZERO;
         let mut world = World::tcp(seed, self.weather, machine(now), Box::new(first), self.fates);
-        world.bounds(Bounds { kept: 64 * 1024 + 16 * 1024, ..Bounds::default() });
+        // Questions to a slow load balancer outlive the requests they were asked for.
+        world.bounds(Bounds { tickets: 16, ..Bounds::default() });
         world.ends_with_client();
         let count = self.origins.len();
+        let breaks = self.origin_fates.from_peer.is_some();
         for (index, kind) in self.origins.into_iter().enumerate() {
             let (table, log) = (Rc::clone(&table), Rc::clone(&log));
             let serve =
@@ -160,7 +164,7 @@ impl Scene {
             runs.push(world.run(limit));
             logs.push(log);
         }
-        Played { world, runs, clients: logs, origins: log, table, unreachable, sessions }
+        Played { world, runs, clients: logs, origins: log, table, unreachable, breaks, sessions }
     }
 }
 
@@ -211,7 +215,9 @@ impl Played {
         self.world.assert_ended();
         for client in &self.clients {
             let log = client.borrow();
-            assert_eq!(log.error, None, "at the client\n{}", self.world.tail());
+            let last = log.answers().count().checked_sub(1).and_then(|last| log.sent.get(last));
+            let excused = last.is_some_and(|n| self.is_damage_passed_on(*n));
+            assert!(log.error.is_none() || excused, "{:?} at the client\n{}", log.error, self.world.tail());
             let answers: Vec<_> = log.answers().collect();
             assert!(answers.len() <= log.sent.len() + 1, "more answers than requests");
             for (index, (answer, n)) in answers.iter().zip(&log.sent).enumerate() {
@@ -230,7 +236,7 @@ impl Played {
             for first in receipts {
                 let asked = self.clients.iter().filter(|c| c.borrow().sent.contains(&n)).count();
                 let may = self.table.borrow()[n].request.is_safe() && first.reused;
-                let unheard = first.written == 0 || first.broke;
+                let unheard = first.written == 0 || first.broke || self.breaks;
                 assert!(asked > 1 || may && unheard, "request {n} was sent again\n{}", self.world.tail());
             }
         }
@@ -248,9 +254,32 @@ impl Played {
             }
             let ends = answers.last().is_some_and(|last| !last.persists());
             let all = answers.len() == log.sent.len();
-            assert!(all || ends, "{} of {} are answered\n{}", answers.len(), log.sent.len(), self.world.tail());
+            assert!(
+                all || ends,
+                "{} of {} are answered\n{}",
+                answers.len(),
+                log.sent.len(),
+                self.world.tail()
+            );
             assert!(!log.gave_up, "nothing happens any more\n{}", self.world.tail());
         }
+    }
+
+    /// Nobody looks at what a live stream is made of.
+    fn is_damage_passed_on(&self, n: usize) -> bool {
+        let Exchange { request, response } = &self.table.borrow()[n];
+        request.is_live() && response.trouble == Trouble::BrokenChunk
+    }
+
+    /// The clients' answers to a request.
+    pub fn answers_to(&self, n: usize) -> Vec<Message> {
+        let mut found = Vec::new();
+        for client in &self.clients {
+            let log = client.borrow();
+            let pairs = log.answers().zip(&log.sent).filter(|(_, sent)| **sent == n);
+            found.extend(pairs.map(|(answer, _)| answer.clone()));
+        }
+        found
     }
 
     #[track_caller]
@@ -290,6 +319,9 @@ impl Played {
         if rewritten && !bare {
             return self.assert_playlist(content, answer, &tail);
         }
+        if self.is_damage_passed_on(n) {
+            return;
+        }
         assert!(content.starts_with(&answer.body), "other bytes than the origin sent\n{}", tail());
         let whole = answer.body == content;
         let ends_with_connection = matches!(response.body, Body::Close(_));
@@ -305,7 +337,8 @@ impl Played {
         // A reset looks like an end to the driver.
         let excused = ends_with_connection && answer.framing == Framing::Close;
         assert!(!answer.complete || whole && !cut || excused, "a cut answer looks whole\n{}", tail());
-        if let (Body::Chunked(_, chunking), Framing::Chunked, true) = (&response.body, answer.framing, whole) {
+        if let (Body::Chunked(_, chunking), Framing::Chunked, true) = (&response.body, answer.framing, whole)
+        {
             assert!(!answer.complete || answer.trailers == chunking.trailers, "other trailers\n{}", tail());
         }
         let says_more = answer.complete && !answer.persists() && answer.framing != Framing::Close;
@@ -354,7 +387,7 @@ impl Played {
         assert_eq!(message.start, format!("{} {} HTTP/1.1", request.method, request.target), "{}", tail());
         let mut fields = request.fields.clone();
         if is_playlist(&request.target) {
-            fields.retain(|(name, _)| !matches!(name.as_str(), "Accept-Encoding" | "Range"));
+            fields.retain(|(name, _)| !matches!(name.as_str(), "Accept-Encoding" | "Range" | "If-None-Match"));
             assert_eq!(message.values("accept-encoding").collect::<Vec<_>>(), ["identity"], "{}", tail());
             assert_eq!(message.value("range"), None, "{}", tail());
         }

@@ -4,5 +4,6 @@ pub mod bench;
 pub mod fuzz;
 pub mod http;
 pub mod peers;
+pub mod rewriting;
 pub mod rtmp;
 pub mod sim;

@@ -387,7 +387,8 @@ impl Played {
         assert_eq!(message.start, format!("{} {} HTTP/1.1", request.method, request.target), "{}", tail());
         let mut fields = request.fields.clone();
         if is_playlist(&request.target) {
-            fields.retain(|(name, _)| !matches!(name.as_str(), "Accept-Encoding" | "Range" | "If-None-Match"));
+            fields
+                .retain(|(name, _)| !matches!(name.as_str(), "Accept-Encoding" | "Range" | "If-None-Match"));
             assert_eq!(message.values("accept-encoding").collect::<Vec<_>>(), ["identity"], "{}", tail());
             assert_eq!(message.value("range"), None, "{}", tail());
         }

@@ -238,8 +238,7 @@ impl Exchange {
         bytes: &[u8],
         at: usize,
     ) -> Result<(usize, Next), Fault> {
-        if let (Stage::Endless, None) = (&self.stage, &self.upload) {
-            // It was told that nothing will follow.
+        if self.is_last() {
             return Ok((bytes.len(), Next::Stay));
         }
         let (Some(body), Some(leg)) = (&mut self.upload, self.leg) else { return Ok((at, Next::Stay)) };
@@ -256,11 +255,19 @@ impl Exchange {
         cx.actions.forward(leg, at..at + used);
         if body.is_done() {
             self.upload = None;
+            if self.is_last() {
+                return Ok((bytes.len(), Next::Stay));
+            }
         }
         if let Stage::Waiting = self.stage {
             self.deadline = Some(cx.now + self.patience);
         }
         Ok((at + used, Next::Stay))
+    }
+
+    /// The client was told that nothing will follow: what it sends is read only to see it leave.
+    fn is_last(&self) -> bool {
+        matches!(self.stage, Stage::Endless) && self.upload.is_none()
     }
 
     // The load balancer's part.
@@ -468,6 +475,9 @@ impl Exchange {
                 cx.actions.write(Leg::CLIENT, out.end());
                 cx.actions.forward(Leg::CLIENT, at..bytes.len());
                 self.stage = Stage::Endless;
+                if core::mem::take(&mut client.waiting) {
+                    cx.actions.push(Action::Resume { leg: Leg::CLIENT });
+                }
                 self.splice(cx, None);
                 self.report_use(cx);
                 Ok((bytes.len(), Next::Stay))

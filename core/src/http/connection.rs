@@ -81,6 +81,10 @@ pub struct HttpConfig {
     pub token: Option<String>,
     /// How long an origin has to begin its answer.
     pub origin_timeout: Duration,
+    /// The UDP port of WebRTC media, as clients see it.
+    pub rtc_port: u16,
+    /// The addresses of WebRTC media, as clients see them; if there are none, those of the origin stay.
+    pub candidates: Vec<IpAddr>,
     /// What the HTTP server has beside streams.
     pub files: Files,
 }
@@ -94,6 +98,8 @@ impl Default for HttpConfig {
             version: [0; 3],
             token: None,
             origin_timeout: ORIGIN_TIMEOUT,
+            rtc_port: 0,
+            candidates: Vec::new(),
             files: Files::Pages(Vec::new()),
         }
     }

@@ -6,6 +6,7 @@ use super::head::Head;
 use super::reply::ReplyHead;
 use super::response::{Hearer, allow_pages};
 use super::routes::Kind;
+use alloc::string::String;
 use bytes::Bytes;
 use core::net::IpAddr;
 
@@ -32,16 +33,9 @@ const NOT_NOMINATED: [&str; 6] =
 /// Fields of a request that we write ourselves.
 const OURS: [&str; 3] = ["host", "x-forwarded-for", "x-real-ip"];
 
-/// Fields that ask for less than the whole of a playlist, or for a form that we can't read.
-const PARTIAL: [&str; 7] = [
-    "accept-encoding",
-    "range",
-    "if-range",
-    "if-match",
-    "if-none-match",
-    "if-modified-since",
-    "if-unmodified-since",
-];
+/// Fields that ask for less than the whole of a playlist.
+const PARTIAL: [&str; 6] =
+    ["range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
 
 /// Fields that are true only of a playlist as the origin sent it.
 const OF_ORIGINAL: [&str; 5] = ["etag", "last-modified", "accept-ranges", "content-md5", "digest"];
@@ -52,7 +46,13 @@ pub(super) fn request(head: &Head<'_>, target: &str, kind: Kind, client: IpAddr)
     // An absolute target overrides the field; an old client may send neither, but an origin wants one.
     out.field("Host", head.host().unwrap_or("localhost"));
     for field in end_to_end(&head.fields) {
-        if !is_one_of(field, &OURS) && !(kind.is_rewritten() && is_one_of(field, &PARTIAL)) {
+        let is_unfit = match kind {
+            Kind::Live | Kind::Plain => false,
+            Kind::Playlist | Kind::Manifest => field.is("accept-encoding") || is_one_of(field, &PARTIAL),
+            // The client has been told to go on already.
+            Kind::Description | Kind::Envelope => field.is("accept-encoding") || field.is("expect"),
+        };
+        if !is_one_of(field, &OURS) && !is_unfit {
             out.pass(field);
         }
     }
@@ -60,7 +60,7 @@ pub(super) fn request(head: &Head<'_>, target: &str, kind: Kind, client: IpAddr)
     if says_length || head.framing == Framing::Chunked {
         out.framing(head.framing);
     }
-    if kind.is_rewritten() {
+    if !matches!(kind, Kind::Live | Kind::Plain) {
         out.field("Accept-Encoding", "identity");
     }
     out.list("X-Forwarded-For", head.fields.values("x-forwarded-for"), client);
@@ -82,12 +82,22 @@ pub(super) fn interim(head: &ReplyHead<'_>) -> Bytes {
     out.end()
 }
 
-/// A response's head as the client gets it, but for what says where the body ends.
-pub(super) fn response(head: &ReplyHead<'_>, rewritten: bool, hearer: Hearer) -> HeadWriter {
+/// A response's head as the client gets it, but for what says where the body ends. A `Location` may have to be
+/// another one.
+pub(super) fn response(
+    head: &ReplyHead<'_>,
+    is_playlist: bool,
+    location: impl Fn(&str) -> Option<String>,
+    hearer: Hearer,
+) -> HeadWriter {
     let mut out = status_line(head);
     for field in end_to_end(&head.fields) {
-        if !(rewritten && is_one_of(field, &OF_ORIGINAL)) {
-            out.pass(field);
+        let moved =
+            if field.is("location") { head.fields.text("location").and_then(&location) } else { None };
+        match moved {
+            Some(location) => out.field("Location", location),
+            None if is_playlist && is_one_of(field, &OF_ORIGINAL) => {}
+            None => out.pass(field),
         }
     }
     allow_pages(&mut out, |name| head.fields.values(name).next().is_none());
@@ -116,7 +126,6 @@ mod tests {
     use super::super::head::HeadReader;
     use super::*;
     use crate::machine::Parsed;
-    use alloc::string::String;
     use alloc::vec::Vec;
 
     const PEER: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 9));
@@ -133,7 +142,7 @@ mod tests {
     fn answered(head: &str, rewritten: bool, keep_alive: bool) -> Vec<String> {
         let hearer = Hearer { version: Version::Http11, to_head: false, keep_alive };
         match HeadReader::default().read_reply(head.as_bytes()) {
-            Ok(Parsed::Complete(parsed, _)) => lines(&response(&parsed, rewritten, hearer).end()),
+            Ok(Parsed::Complete(parsed, _)) => lines(&response(&parsed, rewritten, |_| None, hearer).end()),
             other => panic!("{head}: {other:?}"),
         }
     }

@@ -3,6 +3,7 @@
 
 mod api;
 pub mod body;
+mod change;
 mod connection;
 mod exchange;
 pub mod fields;

@@ -181,18 +181,27 @@ impl Client {
         let log = self.log.borrow();
         let answers: Vec<&Message> = log.answers().filter(|message| message.complete).collect();
         for (message, n) in answers.iter().zip(&log.sent).skip(self.followed) {
-            let playlist = self.table.borrow()[*n].request.target.clone();
-            let directory = playlist.split('?').next().and_then(|path| path.rsplit_once('/'));
-            if message.status() == 200 && directory.is_some_and(|(_, name)| name.ends_with(".m3u8")) {
-                let text = String::from_utf8_lossy(&message.body).into_owned();
-                for uri in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-                    let Some(n) = number(uri) else { continue };
-                    let directory = directory.map_or("", |(directory, _)| directory);
-                    let absolute = uri.starts_with('/') || uri.contains("://");
-                    let target = if absolute { uri.to_owned() } else { format!("{directory}/{uri}") };
-                    self.table.borrow_mut()[n].request.target = target;
-                    self.plan.requests.push(n);
-                }
+            let target = self.table.borrow()[*n].request.target.clone();
+            let path = target.split('?').next().unwrap_or_default();
+            let text = String::from_utf8_lossy(&message.body);
+            let (base, uris): (_, Vec<&str>) = if message.status() != 200 {
+                continue;
+            } else if path.ends_with(".m3u8") {
+                (path, text.lines().filter(|line| !line.starts_with('#')).collect())
+            } else if path.ends_with(".mpd") {
+                let base = text.split("<BaseURL>").nth(1).and_then(|rest| rest.split('<').next());
+                let media = text.split("media=\"").skip(1).filter_map(|rest| rest.split('"').next());
+                (base.unwrap_or_default(), media.collect())
+            } else {
+                continue;
+            };
+            let directory = base.rsplit_once('/').map_or("", |(directory, _)| directory);
+            for uri in uris {
+                let Some(n) = number(uri) else { continue };
+                let is_path = uri.starts_with('/');
+                let target = if is_path { uri.to_owned() } else { format!("{directory}/{uri}") };
+                self.table.borrow_mut()[n].request.target = target;
+                self.plan.requests.push(n);
             }
         }
         self.followed = answers.len();

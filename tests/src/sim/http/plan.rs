@@ -136,6 +136,17 @@ pub struct Exchange {
 /// The host that all clients ask.
 pub const HOST: &str = "media.example.com:8080";
 
+/// A file of the proxy's own.
+pub const FILE: &str = "static/film.bin";
+
+/// Another one, which becomes shorter as soon as it is opened.
+pub const SHRINKING: &str = "static/log.bin";
+
+/// What is in them.
+pub fn film() -> Vec<u8> {
+    (0..5_001_u32).flat_map(u32::to_le_bytes).collect()
+}
+
 /// The number that a target carries.
 pub fn number(target: &str) -> Option<usize> {
     let query = target.split_once('?')?.1;
@@ -180,6 +191,19 @@ impl Request {
             request.expects = !request.old && dice.chance(300) && !request.body.content().is_empty();
         }
         request
+    }
+
+    /// A request for a file of the proxy's own.
+    pub fn file(dice: &mut Dice, n: usize) -> Self {
+        let other = Self::random(dice, n);
+        let method = *dice.pick(&["GET", "GET", "HEAD"]);
+        let connection = other.connection;
+        Self { method, old: other.old, connection, ..Self::get(format!("/{FILE}?n={n}")) }
+    }
+
+    /// Whether the proxy itself answers it.
+    pub fn is_for_file(&self) -> bool {
+        self.target.starts_with(&format!("/{FILE}")) || self.target.starts_with(&format!("/{SHRINKING}"))
     }
 
     /// Its head, as the client sends it.

@@ -6,6 +6,7 @@
 pub mod ffmpeg;
 pub mod film;
 pub mod http;
+pub mod http_origin;
 pub mod nginx;
 pub mod nms;
 pub mod packets;

@@ -4,7 +4,7 @@ use super::PATIENCE;
 use super::film::film;
 use super::packets::{self, Packet};
 use super::process::{Ended, Pipe, Process, command};
-use std::path::Path;
+use std::ffi::OsStr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -62,10 +62,10 @@ pub fn packets(url: &str, count: usize) -> Vec<Packet> {
     PacketPlayer::start(url, count).finish()
 }
 
-/// All packets of a file.
+/// All packets of a file, or of whatever has an end.
 #[track_caller]
-pub fn file_packets(path: &Path) -> Vec<Packet> {
-    let ended = Process::start("ffprobe file", ffprobe_packets().arg(path)).wait_end(PATIENCE).success();
+pub fn file_packets(source: impl AsRef<OsStr>) -> Vec<Packet> {
+    let ended = Process::start("ffprobe file", ffprobe_packets().arg(source)).wait_end(PATIENCE).success();
     packets::parse(&ended.stdout)
 }
 
@@ -130,7 +130,7 @@ pub fn decode_for(url: &str, seconds: u32, deadline: Duration) -> Ended {
     Process::start(format!("decode {url}"), &mut play).wait_end(deadline)
 }
 
-fn ffmpeg() -> Command {
+pub(super) fn ffmpeg() -> Command {
     let mut command = command("ffmpeg");
     command.args(["-hide_banner", "-nostats", "-loglevel", "warning"]);
     command

@@ -9,6 +9,7 @@ pub mod http;
 pub mod http_origin;
 pub mod nginx;
 pub mod nms;
+pub mod packaged;
 pub mod packets;
 pub mod ports;
 pub mod proc;
@@ -17,6 +18,7 @@ pub mod proxy;
 pub mod recorder;
 pub mod session;
 pub mod temp;
+pub mod ts_origin;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::PathBuf;

@@ -74,6 +74,14 @@ impl Proxy {
         proxy
     }
 
+    /// Starts one with these settings and one origin, of which only HTTP is of interest.
+    #[track_caller]
+    pub fn before(http: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        let proxy = Self::with(settings);
+        proxy.register_http("origin", http);
+        proxy
+    }
+
     /// The address of one of [`SERVERS`].
     pub fn addr(&self, server: &str) -> SocketAddr {
         let index = SERVERS.iter().position(|known| *known == server).expect("one of the six servers");

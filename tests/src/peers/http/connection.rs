@@ -89,6 +89,19 @@ impl Connection {
         Ok(response)
     }
 
+    /// Reads one interim answer, and gives its status.
+    ///
+    /// # Errors
+    /// When there is no head in time, or another one.
+    pub fn interim(&mut self) -> io::Result<u16> {
+        let head = self.wire.head()?;
+        let status = head.start.split(' ').nth(1).and_then(|code| code.parse().ok());
+        match status.filter(|status| (100..200).contains(status)) {
+            Some(status) => Ok(status),
+            None => Err(invalid(&format!("no interim answer: {:?}", head.start))),
+        }
+    }
+
     /// Reads an answer up to its body.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub mod nginx;
 pub mod nms;
 pub mod packaged;
 pub mod packets;
+pub mod playlist;
 pub mod ports;
 pub mod proc;
 pub mod process;

@@ -27,12 +27,13 @@ fn connect(proxy: &Proxy) -> Connection {
     Connection::open(proxy.http()).expect("a connection")
 }
 
-/// Fields that the proxy may add to what a client or an origin sent.
-const ADDED: [&str; 8] = [
+/// Fields that the proxy may add to what a client or an origin sent, or that are its own to set.
+const ADDED: [&str; 9] = [
     "access-control-allow-origin",
     "access-control-expose-headers",
     "connection",
     "keep-alive",
+    "transfer-encoding",
     "via",
     "x-forwarded-for",
     "x-forwarded-proto",

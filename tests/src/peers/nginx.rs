@@ -4,6 +4,7 @@ use super::ports::free_port;
 use super::process::{Process, command};
 use super::temp::TempDir;
 use super::{PATIENCE, http};
+use rustix::process::Signal;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -87,6 +88,11 @@ impl Nginx {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// Kills it as a crash would.

@@ -3,7 +3,8 @@
 //! reset the connection and take the last words back.
 
 use crate::outbox::Pipes;
-use crate::tcp::{Got, TcpLeg};
+use crate::source::{Got, Source};
+use crate::tcp::TcpLeg;
 use srs_proxy_core::time::{Duration, Time};
 use std::net::Shutdown;
 

@@ -1,6 +1,7 @@
 //! Starts the workers, drains them and stops them.
 
 use crate::clock::Clock;
+use crate::file::Files;
 use crate::worker::Worker;
 use mio::{Poll, Waker};
 use srs_proxy_core::key::StreamKey;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// Bounds of a worker.
-#[derive(Clone, Copy, Debug)]
+/// Bounds of a worker, and what lies within them.
+#[derive(Clone, Debug)]
 pub struct Config {
     /// A session between two peers that moves nothing for so long is closed.
     pub idle: Duration,
@@ -23,6 +24,8 @@ pub struct Config {
     pub stall: Duration,
     /// Sessions all workers hold together; above, connections wait to be accepted.
     pub max_sessions: usize,
+    /// What machines may open of the file system; `None`: nothing.
+    pub files: Option<Files>,
 }
 
 /// Names a session in logs, uniquely in this process.

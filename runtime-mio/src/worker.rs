@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::outbox::Pipes;
+use crate::pool::Pool;
 use crate::runtime::{Accepted, BoxMachine, Class, Common, Listener, NewMachine, SessionId, Shared, mode};
 use crate::task::{BUFFER, Io, Task};
 use crate::timers::{TaskId, Timers};
@@ -31,11 +32,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Control connections one worker holds: enough for every origin's heartbeat, few enough to leave room for sessions.
 const MAX_CONTROL: usize = 256;
 
-/// Connections being closed are looked over this often.
+/// Connections that are being closed or kept are looked over this often.
 const SWEEP: Duration = Duration::from_secs(1);
 
 // A token says what it is in its upper two bits, and which one in the others:
-//   0 leg:  16 bits stamp, 20 bits slot, 24 bits task    1 closing    2 listener    3 waker
+//   0 leg:  16 bits stamp, 20 bits slot, 24 bits task    1 closing    2 listener, the last one the waker    3 kept
 const KIND: u32 = 62;
 const SLOT_BITS: u32 = 20;
 const INDEX_BITS: u32 = 24;
@@ -44,7 +45,7 @@ const INDEX_BITS: u32 = 24;
 const MAX_TASKS: usize = 1 << INDEX_BITS;
 
 /// The waker's token.
-pub(crate) const WAKER: mio::Token = mio::Token(3 << KIND);
+pub(crate) const WAKER: mio::Token = mio::Token((3 << KIND) - 1);
 
 /// What an event is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,10 +54,11 @@ pub(crate) enum Token {
     Closing(usize),
     Listener(usize),
     Waker,
+    Kept(usize),
 }
 
 impl Token {
-    pub(crate) const fn of(token: mio::Token) -> Self {
+    pub(crate) fn of(token: mio::Token) -> Self {
         let value = token.0;
         let rest = value & !(3 << KIND);
         match value >> KIND {
@@ -66,8 +68,9 @@ impl Token {
                 stamp: (rest >> (INDEX_BITS + SLOT_BITS)) as u16,
             },
             1 => Self::Closing(rest),
+            2 if token == WAKER => Self::Waker,
             2 => Self::Listener(rest),
-            _ => Self::Waker,
+            _ => Self::Kept(rest),
         }
     }
 }
@@ -80,6 +83,10 @@ pub(crate) fn leg_token(task: TaskId, slot: u32, stamp: u16) -> mio::Token {
 
 pub(crate) const fn closing_token(index: usize) -> mio::Token {
     mio::Token(1 << KIND | index)
+}
+
+pub(crate) const fn kept_token(index: usize) -> mio::Token {
+    mio::Token(3 << KIND | index)
 }
 
 struct Accepting {
@@ -125,11 +132,12 @@ impl Worker {
             timers: Timers::default(),
             ready: VecDeque::new(),
             closing: Slab::new(),
+            pool: Pool::default(),
             lb: Arc::clone(common.lb),
             mailbox,
             observer: Arc::clone(common.observer),
             rng: Pcg64Mcg::seed_from_u64(common.seed.wrapping_add(index as u64)),
-            config: common.config,
+            config: common.config.clone(),
             now: common.clock.now(),
             stamp: 0,
             pending: VecDeque::new(),
@@ -205,6 +213,7 @@ impl Worker {
                         }
                     }
                     Token::Waker => {}
+                    Token::Kept(index) => self.io.pool.check(index),
                 }
             }
             self.hand_out_answers();
@@ -216,6 +225,7 @@ impl Worker {
                 mode::RUN => {}
                 mode::DRAIN if self.sessions > 0 || !self.io.closing.is_empty() => {
                     self.listeners.retain(|listener| listener.ready);
+                    self.io.pool.clear();
                 }
                 _ => break,
             }
@@ -292,11 +302,12 @@ impl Worker {
     }
 
     fn sweep(&mut self) {
-        if self.io.closing.is_empty() {
+        if self.io.closing.is_empty() && self.io.pool.is_empty() {
             self.next_sweep = None;
         } else if self.next_sweep.is_none_or(|at| at <= self.io.now) {
             let now = self.io.now;
             self.io.closing.retain(|_, closing| closing.deadline > now);
+            self.io.pool.sweep(now);
             self.next_sweep = Some(now + SWEEP);
         }
     }
@@ -333,6 +344,7 @@ impl Worker {
                         _ => {
                             log::warn!("cannot accept connections for a moment: {error}");
                             self.accept_again = Some(self.io.now + ACCEPT_PAUSE);
+                            self.io.pool.clear();
                             return;
                         }
                     },

@@ -6,7 +6,7 @@ use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Answer, HlsSession, OriginStatus, Picked, Refusal};
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_lb::{Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, RtcSession};
-use srs_proxy_runtime_mio::{Clock, Config, Ended, Listener, Observer, Runtime, SessionId};
+use srs_proxy_runtime_mio::{Clock, Config, Ended, Files, Listener, Observer, Runtime, SessionId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -69,7 +69,12 @@ impl Observer for Silent {
 
 /// One worker that serves one listener; every stream's origin is at `origin`.
 pub(crate) fn serve(listener: Listener, origin: SocketAddr) -> Runtime {
-    let config = Config { idle: Duration::from_secs(60), stall: Duration::from_secs(30), max_sessions: 1000 };
+    let config = Config {
+        idle: Duration::from_secs(60),
+        stall: Duration::from_secs(30),
+        max_sessions: 1000,
+        files: Some(Files::below(env!("CARGO_TARGET_TMPDIR").as_ref()).unwrap()),
+    };
     let (lb, observer): (Arc<dyn OriginLoadBalancer>, Arc<dyn Observer>) =
         (Arc::new(Late(origin)), Arc::new(Silent));
     Runtime::start(1, config, vec![listener], &lb, &observer, Clock::start(), 1).unwrap()

@@ -26,10 +26,23 @@ impl Publisher {
     /// Starts publishing to `url`; what becomes of it is not waited for.
     #[track_caller]
     pub fn try_start(url: &str) -> Self {
+        Self::with(&[], url)
+    }
+
+    /// Starts publishing by an HTTP request with an endless body, and waits until media flows.
+    #[track_caller]
+    pub fn start_post(url: &str) -> Self {
+        let mut publisher = Self::with(&["-method", "POST"], url);
+        publisher.wait_flowing();
+        publisher
+    }
+
+    #[track_caller]
+    fn with(options: &[&str], url: &str) -> Self {
         let mut publish = ffmpeg();
         // -progress writes a block of lines as soon as the first packets are sent, then two each second.
         publish.args(["-progress", "pipe:1", "-stats_period", "0.2", "-re", "-stream_loop", "-1", "-i"]);
-        publish.arg(film()).args(["-c", "copy", "-f", "flv", url]);
+        publish.arg(film()).args(["-c", "copy", "-f", "flv"]).args(options).arg(url);
         Self { process: Process::start(format!("publish {url}"), &mut publish) }
     }
 

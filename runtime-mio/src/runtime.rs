@@ -3,7 +3,9 @@
 use crate::clock::Clock;
 use crate::file::Files;
 use crate::worker::Worker;
+use chacha20::ChaCha12Rng;
 use mio::{Poll, Waker};
+use rand_core::SeedableRng;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Fault, Machine, Note};
 use srs_proxy_core::time::{Duration, Time};
@@ -120,7 +122,6 @@ pub(crate) struct Common<'a> {
     pub(crate) lb: &'a Arc<dyn OriginLoadBalancer>,
     pub(crate) observer: &'a Arc<dyn Observer>,
     pub(crate) clock: Clock,
-    pub(crate) seed: u64,
 }
 
 struct Wake(Waker);
@@ -140,7 +141,8 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Starts `workers` threads. Each listener must have as many sockets.
+    /// Starts `workers` threads. Each listener must have as many sockets. Whoever does not know `seed` can't guess what
+    /// machines draw by lot.
     ///
     /// # Errors
     /// The system has no descriptors or threads left.
@@ -151,7 +153,7 @@ impl Runtime {
         lb: &Arc<dyn OriginLoadBalancer>,
         observer: &Arc<dyn Observer>,
         clock: Clock,
-        seed: u64,
+        seed: [u8; 32],
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut shares: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
@@ -169,13 +171,14 @@ impl Runtime {
                 }
             }
         }
-        let common = Common { config, shared: &shared, lb, observer, clock, seed };
+        let common = Common { config, shared: &shared, lb, observer, clock };
+        let mut seeds = ChaCha12Rng::from_seed(seed);
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for (index, share) in shares.into_iter().enumerate() {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), crate::worker::WAKER)?;
             let mailbox = Arc::new(Mailbox::new(Box::new(Wake(waker))));
-            let worker = Worker::new(&common, poll, index, Arc::clone(&mailbox), share)?;
+            let worker = Worker::new(&common, poll, index, seeds.fork(), Arc::clone(&mailbox), share)?;
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || worker.run())?);
             mailboxes.push(mailbox);

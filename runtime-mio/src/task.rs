@@ -16,10 +16,10 @@ use crate::timers::{TaskId, Timers};
 use crate::udp::UdpLeg;
 use crate::worker::{closing_token, leg_token};
 use bytes::Bytes;
+use chacha20::ChaCha12Rng;
 use mio::event::Event;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry};
-use rand_pcg::Pcg64Mcg;
 use slab::Slab;
 use smallvec::SmallVec;
 use socket2::SockRef;
@@ -51,7 +51,8 @@ pub(crate) struct Io {
     pub(crate) lb: Arc<dyn OriginLoadBalancer>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) rng: Pcg64Mcg,
+    /// Nobody can guess what comes next from what came before: it names sessions.
+    pub(crate) rng: ChaCha12Rng,
     pub(crate) config: Config,
     pub(crate) now: Time,
     /// Tells a socket's events from those of earlier ones under the same token.
@@ -268,6 +269,14 @@ impl Task {
         self.arm(io);
     }
 
+    /// The process is about to end.
+    pub(crate) fn drain(&mut self, io: &mut Io) {
+        self.step(io, Input::Drain, &[], Bytes::copy_from_slice);
+        self.settle(io);
+        self.pump_all(io);
+        self.arm(io);
+    }
+
     /// A leg that ran out of budget has its turn again.
     pub(crate) fn go_on(&mut self, io: &mut Io, slot: u32) {
         self.pump(io, slot);
@@ -280,20 +289,35 @@ impl Task {
             return;
         }
         self.armed = None;
+        self.retry_stalled(io);
         if let Some(fault) = self.overdue(io) {
             self.fail(io, fault);
-        } else if self.machine.deadline().is_some_and(|deadline| deadline <= io.now) {
-            self.step(io, Input::Tick, &[], Bytes::copy_from_slice);
-            self.settle(io);
+        } else {
+            if self.machine.deadline().is_some_and(|deadline| deadline <= io.now) {
+                self.step(io, Input::Tick, &[], Bytes::copy_from_slice);
+                self.settle(io);
+            }
             self.pump_all(io);
         }
         self.arm(io);
     }
 
+    /// The kernel tells of room in a socket only when a third of it is free, and a slow peer may take minutes to free
+    /// that much. But it takes bytes as soon as there is any room: those show that the peer took some.
+    fn retry_stalled(&mut self, io: &mut Io) {
+        for slot in self.slots.iter_mut().flatten() {
+            if let Link::Tcp(tcp) = &mut slot.link
+                && tcp.is_stalled(io.config.stall, io.now)
+            {
+                tcp.flush(&mut io.pipes, io.now);
+            }
+        }
+    }
+
     /// Whether the driver's own patience has ended: with a peer that takes nothing, or with silence.
     fn overdue(&self, io: &Io) -> Option<Fault> {
         for (slot, tcp) in self.tcp_legs() {
-            if tcp.stalled.is_some_and(|since| io.now.since(since) >= io.config.stall) {
+            if tcp.is_stalled(io.config.stall, io.now) {
                 let what = "takes nothing of what is sent";
                 return Some(if slot == 0 { Fault::Client(what) } else { Fault::Origin(what) });
             }
@@ -585,8 +609,8 @@ impl Task {
             let Some(Some(Slot { generation, .. })) = self.slots.get(index) else { continue };
             let leg = Leg::new(index as u32, *generation);
             match self.take(leg) {
-                // Whoever took nothing so far will not now.
-                Some(Link::Tcp(tcp)) if tcp.stalled.is_none() => io.close(tcp),
+                // Whoever took nothing for so long will not now.
+                Some(Link::Tcp(tcp)) if !tcp.is_stalled(io.config.stall, io.now) => io.close(tcp),
                 _ => {}
             }
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mio::net::TcpStream;
 use rustix::io::Errno;
 use srs_proxy_core::machine::Leg;
-use srs_proxy_core::time::Time;
+use srs_proxy_core::time::{Duration, Time};
 use std::io::{self, Read};
 use std::net::SocketAddr;
 
@@ -94,6 +94,11 @@ impl TcpLeg {
         let moving = self.splice.is_some() || !self.kept.is_empty() || !self.outbox.is_empty();
         let over = self.ended || self.hung_up || self.broken;
         !self.connecting && !moving && !over && (!self.readable || pool::is_silent(&self.stream))
+    }
+
+    /// Whether the peer has taken nothing of what waits for so long.
+    pub(crate) fn is_stalled(&self, patience: Duration, now: Time) -> bool {
+        self.stalled.is_some_and(|since| now.since(since) >= patience)
     }
 
     fn empty(&mut self) {

@@ -6,10 +6,9 @@ use crate::pool::Pool;
 use crate::runtime::{Accepted, BoxMachine, Class, Common, Listener, NewMachine, SessionId, Shared, mode};
 use crate::task::{BUFFER, Io, Task};
 use crate::timers::{TaskId, Timers};
+use chacha20::ChaCha12Rng;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll};
-use rand_core::SeedableRng;
-use rand_pcg::Pcg64Mcg;
 use slab::Slab;
 use srs_proxy_core::machine::Actions;
 use srs_proxy_core::time::{Duration, Time};
@@ -109,6 +108,8 @@ pub(crate) struct Worker {
     /// Nothing more could be taken: accept again then.
     accept_again: Option<Time>,
     next_sweep: Option<Time>,
+    /// Tasks are told so, each once.
+    draining: bool,
     /// Tasks that are sessions, and those that are control connections; the others are hubs.
     sessions: usize,
     controls: usize,
@@ -121,6 +122,7 @@ impl Worker {
         common: &Common<'_>,
         poll: Poll,
         index: usize,
+        rng: ChaCha12Rng,
         mailbox: Arc<Mailbox>,
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
@@ -136,7 +138,7 @@ impl Worker {
             lb: Arc::clone(common.lb),
             mailbox,
             observer: Arc::clone(common.observer),
-            rng: Pcg64Mcg::seed_from_u64(common.seed.wrapping_add(index as u64)),
+            rng,
             config: common.config.clone(),
             now: common.clock.now(),
             stamp: 0,
@@ -151,6 +153,7 @@ impl Worker {
             listeners: Vec::new(),
             accept_again: None,
             next_sweep: None,
+            draining: false,
             sessions: 0,
             controls: 0,
             shared: Arc::clone(common.shared),
@@ -221,7 +224,11 @@ impl Worker {
             self.fire();
             self.sweep();
             self.accept();
-            match self.shared.mode.load(Ordering::Relaxed) {
+            let mode = self.shared.mode.load(Ordering::Relaxed);
+            if mode == mode::DRAIN && !self.draining {
+                self.begin_drain();
+            }
+            match mode {
                 mode::RUN => {}
                 mode::DRAIN if self.sessions > 0 || !self.io.closing.is_empty() => {
                     self.listeners.retain(|listener| listener.ready);
@@ -259,6 +266,14 @@ impl Worker {
                 Some(Class::Control) => self.controls -= 1,
                 None => {}
             }
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        self.draining = true;
+        let tasks: Vec<usize> = self.tasks.iter().map(|(index, _)| index).collect();
+        for index in tasks {
+            self.with(index, Task::drain);
         }
     }
 
@@ -305,10 +320,10 @@ impl Worker {
         if self.io.closing.is_empty() && self.io.pool.is_empty() {
             self.next_sweep = None;
         } else if self.next_sweep.is_none_or(|at| at <= self.io.now) {
-            let now = self.io.now;
-            self.io.closing.retain(|_, closing| closing.deadline > now);
-            self.io.pool.sweep(now);
-            self.next_sweep = Some(now + SWEEP);
+            let Io { closing, pool, pipes, now, .. } = &mut self.io;
+            closing.retain(|_, closing| !closing.is_over(pipes, *now));
+            pool.sweep(*now);
+            self.next_sweep = Some(*now + SWEEP);
         }
     }
 
@@ -382,6 +397,7 @@ impl Worker {
         let mut task = make(&mut self.io, id, session, machine)?;
         task.class = class;
         self.io.observer.accepted(session, name, peer);
+        let index = entry.key();
         entry.insert(Box::new(task));
         match class {
             Some(Class::Session) => {
@@ -390,6 +406,9 @@ impl Worker {
             }
             Some(Class::Control) => self.controls += 1,
             None => {}
+        }
+        if self.draining {
+            self.with(index, Task::drain);
         }
         Ok(())
     }

@@ -62,7 +62,8 @@ fn frames() -> (Runtime, TcpStream, TcpStream) {
     let sockets = bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
     let proxy = sockets[0].local_addr().unwrap();
     let machine = Arc::new(move |_| -> BoxMachine { Box::new(Frames(origin)) });
-    let runtime = common::serve(Listener::Tcp("frames", Class::Session, sockets, machine), origin);
+    let runtime =
+        common::serve(Listener::Tcp("frames", Class::Session, sockets, machine), origin, common::STALL);
     let client = TcpStream::connect(proxy).unwrap();
     client.set_nodelay(true).unwrap();
     let (origin, _) = listener.accept().unwrap();

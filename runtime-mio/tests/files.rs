@@ -76,7 +76,8 @@ fn library() -> (Runtime, BufReader<TcpStream>) {
     let sockets = bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
     let at = sockets[0].local_addr().unwrap();
     let machine = Arc::new(|_| -> BoxMachine { Box::new(Library { file: Leg::new(1, 0), part: None }) });
-    let runtime = common::serve(Listener::Tcp("library", Class::Session, sockets, machine), at);
+    let runtime =
+        common::serve(Listener::Tcp("library", Class::Session, sockets, machine), at, common::STALL);
     let client = TcpStream::connect(at).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     (runtime, BufReader::new(client))

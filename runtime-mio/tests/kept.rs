@@ -69,7 +69,8 @@ impl World {
         let machine = Arc::new(move |_| -> BoxMachine {
             Box::new(Asking { origin: at, leg: Leg::new(1, 0), what: "" })
         });
-        let runtime = common::serve(Listener::Tcp("asking", Class::Session, sockets, machine), at);
+        let runtime =
+            common::serve(Listener::Tcp("asking", Class::Session, sockets, machine), at, common::STALL);
         Self { runtime, proxy, origin }
     }
 

@@ -81,7 +81,8 @@ impl Machine for Rude {
 fn start_with(origin: SocketAddr, new: fn() -> BoxMachine) -> (Runtime, SocketAddr) {
     let sockets = bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
     let at = sockets[0].local_addr().unwrap();
-    (common::serve(Listener::Tcp("toy", Class::Session, sockets, Arc::new(move |_| new())), origin), at)
+    let listener = Listener::Tcp("toy", Class::Session, sockets, Arc::new(move |_| new()));
+    (common::serve(listener, origin, common::STALL), at)
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {

@@ -67,15 +67,19 @@ impl Observer for Silent {
     fn ended(&self, _: SessionId, _: &Ended<'_>) {}
 }
 
-/// One worker that serves one listener; every stream's origin is at `origin`.
-pub(crate) fn serve(listener: Listener, origin: SocketAddr) -> Runtime {
+/// For tests in which no peer tries the proxy's patience.
+pub(crate) const STALL: Duration = Duration::from_secs(30);
+
+/// One worker that serves one listener; every stream's origin is at `origin`; a peer that takes nothing for `stall`
+/// is cut off.
+pub(crate) fn serve(listener: Listener, origin: SocketAddr, stall: Duration) -> Runtime {
     let config = Config {
         idle: Duration::from_secs(60),
-        stall: Duration::from_secs(30),
+        stall,
         max_sessions: 1000,
         files: Some(Files::below(env!("CARGO_TARGET_TMPDIR").as_ref()).unwrap()),
     };
     let (lb, observer): (Arc<dyn OriginLoadBalancer>, Arc<dyn Observer>) =
         (Arc::new(Late(origin)), Arc::new(Silent));
-    Runtime::start(1, config, vec![listener], &lb, &observer, Clock::start(), 1).unwrap()
+    Runtime::start(1, config, vec![listener], &lb, &observer, Clock::start(), [1; 32]).unwrap()
 }

@@ -115,7 +115,10 @@ fn a_live_stream_of_nginx_plays_plain_and_encrypted() {
     for app in ["hls", "keyed"] {
         let _publisher = ffmpeg::Publisher::start(&proxy.url(&format!("{app}/x")));
         let target = format!("/{app}/x.m3u8?token=t");
-        wait_until("there is a playlist", PATIENCE, || uris(&ask(&proxy, &target).body.text()).len() >= 3);
+        wait_until("there is a playlist", PATIENCE, || {
+            let answer = ask(&proxy, &target);
+            answer.status == 200 && uris(&answer.body.text()).len() >= 3
+        });
         let url = proxy.http_url(&target[1..]);
         let ended = ffmpeg::decode_for(&url, 5, PATIENCE).success();
         assert!(ffmpeg::frames(&ended.stdout) >= 120, "{app}: {}", ended.stdout);

@@ -116,6 +116,8 @@ pub fn codecs(url: &str) -> Vec<String> {
     let ended = Process::start(format!("probe {url}"), &mut probe).wait_end(PATIENCE).success();
     let mut codecs: Vec<_> = ended.stdout.split_whitespace().map(str::to_owned).collect();
     codecs.sort();
+    // Streams of a program, as MPEG-TS has it, are listed twice.
+    codecs.dedup();
     codecs
 }
 

@@ -1,20 +1,21 @@
 //! What the fuzz targets run: each body takes any bytes and panics if something that must always hold does not. Compiled
 //! and run over the committed corpora in the ordinary tests; knows nothing of the fuzzer.
 
+use crate::rewriting::{check_manifest, check_playlist};
 use crate::rtmp::command::{self, COMMAND_CSID, control};
 use crate::rtmp::{Command, Dechunker, Encoder, Message, amf0 as independent, kind};
 use crate::sim::{Dice, Straight};
 use srs_proxy_core::amf0::{Decoder, Encoder as Amf0Encoder};
 use srs_proxy_core::endpoint;
 use srs_proxy_core::http::head::HeadReader;
-use srs_proxy_core::http::{Connection, Files, HttpConfig, Server};
+use srs_proxy_core::http::{Connection, HttpConfig, Server};
 use srs_proxy_core::key::{MAX_APP, MAX_STREAM, MAX_VHOST, StreamKey};
 use srs_proxy_core::machine::{Action, Leg, OpenError, Parsed};
 use srs_proxy_core::origin::{MAX_ENDPOINTS, MAX_TEXT, Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Answer, Picked, Query, Refusal};
 use srs_proxy_core::rtmp::RtmpSession;
 use srs_proxy_core::rtmp::chunk::{ChunkReader, MessageHeader, Step};
-use srs_proxy_core::time::{Duration, Time};
+use srs_proxy_core::time::Time;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use std::sync::Arc;
 pub type Body = fn(&[u8]);
 
 /// Every target's name and body.
-pub const TARGETS: [(&str, Body); 9] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("amf0", amf0),
     ("chunks", chunks),
     ("rtmp_session", rtmp_session),
@@ -32,6 +33,8 @@ pub const TARGETS: [(&str, Body); 9] = [
     ("registration", registration),
     ("http_head", http_head),
     ("http_api", http_api),
+    ("playlist", playlist),
+    ("manifest", manifest),
 ];
 
 /// How a stream of bytes is cut.
@@ -443,14 +446,7 @@ pub fn http_api(bytes: &[u8]) {
 /// What a connection to the API is answered, and whether it ended.
 fn api(manner: u8, bytes: &[u8], split: Split) -> (String, bool) {
     let token = (manner & 1 != 0).then(|| "secret".to_owned());
-    let config = HttpConfig {
-        pid: "1".into(),
-        signature: "srs-proxy".into(),
-        version: [0, 1, 0],
-        token,
-        origin_timeout: Duration::from_secs(15),
-        files: Files::Pages(Vec::new()),
-    };
+    let config = HttpConfig { signature: "srs-proxy".into(), token, ..HttpConfig::default() };
     let server = [Server::System, Server::HttpApi, Server::Http][usize::from(manner >> 1) % 3];
     let client = SocketAddr::from(([10, 0, 0, 9], 1234));
     let mut driver = Straight::new(1, Connection::new(Arc::new(config), server, client, Time::ZERO));
@@ -467,4 +463,16 @@ fn api(manner: u8, bytes: &[u8], split: Split) -> (String, bool) {
     }
     driver.eof(Leg::CLIENT);
     (String::from_utf8_lossy(driver.sent(Leg::CLIENT)).into_owned(), driver.is_over())
+}
+
+/// Any bytes are rewritten or refused; all but the URIs stays, also as what follows a playlist's first line.
+pub fn playlist(bytes: &[u8]) {
+    check_playlist(bytes);
+    check_playlist(&[b"#EXTM3U\n", bytes].concat());
+}
+
+/// Any bytes are rewritten or refused; nothing of them is lost, also as what is in an MPD.
+pub fn manifest(bytes: &[u8]) {
+    let _ = check_manifest(bytes);
+    let _ = check_manifest(&[b"<MPD>", bytes, b"</MPD>"].concat());
 }

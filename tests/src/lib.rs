@@ -3,5 +3,6 @@
 pub mod bench;
 pub mod fuzz;
 pub mod peers;
+pub mod rewriting;
 pub mod rtmp;
 pub mod sim;

@@ -43,6 +43,8 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may rest between requests. Longer than SRS's default heartbeat of 10 s.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an origin has to begin its answer, if nothing else is set.
+pub const ORIGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the load balancer has to answer what the API asks.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of later requests that may wait, beside one read, until the client is not read any more. As long as it is
@@ -81,6 +83,20 @@ pub struct HttpConfig {
     pub origin_timeout: Duration,
     /// What the HTTP server has beside streams.
     pub files: Files,
+}
+
+impl Default for HttpConfig {
+    /// A server without a name, a token or files.
+    fn default() -> Self {
+        Self {
+            pid: String::new(),
+            signature: String::new(),
+            version: [0; 3],
+            token: None,
+            origin_timeout: ORIGIN_TIMEOUT,
+            files: Files::Pages(Vec::new()),
+        }
+    }
 }
 
 impl HttpConfig {

@@ -59,8 +59,7 @@ impl Client {
             signature: "srs-proxy".into(),
             version: [1, 2, 3],
             token: token.map(Into::into),
-            origin_timeout: Duration::from_secs(15),
-            files: Files::Pages(Vec::new()),
+            ..HttpConfig::default()
         };
         let peer = SocketAddr::from(([10, 0, 0, 9], 1234));
         Self {

@@ -4,7 +4,7 @@
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use srs_proxy_tests::peers::http::{Connection, Request, Response};
-use srs_proxy_tests::peers::http_origin::{Answer, HttpOrigin, Step};
+use srs_proxy_tests::peers::http_origin::{Answer, HttpOrigin, Seen, Step};
 use srs_proxy_tests::peers::nginx::Nginx;
 use srs_proxy_tests::peers::nms::NodeMediaServer;
 use srs_proxy_tests::peers::ports::free_port;
@@ -280,6 +280,51 @@ fn a_playlist_without_end_is_502() {
     let answer = connect(&proxy).ask(&Request::get("/live/x.m3u8")).expect("an answer");
     assert_refusal(&answer, 502, "endless");
     wait_until("the origin is left", PATIENCE, || origin.open() == 0);
+}
+
+#[test]
+fn a_playlist_that_stops_in_the_middle_is_given_up() {
+    let half = Answer::new(200, "OK").length(1000).then(Step::Send(b"#EXTM3U\n".to_vec())).then(Step::Hold);
+    let origin = HttpOrigin::answering(half);
+    let proxy = Proxy::before(origin.addr(), &[("PROXY_HTTP_ORIGIN_TIMEOUT", "1s")]);
+    let answer = connect(&proxy).ask(&Request::get("/live/x.m3u8")).expect("an answer");
+    assert_refusal(&answer, if answer.status == 504 { 504 } else { 502 }, "half a playlist");
+    wait_until("the origin is left", PATIENCE, || origin.open() == 0);
+}
+
+#[test]
+fn a_playlist_in_a_coding_nobody_asked_for_is_not_damaged() {
+    let coded = [0x1F, 0x8B, 8, 0, 1, 2, 3, b'\n', b'x', b'.', b't', b's', b'\n'];
+    let answer = Answer::new(200, "OK").field("Content-Encoding", "gzip").body(&coded);
+    let origin = HttpOrigin::answering(answer);
+    let proxy = Proxy::before(origin.addr(), &[]);
+    let answer = connect(&proxy).ask(&Request::get("/live/x.m3u8")).expect("an answer");
+    if answer.status != 502 {
+        assert_eq!((answer.status, &answer.body[..]), (200, &coded[..]));
+        assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    }
+}
+
+#[test]
+fn a_session_moves_with_its_stream_when_its_origin_is_gone() {
+    let answer = |seen: &Seen| match seen.target.contains(".m3u8") {
+        true => Answer::ok("application/vnd.apple.mpegurl", b"#EXTM3U\n#EXTINF:1,\nx-0.ts\n"),
+        false => Answer::ok("video/mp2t", b"media"),
+    };
+    let mut first = HttpOrigin::start(answer);
+    let proxy = Proxy::before(first.addr(), &[]);
+    let mut connection = connect(&proxy);
+    let playlist = connection.ask(&Request::get("/live/x.m3u8")).expect("an answer").body.text();
+    let segment = format!("/live/{}", playlist.lines().last().expect("a segment"));
+    assert_eq!(connection.ask(&Request::get(&segment)).expect("an answer").status, 200);
+    let second = HttpOrigin::start(answer);
+    proxy.register_http("second", second.addr());
+    first.stop();
+    let answer = connection.ask(&Request::get(&segment)).expect("an answer");
+    assert_eq!((answer.status, &answer.body.text()[..]), (200, "media"));
+    let again = connection.ask(&Request::get("/live/x.m3u8")).expect("an answer");
+    assert_eq!(again.body.text(), playlist, "the session stays");
+    assert_eq!(second.requests().len(), 2);
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub struct Record {
     pub received: Body,
     /// Bytes of answers that the kernel has taken.
     pub sent: u64,
+    /// Answers that were given to their ends.
+    pub answers: usize,
     /// When it was over.
     pub ended: Option<Instant>,
     /// How the client broke the protocol, if it did.
@@ -443,6 +445,7 @@ impl Service<'_> {
                 }
             }
         }
+        self.shared.record(self.number, |record| record.answers += 1);
         Ok(!answer.early)
     }
 

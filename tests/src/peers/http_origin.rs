@@ -315,6 +315,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.stopped.load(Ordering::Relaxed) {
             return;
         }
+        // Parts of an answer go out when they are due.
+        let _ = stream.set_nodelay(true);
         let mut log = lock(&shared.log);
         let number = log.records.len();
         log.records.push(Record::default());

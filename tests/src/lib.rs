@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod fuzz;
+pub mod http;
 pub mod peers;
 pub mod rewriting;
 pub mod rtmp;

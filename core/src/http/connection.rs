@@ -485,6 +485,8 @@ impl Connection {
                 cx.actions.push(Action::Resume { leg: Leg::CLIENT });
             }
         } else {
+            // What served it is closed already.
+            self.state = State::Closed;
             self.close(cx, Close::Flush);
         }
     }

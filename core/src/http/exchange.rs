@@ -495,7 +495,8 @@ impl Exchange {
         let mut end = at;
         loop {
             let rest = bytes.get(end..).unwrap_or_default();
-            match body.next(rest).map_err(|_| Fault::Origin("broken chunks"))? {
+            let part = body.next(rest).map_err(|_| cut(cx, *decode, "broken chunks"))?;
+            match part {
                 Part::Content(length) => {
                     if *decode {
                         cx.actions.forward(Leg::CLIENT, end..end + length);
@@ -582,8 +583,10 @@ impl Exchange {
                 Ok(self.fail(cx, client, Status::BAD_GATEWAY, Fault::Origin("closed without an answer")))
             }
             Stage::Endless => Ok(self.finish(cx, true)),
-            // What is missing must not look like an end.
-            _ => Err(Fault::Origin("closed in the middle of an answer")),
+            stage => {
+                let decode = matches!(stage, Stage::Chunks { decode: true, .. });
+                Err(cut(cx, decode, "closed in the middle of an answer"))
+            }
         }
     }
 
@@ -638,6 +641,15 @@ impl Exchange {
         cx.actions.write(Leg::CLIENT, response);
         Next::Done
     }
+}
+
+/// An answer is cut off. What is missing must not look like an end to a client that hears the connection's end as
+/// the body's.
+fn cut(cx: &mut Cx<'_>, decode: bool, why: &'static str) -> Fault {
+    if decode {
+        cx.actions.close(Leg::CLIENT, Close::Abort);
+    }
+    Fault::Origin(why)
 }
 
 fn new_session_id(cx: &mut Cx<'_>) -> String {

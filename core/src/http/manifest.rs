@@ -99,8 +99,13 @@ pub fn rewrite(mpd: &[u8], prefix: &str, directory: &str, host: &str) -> Result<
     rewriter.finish()
 }
 
-/// An element's name: its namespace's prefix and what follows.
-type Name<'a> = (&'a str, &'a str);
+/// A name: its namespace's prefix and what follows. No prefix is none and not an empty text: comparing those
+/// took most of the time.
+type Name<'a> = (Option<&'a str>, &'a str);
+
+fn name<'a>(prefix: StrSpan<'a>, local: StrSpan<'a>) -> Name<'a> {
+    (Some(prefix.as_str()).filter(|prefix| !prefix.is_empty()), local.as_str())
+}
 
 /// What references are resolved against, as far as it matters: `BaseURL`s may be alternatives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -182,7 +187,7 @@ impl Open<'_> {
 /// The document's element.
 struct Root<'a> {
     /// Its namespace's prefix, which all elements of the schema have.
-    prefix: &'a str,
+    prefix: Option<&'a str>,
     /// Where a `BaseURL` belongs, in the result: behind its start tag and each `ProgramInformation`.
     first_child: Option<usize>,
     /// It has a `BaseURL`.
@@ -245,16 +250,12 @@ impl<'a> Rewriter<'a> {
             | Token::EntityDeclaration { .. }
             | Token::DtdEnd { .. } => Err(ManifestError::Doctype),
             Token::Declaration { .. } | Token::ProcessingInstruction { .. } | Token::Comment { .. } => Ok(()),
-            Token::ElementStart { prefix, local, .. } => self.start((prefix.as_str(), local.as_str())),
-            Token::Attribute { prefix, local, value, .. } => {
-                self.attribute((prefix.as_str(), local.as_str()), value)
-            }
+            Token::ElementStart { prefix, local, .. } => self.start(name(prefix, local)),
+            Token::Attribute { prefix, local, value, .. } => self.attribute(name(prefix, local), value),
             Token::ElementEnd { end, span } => match (end, self.started.take()) {
                 (ElementEnd::Open, Some(name)) => self.enter(name, span.end()),
                 (ElementEnd::Empty, Some(name)) => self.leave(name, span.end()),
-                (ElementEnd::Close(prefix, local), None) => {
-                    self.close((prefix.as_str(), local.as_str()), span.end())
-                }
+                (ElementEnd::Close(prefix, local), None) => self.close(name(prefix, local), span.end()),
                 _ => Err(ManifestError::Malformed),
             },
             Token::Text { text } => self.content(text, Content::Text(text)),
@@ -312,7 +313,7 @@ impl<'a> Rewriter<'a> {
         self.is_of_schema(prefix) && matches!(local, "BaseURL" | "ContentSteering" | "PatchLocation")
     }
 
-    fn is_of_schema(&self, prefix: &str) -> bool {
+    fn is_of_schema(&self, prefix: Option<&str>) -> bool {
         self.root.as_ref().is_some_and(|root| root.prefix == prefix)
     }
 
@@ -331,12 +332,12 @@ impl<'a> Rewriter<'a> {
         let (prefix, local) = self.started.ok_or(ManifestError::Malformed)?;
         let is_uri = match (local, name) {
             // XLink's, whatever it calls its namespace. No other one is known in manifests.
-            (_, (namespace, "href")) => !namespace.is_empty(),
-            ("SegmentTemplate", ("", "media" | "index" | "initialization" | "bitstreamSwitching"))
-            | ("SegmentURL", ("", "media" | "index"))
-            | ("Initialization" | "RepresentationIndex" | "BitstreamSwitching", ("", "sourceURL"))
-            | ("InitializationSet", ("", "initialization"))
-            | ("UTCTiming", ("", "value")) => self.is_of_schema(prefix),
+            (_, (namespace, "href")) => namespace.is_some(),
+            ("SegmentTemplate", (None, "media" | "index" | "initialization" | "bitstreamSwitching"))
+            | ("SegmentURL", (None, "media" | "index"))
+            | ("Initialization" | "RepresentationIndex" | "BitstreamSwitching", (None, "sourceURL"))
+            | ("InitializationSet", (None, "initialization"))
+            | ("UTCTiming", (None, "value")) => self.is_of_schema(prefix),
             _ => false,
         };
         if !is_uri {
@@ -457,10 +458,10 @@ impl<'a> Rewriter<'a> {
         self.writer.insert(self.writer.text.len(), [])?;
         let mut out = self.writer.out;
         if let (false, Some(place)) = (root.has_base, root.first_child) {
-            let name = [root.prefix, if root.prefix.is_empty() { "" } else { ":" }, "BaseURL>"];
-            let start = ["<"].into_iter().chain(name);
+            let prefix = root.prefix.into_iter().flat_map(|prefix| [prefix, ":"]);
+            let name = prefix.chain(["BaseURL>"]);
             let content = [self.prefix].into_iter().chain(escape(self.directory));
-            let element = start.chain(content).chain(["</"]).chain(name);
+            let element = ["<"].into_iter().chain(name.clone()).chain(content).chain(["</"]).chain(name);
             out.splice(place..place, element.flat_map(str::bytes));
         }
         if out.len() > MAX_OUTPUT { Err(ManifestError::TooLong) } else { Ok(out) }

@@ -71,6 +71,13 @@ fn whatever_goes_wrong_with_an_answer_is_seen_by_its_client_only() {
             Trouble::BrokenChunk,
         ]);
         let trouble = response.trouble;
+        if let Trouble::Leaves(_) = trouble {
+            response.delay = Duration::from_millis(*dice.pick(&[0, 100, 6000]));
+        }
+        if let Trouble::Freezes(_) = trouble {
+            // Whoever has asked for much more is not read, and not seen to leave.
+            scene.clients.iter_mut().for_each(|plan| plan.pipelines = false);
+        }
         let played = scene.play(seed, LONG);
         played.assert_sound();
         let status = match trouble {
@@ -230,7 +237,9 @@ fn a_client_is_told_when_the_load_balancer_has_no_answer() {
             played.assert_sound();
             for n in 0..played.table.borrow().len() {
                 for answer in played.answers_to(n).iter().filter(|answer| answer.value("x-n").is_none()) {
-                    assert!(matches!(answer.status(), 503), "{}", played.world.tail());
+                    // An answer may come so late that there is no time left for the origin.
+                    let known = answer.status() == 503 || answer.status() == 502 && index == 4;
+                    assert!(known, "{}: {}", answer.start, played.world.tail());
                 }
             }
         });

@@ -131,7 +131,7 @@ pub(super) struct Client {
     /// It sends no more, or the process ends: there is no next request.
     is_last: bool,
     /// Bytes of later requests wait.
-    waiting: bool,
+    pub(super) waiting: bool,
 }
 
 impl Client {

@@ -246,6 +246,36 @@ fn a_whole_url_as_target_becomes_path_and_host() {
 }
 
 #[test]
+fn who_is_named_in_a_whole_url_stays_out_of_host() {
+    let origin = HttpOrigin::answering(Answer::ok("video/mp2t", b"media"));
+    let answer = ask(&origin, &Request::get("http://user:secret@streams.test/live/x.ts"));
+    // To refuse it is as good.
+    if answer.status != 400 {
+        assert_eq!(origin.only_request().fields.all("host"), ["streams.test"]);
+    }
+}
+
+#[test]
+fn an_old_client_need_not_name_a_host() {
+    let origin = HttpOrigin::answering(Answer::ok("video/mp2t", b"media"));
+    let proxy = Proxy::before(origin.addr(), &[]);
+    let mut connection = connect(&proxy);
+    connection.send(b"GET /live/x.ts HTTP/1.0\r\n\r\n").expect("it is sent");
+    assert_eq!(connection.response("GET").expect("an answer").status, 200);
+    assert_eq!(proxy.holders("__defaultVhost__/live/x"), ["origin"]);
+    assert_eq!(origin.only_request().fields.all("host").len(), 1, "HTTP/1.1 wants one");
+}
+
+#[test]
+fn an_answer_that_can_have_no_body_tells_no_length_of_one() {
+    for length in ["0", "5"] {
+        let answer = Answer::new(204, "No Content").field("Content-Length", length).bodiless();
+        let answer = ask(&HttpOrigin::answering(answer), &Request::get("/live/x.ts"));
+        assert_eq!((answer.status, answer.header("content-length")), (204, None), "{length}");
+    }
+}
+
+#[test]
 fn what_is_meant_for_the_next_hop_alone_does_not_reach_the_origin() {
     let request = Request::get("/live/x.ts")
         .field("Connection", "keep-alive, X-Mine")

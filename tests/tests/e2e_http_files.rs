@@ -327,6 +327,22 @@ fn a_client_that_leaves_in_the_middle_of_a_file_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_file_that_becomes_shorter_while_it_is_sent_never_ends_well() {
+    let site = Site::with(&[("x.bin", &noise(LONG))]);
+    let mut connection = Connection::open_narrow(site.proxy.http()).expect("a connection");
+    connection.send_request(&Request::get("/x.bin")).expect("it is sent");
+    let (mut response, framing) = connection.head("GET").expect("a head");
+    fs::File::options()
+        .write(true)
+        .open(site.dir.path().join("public/x.bin"))
+        .and_then(|file| file.set_len(10))
+        .expect("a shorter file");
+    connection.widen();
+    connection.body(&mut response, framing).expect_err("it is cut short");
+    assert_eq!(site.get("/x.bin").body.len(), 10);
+}
+
+#[test]
 fn streams_are_served_beside_files() {
     let origin = HttpOrigin::answering(Answer::ok("video/x-flv", b"media"));
     let site = Site::with(&[("index.html", b"home")]);

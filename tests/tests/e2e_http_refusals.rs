@@ -61,6 +61,10 @@ fn heads_that_can_be_read_in_two_ways_are_refused() {
         ("a NUL in a value", format!("{get}X: a\0b\r\n\r\n"), 400),
         ("no colon", format!("{get}nonsense\r\n\r\n"), 400),
         ("two hosts", format!("{get}Host: other\r\n\r\n"), 400),
+        ("a host with a blank", "GET /live/x.mp4 HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(), 400),
+        ("a host with a path", "GET /live/x.mp4 HTTP/1.1\r\nHost: a/b\r\n\r\n".to_owned(), 400),
+        ("a host with a user", "GET /live/x.mp4 HTTP/1.1\r\nHost: user@a\r\n\r\n".to_owned(), 400),
+        ("hosts in one field", "GET /live/x.mp4 HTTP/1.1\r\nHost: a, b\r\n\r\n".to_owned(), 400),
         ("no host", "GET /live/x.mp4 HTTP/1.1\r\n\r\n".to_owned(), 400),
         (
             "chunks in HTTP/1.0",

@@ -9,12 +9,19 @@ use srs_proxy_tests::peers::ports::free_port;
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::{PATIENCE, ffmpeg, http, wait_for, wait_until};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread;
 
 /// Streams that are chosen for one of three origins: that all are on one is not chance.
 const STREAMS: usize = 12;
 
 /// Connections that a viewer uses for one playlist: enough for every worker to get some.
 const CONNECTIONS: usize = 40;
+
+/// What an origin calls a playlist.
+const TYPE: &str = "application/vnd.apple.mpegurl";
+
+/// A playlist of one segment.
+const PLAYLIST: &[u8] = b"#EXTM3U\n#EXTINF:1,\nx-0.ts\n";
 
 /// Three origins, each answering with its number.
 fn numbered_origins() -> [HttpOrigin; 3] {
@@ -168,8 +175,7 @@ fn session_of(uri: &str) -> String {
 
 #[test]
 fn each_stream_has_a_session_of_its_own_that_nobody_can_guess() {
-    let origin =
-        HttpOrigin::answering(Answer::ok("application/vnd.apple.mpegurl", b"#EXTM3U\n#EXTINF:1,\nx-0.ts\n"));
+    let origin = HttpOrigin::answering(Answer::ok(TYPE, PLAYLIST));
     let proxy = Proxy::before(origin.addr(), &[]);
     let session = |n: usize| {
         let text = ask(proxy.http(), &Request::get(&format!("/live/s{n}.m3u8"))).body.text();
@@ -184,9 +190,21 @@ fn each_stream_has_a_session_of_its_own_that_nobody_can_guess() {
 }
 
 #[test]
+fn viewers_who_come_at_the_same_instant_share_one_session() {
+    let origin = HttpOrigin::answering(Answer::ok(TYPE, PLAYLIST));
+    let proxy = Proxy::before(origin.addr(), &[("PROXY_WORKERS", "2")]);
+    let addr = proxy.http();
+    let viewers: Vec<_> = (0..CONNECTIONS)
+        .map(|_| thread::spawn(move || ask(addr, &Request::get("/live/x.m3u8")).body.text()))
+        .collect();
+    let mut texts: Vec<_> = viewers.into_iter().map(|viewer| viewer.join().expect("an answer")).collect();
+    texts.dedup();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+}
+
+#[test]
 fn a_playlist_with_an_unknown_session_is_found_by_its_path() {
-    let origin =
-        HttpOrigin::answering(Answer::ok("application/vnd.apple.mpegurl", b"#EXTM3U\n#EXTINF:1,\nx-0.ts\n"));
+    let origin = HttpOrigin::answering(Answer::ok(TYPE, PLAYLIST));
     let proxy = Proxy::before(origin.addr(), &[]);
     let answer = ask(proxy.http(), &Request::get("/live/x.m3u8?spbhid=gone"));
     assert_eq!(answer.status, 200);

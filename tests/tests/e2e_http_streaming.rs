@@ -32,6 +32,9 @@ const HELD: u64 = 24 * 1024 * 1024;
 /// What a viewer that does not read may cost the proxy, KiB.
 const STALL_COST_KIB: u64 = 8 * 1024;
 
+/// Long requests that wait behind the first.
+const WAITING: usize = 10;
+
 /// Viewers that go on while one does not.
 const VIEWERS: usize = 50;
 
@@ -152,6 +155,32 @@ fn a_viewer_that_leaves_frees_the_origin_at_once_whatever_it_waited_for() {
             connection.body_start(&mut framing.into(), 5).expect("the start");
         }
         assert_eq!(origin.open(), 1, "{what}");
+        let left = Instant::now();
+        drop(connection);
+        wait_until(&format!("the origin is left: {what}"), PATIENCE, || origin.open() == 0);
+        assert!(left.elapsed() < SOON, "{what}: {:?}", left.elapsed());
+        proxy.wait_quiet();
+    }
+}
+
+#[test]
+fn a_viewer_that_leaves_while_requests_of_its_wait_is_noticed_as_soon() {
+    let ok = || Answer::new(200, "OK").field("Content-Type", "video/mp4");
+    let cases = [
+        ("no answer yet", Answer::silence()),
+        ("a silent length", ok().length(1000).then(Step::Send(b"start".to_vec())).then(Step::Hold)),
+        ("silent chunks", ok().chunked().then(Step::Send(b"5\r\nstart\r\n".to_vec())).then(Step::Hold)),
+        ("a long body", ok().length(1 << 40).then(Step::Flood(vec![7; 65536]))),
+    ];
+    for (what, answer) in cases {
+        let origin = HttpOrigin::answering(answer);
+        let proxy = Proxy::before(origin.addr(), &[]);
+        let mut connection = Connection::open_narrow(proxy.http()).expect("a connection");
+        connection.send_request(&Request::get("/live/x.mp4")).expect("it is sent");
+        origin.wait_request("the request", |_| true);
+        // More than the proxy takes before it has answered the first.
+        let waiting = Request::get("/live/y.mp4").field("X-Long", &"x".repeat(8000)).bytes().repeat(WAITING);
+        connection.send(&waiting).expect("it is sent");
         let left = Instant::now();
         drop(connection);
         wait_until(&format!("the origin is left: {what}"), PATIENCE, || origin.open() == 0);

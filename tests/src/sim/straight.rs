@@ -132,7 +132,10 @@ impl<M: Machine> Straight<M> {
     pub fn eof(&mut self, leg: Leg) {
         if let Some(side) = self.legs.get_mut(&leg).filter(|side| side.open && !side.ended && !side.paused) {
             side.ended = true;
-            self.feed(Input::Eof { leg }, &[]);
+            self.feed(Input::HungUp { leg }, &[]);
+            if self.legs.contains_key(&leg) {
+                self.feed(Input::Eof { leg }, &[]);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The HTTP connection in the simulated world: what is answered, whatever client, origin and network are like.
 
 use srs_proxy_core::query::Refusal;
-use srs_proxy_core::time::Duration;
+use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_tests::http::Chunking;
 use srs_proxy_tests::sim::http::plan::SHRINKING;
 use srs_proxy_tests::sim::http::{
@@ -352,9 +352,15 @@ fn a_drain_ends_idle_connections_and_lets_answers_finish() {
         let (mut dice, mut scene) = any(seed);
         scene.clients.truncate(1);
         scene.clients[0].leave = Leave::Never;
-        scene.drain = Some(Duration::from_millis(dice.range(0..=2000)));
+        let drain = Duration::from_millis(dice.range(0..=2000));
+        scene.drain = Some(drain);
         let played = scene.play(seed, LONG);
         played.assert_sound();
+        // Long before it would have to end for its idleness.
+        let log = played.clients[0].borrow();
+        let rested = log.ended_at.since(log.heard_at.max(Time::ZERO + drain));
+        assert!(rested < Duration::from_secs(30), "rested {rested:?}\n{}", played.world.tail());
+        drop(log);
         for (answer, n) in played.clients[0].borrow().answers().zip(&played.clients[0].borrow().sent) {
             assert!(answer.complete, "request {n} was cut off\n{}", played.world.tail());
         }

@@ -52,7 +52,7 @@ pub(super) fn request(head: &Head<'_>, target: &str, kind: Kind, client: IpAddr)
     // An absolute target overrides the field; an old client may send neither, but an origin wants one.
     out.field("Host", head.host().unwrap_or("localhost"));
     for field in end_to_end(&head.fields) {
-        if !is_one_of(field, &OURS) && !(kind.is_rewritten() && is_one_of(field, &PARTIAL)) {
+        if !(is_one_of(field, &OURS) || kind.is_rewritten() && is_one_of(field, &PARTIAL)) {
             out.pass(field);
         }
     }

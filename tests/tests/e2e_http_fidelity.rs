@@ -51,7 +51,8 @@ fn own(fields: &Fields) -> Vec<(&str, &str)> {
 
 #[test]
 fn every_status_passes_with_its_reason_fields_and_body() {
-    let cases: [(u16, &str, &[(&str, &str)], &str); 14] = [
+    type Case = (u16, &'static str, &'static [(&'static str, &'static str)], &'static str);
+    let cases: [Case; 14] = [
         (200, "Fine", &[("Content-Type", "video/mp2t"), ("X-A", "1"), ("x-a", "2"), ("X-A", "1")], "media"),
         (201, "Created", &[("Location", "/live/new.ts?a=b")], "new"),
         (204, "No Content", &[("X-Session", "7")], ""),

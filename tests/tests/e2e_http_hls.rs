@@ -82,7 +82,7 @@ fn films_in_every_packaging_play_as_they_do_from_their_origin() {
         let direct = format!("http://{}{}", cinema.origins[cinema.picked].http(), cinema.target);
         let expected = ffmpeg::file_packets(&direct);
         assert!(expected.len() > FILM_PACKETS, "{name}: {} packets", expected.len());
-        let played = ffmpeg::file_packets(cinema.proxy.http_url(&cinema.target[1..]));
+        let played = ffmpeg::file_packets(&cinema.proxy.http_url(&cinema.target[1..]));
         assert!(played == expected, "{name}: {} packets instead of {}", played.len(), expected.len());
     }
 }

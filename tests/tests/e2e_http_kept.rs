@@ -68,7 +68,8 @@ fn a_connection_that_the_origin_does_not_keep_is_not_used_again() {
     let old = |seen: &Seen| {
         format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{}", seen.target.len(), seen.target)
     };
-    let cases: [(&str, fn(&Seen) -> Answer); 3] = [
+    type Script = fn(&Seen) -> Answer;
+    let cases: [(&str, Script); 3] = [
         ("close", |seen| Answer::ok("video/mp4", seen.target.as_bytes()).field("Connection", "Close")),
         ("close among others", |seen| {
             Answer::new(200, "OK").field("Connection", "x, close").chunks(&[seen.target.as_bytes()], &[])

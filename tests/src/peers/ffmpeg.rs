@@ -77,7 +77,7 @@ pub fn packets(url: &str, count: usize) -> Vec<Packet> {
 
 /// All packets of a file, or of whatever has an end.
 #[track_caller]
-pub fn file_packets(source: impl AsRef<OsStr>) -> Vec<Packet> {
+pub fn file_packets(source: &(impl AsRef<OsStr> + ?Sized)) -> Vec<Packet> {
     let ended = Process::start("ffprobe file", ffprobe_packets().arg(source)).wait_end(PATIENCE).success();
     packets::parse(&ended.stdout)
 }

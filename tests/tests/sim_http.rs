@@ -1,7 +1,7 @@
 //! The HTTP connection in the simulated world: what is answered, whatever client, origin and network are like.
 
 use srs_proxy_core::query::Refusal;
-use srs_proxy_core::time::Duration;
+use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_tests::http::Chunking;
 use srs_proxy_tests::sim::http::plan::SHRINKING;
 use srs_proxy_tests::sim::http::{
@@ -66,6 +66,7 @@ fn whatever_goes_wrong_with_an_answer_is_seen_by_its_client_only() {
         response.trouble = *dice.pick(&[
             Trouble::Silent,
             Trouble::Leaves(end),
+            Trouble::HalfHead,
             Trouble::Garbage,
             Trouble::Oversize,
             Trouble::Stops(at, end),
@@ -84,7 +85,7 @@ fn whatever_goes_wrong_with_an_answer_is_seen_by_its_client_only() {
         played.assert_sound();
         let status = match trouble {
             Trouble::Silent => 504,
-            Trouble::Leaves(_) | Trouble::Garbage | Trouble::Oversize => 502,
+            Trouble::Leaves(_) | Trouble::HalfHead | Trouble::Garbage | Trouble::Oversize => 502,
             _ => return,
         };
         for answer in played.answers_to(troubled) {
@@ -109,6 +110,60 @@ fn nothing_stays_of_a_client_that_leaves() {
                 false => Leave::AfterTime(Duration::from_micros(dice.range(0..=1_000_000)), end),
             };
         }
+        let played = scene.play(seed, LONG);
+        played.assert_sound();
+    });
+}
+
+#[test]
+fn a_viewer_who_has_asked_for_more_is_seen_to_leave() {
+    seeds::run("http_pipelined_viewer", 20, |seed| {
+        let mut dice = Dice::new(seed);
+        let live = Request::get("/live/s.flv?n=0".into());
+        let response =
+            Response { trouble: Trouble::Freezes(1000), ..Response::ok(Body::Close(vec![7; 2000])) };
+        let more =
+            Request { body: Body::Length(dice.bytes(40_000)), ..Request::get("/live/s.m4s?n=1".into()) };
+        let never = Response::ok(Body::None);
+        let mut scene = Scene::plain(vec![
+            Exchange { request: live, response },
+            Exchange { request: Request { method: "POST", ..more }, response: never },
+        ]);
+        scene.weather = Weather { window: 256 * 1024, ..Weather::random(&mut dice) };
+        scene.clients[0].pipelines = true;
+        scene.clients[0].leave = Leave::AfterTime(Duration::from_secs(20), End::Fin);
+        let played = scene.play(seed, LONG);
+        played.assert_sound();
+    });
+}
+
+#[test]
+fn a_connection_with_half_a_request_on_it_serves_nobody_else() {
+    seeds::run("http_early", 60, |seed| {
+        let mut dice = Dice::new(seed);
+        let body = Body::Length(dice.bytes(100_000));
+        let upload = Request { method: "POST", body, ..Request::get("/live/s.m4s?n=0".into()) };
+        let early = Response { early: true, ..Response::ok(Body::Length(b"no".to_vec())) };
+        let fine = Response::ok(Body::Length(b"yes".to_vec()));
+        let mut scene = Scene::plain(vec![
+            Exchange { request: upload, response: early },
+            Exchange { request: Request::get("/live/s.m4s?n=1".into()), response: fine },
+        ]);
+        scene.weather = Weather { keep: Duration::from_secs(60), ..Weather::random(&mut dice) };
+        scene.weather.stall = scene.weather.stall.min(Duration::from_millis(200));
+        scene.clients = [0, 1].map(|n| ClientPlan::asking(vec![n])).to_vec();
+        let played = scene.play(seed, LONG);
+        played.assert_sound();
+        assert_eq!(played.answers_to(1)[0].status(), 200);
+    });
+}
+
+#[test]
+fn a_slow_load_balancer_costs_no_origin_its_name() {
+    seeds::run("http_hurried", 60, |seed| {
+        let (_, mut scene) = any(seed);
+        scene.weather.delay = Duration::from_millis(400);
+        scene.manner = Manner::Late(Duration::from_secs(5));
         let played = scene.play(seed, LONG);
         played.assert_sound();
     });
@@ -187,7 +242,7 @@ fn hls(seed: u64) -> (Dice, Scene) {
     for n in lists..lists + segments {
         let request = Request::get(format!("/live/unknown?n={n}"));
         let mut response = Response::random(&mut dice, &request);
-        response.rest = *dice.pick(&[Rest::Keeps, Rest::ClosesAtNext(End::Fin)]);
+        response.rest = *dice.pick(&[Rest::Keeps, Rest::ClosesAtNext(End::Fin, Duration::ZERO)]);
         exchanges.push(Exchange { request, response });
     }
     let mut scene = Scene::plain(exchanges);
@@ -297,9 +352,15 @@ fn a_drain_ends_idle_connections_and_lets_answers_finish() {
         let (mut dice, mut scene) = any(seed);
         scene.clients.truncate(1);
         scene.clients[0].leave = Leave::Never;
-        scene.drain = Some(Duration::from_millis(dice.range(0..=2000)));
+        let drain = Duration::from_millis(dice.range(0..=2000));
+        scene.drain = Some(drain);
         let played = scene.play(seed, LONG);
         played.assert_sound();
+        // Long before it would have to end for its idleness.
+        let log = played.clients[0].borrow();
+        let rested = log.ended_at.since(log.heard_at.max(Time::ZERO + drain));
+        assert!(rested < Duration::from_secs(30), "rested {rested:?}\n{}", played.world.tail());
+        drop(log);
         for (answer, n) in played.clients[0].borrow().answers().zip(&played.clients[0].borrow().sent) {
             assert!(answer.complete, "request {n} was cut off\n{}", played.world.tail());
         }

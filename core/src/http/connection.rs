@@ -456,6 +456,9 @@ impl Connection {
 
     fn ask(&mut self, cx: &mut Cx<'_>, call: Call, query: Query) {
         let ticket = self.client.new_ticket();
+        // A client may ask more, and end its side, before it has an answer: what came before the end counts.
+        cx.actions.push(Action::Pause { leg: Leg::CLIENT });
+        self.client.waiting = true;
         cx.actions.push(Action::Ask { ticket, query });
         self.deadline = Some(cx.now + ANSWER_TIMEOUT);
         self.state = State::Asking { call, ticket };

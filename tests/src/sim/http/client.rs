@@ -4,7 +4,7 @@ use super::super::{End, Io, Peer};
 use super::origin::Table;
 use super::plan::number;
 use crate::http::{Message, Reader};
-use srs_proxy_core::time::Duration;
+use srs_proxy_core::time::{Duration, Time};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -73,6 +73,10 @@ pub struct ClientLog {
     pub left: bool,
     /// It lost its patience.
     pub gave_up: bool,
+    /// When the last bytes came.
+    pub heard_at: Time,
+    /// When the connection ended.
+    pub ended_at: Time,
     bytes: usize,
 }
 
@@ -119,6 +123,8 @@ impl Client {
             error: None,
             left: false,
             gave_up: false,
+            heard_at: Time::ZERO,
+            ended_at: Time::ZERO,
             bytes: 0,
         };
         let log = Rc::new(RefCell::new(log));
@@ -236,6 +242,7 @@ impl Peer for Client {
     fn bytes(&mut self, io: &mut Io<'_>, bytes: &[u8]) {
         let mut log = self.log.borrow_mut();
         log.bytes += bytes.len();
+        log.heard_at = io.now;
         if log.error.is_none()
             && let Err(error) = log.reader.feed(bytes)
         {
@@ -277,6 +284,7 @@ impl Peer for Client {
     fn end(&mut self, io: &mut Io<'_>, end: End) {
         let mut log = self.log.borrow_mut();
         log.end = Some(end);
+        log.ended_at = io.now;
         if end == End::Fin {
             log.reader.end();
         }

@@ -72,6 +72,8 @@ pub enum Trouble {
     Silent,
     /// The connection ends without one.
     Leaves(End),
+    /// The connection ends within its head.
+    HalfHead,
     /// It is not HTTP.
     Garbage,
     /// Its head does not end.
@@ -93,8 +95,8 @@ pub enum Rest {
     Keeps,
     /// It ends it after a while.
     Closes(Duration),
-    /// It ends it when the next request comes, and does not look at that.
-    ClosesAtNext(End),
+    /// It ends it when the next request comes or so long after, and does not look at that.
+    ClosesAtNext(End, Duration),
 }
 
 /// An answer.
@@ -292,7 +294,7 @@ impl Response {
         if request.expects {
             response.interim.push(100);
         }
-        if !request.old && dice.chance(100) {
+        if dice.chance(100) {
             response.interim.push(103);
         }
         response.delay = Duration::from_millis(*dice.pick(&[0, 0, 1, 50, 1500]));
@@ -300,8 +302,8 @@ impl Response {
         response.early = dice.chance(100);
         response.rest = match dice.size(0..=9) {
             0..=2 => Rest::Closes(Duration::from_micros(dice.range(0..=150_000))),
-            3 => Rest::ClosesAtNext(End::Fin),
-            4 => Rest::ClosesAtNext(End::Reset),
+            3 => Rest::ClosesAtNext(End::Fin, Duration::from_millis(*dice.pick(&[0, 0, 10, 6000]))),
+            4 => Rest::ClosesAtNext(End::Reset, Duration::ZERO),
             _ => Rest::Keeps,
         };
         response

@@ -219,6 +219,12 @@ impl Played {
             assert!(log.error.is_none() || excused, "{:?} at the client\n{}", log.error, self.world.tail());
             let answers: Vec<_> = log.answers().collect();
             assert!(answers.len() <= log.sent.len() + 1, "more answers than requests");
+            let mut finals = 0;
+            for message in &log.reader.messages {
+                let to = log.sent.get(finals).map(|n| self.table.borrow()[*n].request.old);
+                finals += usize::from(message.status() >= 200);
+                assert!(message.status() >= 200 || to == Some(false), "{} to an old client", message.start);
+            }
             for (index, (answer, n)) in answers.iter().zip(&log.sent).enumerate() {
                 assert!(answer.complete || index + 1 == answers.len(), "an answer was cut off by another");
                 self.assert_answer(*n, answer, &log);

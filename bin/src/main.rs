@@ -3,6 +3,7 @@
 
 mod logging;
 mod observer;
+mod pages;
 mod servers;
 mod settings;
 mod supervisor;

@@ -1,10 +1,8 @@
 //! The servers of one proxy: which address, which machine. All are bound before any is served.
 
+use crate::pages;
 use crate::settings::Settings;
-use srs_proxy_core::http::{
-    Server,
-    api::{Api, ApiConfig},
-};
+use srs_proxy_core::http::{Connection, Files, HttpConfig, Server};
 use srs_proxy_core::rtmp::RtmpSession;
 use srs_proxy_runtime_mio::{Accepted, BoxMachine, Class, Listener, NewMachine, bind_tcp, bind_udp};
 use std::io;
@@ -27,25 +25,31 @@ pub(crate) struct Bound {
 /// # Errors
 /// One line that names the variable, the address and what is wrong.
 pub(crate) fn bind(settings: &Settings) -> Result<Bound, String> {
-    let config = Arc::new(ApiConfig {
+    let config = Arc::new(HttpConfig {
         pid: std::process::id().to_string(),
         signature: SIGNATURE.into(),
         version: version(),
         token: settings.token.as_ref().map(|token| token.0.clone()),
+        origin_timeout: settings.origin_timeout,
+        files: match &settings.static_files {
+            Some(_) => Files::Directory,
+            None => Files::Pages(pages::pages()),
+        },
     });
-    let api = |server: Server| -> NewMachine {
+    let connection = |server: Server| -> NewMachine {
         let config = Arc::clone(&config);
         Arc::new(move |accepted: Accepted| {
-            Box::new(Api::new(Arc::clone(&config), server, accepted.now)) as BoxMachine
+            let Accepted { now, peer } = accepted;
+            Box::new(Connection::new(Arc::clone(&config), server, peer, now)) as BoxMachine
         })
     };
     let rtmp: NewMachine =
         Arc::new(|accepted: Accepted| Box::new(RtmpSession::new(accepted.now)) as BoxMachine);
     let servers = [
         ("rtmp", Class::Session, "PROXY_RTMP_SERVER", settings.rtmp, rtmp),
-        ("http", Class::Control, "PROXY_HTTP_SERVER", settings.http, api(Server::Http)),
-        ("http-api", Class::Control, "PROXY_HTTP_API", settings.api, api(Server::HttpApi)),
-        ("system-api", Class::Control, "PROXY_SYSTEM_API", settings.system, api(Server::System)),
+        ("http", Class::Session, "PROXY_HTTP_SERVER", settings.http, connection(Server::Http)),
+        ("http-api", Class::Session, "PROXY_HTTP_API", settings.api, connection(Server::HttpApi)),
+        ("system-api", Class::Control, "PROXY_SYSTEM_API", settings.system, connection(Server::System)),
     ];
     // These two do not serve yet. That their ports are free is seen now, not on the day they do.
     let mut reserved = Vec::new();

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ const fn row(var: &'static str, default: &'static str, kind: Kind, help: &'stati
 }
 
 /// All settings, in the order of the help text.
-static TABLE: [Row; 29] = [
+static TABLE: [Row; 30] = [
     row("PROXY_RTMP_SERVER", "11935", Kind::Listen, "RTMP, TCP"),
     row("PROXY_HTTP_SERVER", "18080", Kind::Listen, "HTTP-FLV, HTTP-TS, HLS, static files, TCP"),
     row("PROXY_HTTP_API", "11985", Kind::Listen, "WHIP, WHEP, origin API, TCP"),
@@ -90,6 +90,12 @@ static TABLE: [Row; 29] = [
         "300s",
         Kind::Duration(Duration::from_millis(1)),
         "How long a registration stays alive without a heartbeat",
+    ),
+    row(
+        "PROXY_HTTP_ORIGIN_TIMEOUT",
+        "15s",
+        Kind::Duration(Duration::from_millis(1)),
+        "How long an origin may take to begin its answer to an HTTP request",
     ),
     row("PROXY_HTTP_API_AUTH_ENABLED", "off", Kind::Switch, "Whether registration needs a token"),
     row("PROXY_HTTP_API_AUTH_TYPE", "", Kind::Text, "How the token is sent: only supports bearer"),
@@ -143,6 +149,10 @@ pub(crate) struct Settings {
     pub(crate) srt: SocketAddr,
     /// `PROXY_SYSTEM_API`
     pub(crate) system: SocketAddr,
+    /// `PROXY_STATIC_FILES`
+    pub(crate) static_files: Option<PathBuf>,
+    /// `PROXY_HTTP_ORIGIN_TIMEOUT`
+    pub(crate) origin_timeout: Duration,
     /// `PROXY_ORIGIN_SERVER_TTL`
     pub(crate) origin_ttl: Duration,
     /// The bearer token of the registration API, if it asks for one.
@@ -400,6 +410,8 @@ impl Settings {
             rtc: values.listen("PROXY_WEBRTC_SERVER")?,
             srt: values.listen("PROXY_SRT_SERVER")?,
             system: values.listen("PROXY_SYSTEM_API")?,
+            static_files: static_files(values)?,
+            origin_timeout: values.duration("PROXY_HTTP_ORIGIN_TIMEOUT")?,
             origin_ttl: values.duration("PROXY_ORIGIN_SERVER_TTL")?,
             token: token(values)?,
             default_origin: default_origin(values)?,
@@ -415,16 +427,15 @@ impl Settings {
                 LEVELS.contains(&name).then(|| LevelFilter::from_str(name).ok()).flatten()
             })?,
         };
-        // Nothing serves them yet, but a mistake shall not wait until something does.
-        check_static_files(values)?;
         check_load_balancer(values)?;
         Ok(settings)
     }
 }
 
-fn check_static_files(values: &Values) -> Result<(), String> {
+fn static_files(values: &Values) -> Result<Option<PathBuf>, String> {
     values.read("PROXY_STATIC_FILES", |path, _| match path {
-        path if path.is_empty() || Path::new(path).is_dir() => Ok(()),
+        "" => Ok(None),
+        path if Path::new(path).is_dir() => Ok(Some(path.into())),
         _ => Err("no such folder"),
     })
 }

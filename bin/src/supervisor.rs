@@ -4,12 +4,13 @@ use crate::observer::Log;
 use crate::servers::{self, Bound};
 use crate::settings::Settings;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::time::Time;
 use srs_proxy_lb::{Asker, Limits, Mailbox, Memory, Notify, OriginLoadBalancer, Outcome, ReplyTo};
-use srs_proxy_runtime_mio::{Clock, Config, Observer, Runtime};
+use srs_proxy_runtime_mio::{Clock, Config, Files, MAX_KEPT, Observer, Runtime};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -31,11 +32,11 @@ const IDLE: Duration = Duration::from_secs(600);
 /// A peer that takes nothing of what waits for it for so long is cut off.
 const STALL: Duration = Duration::from_secs(30);
 
-/// Descriptors one session takes: the client's and the origin's.
+/// Descriptors one session takes: the client's, and the origin's or a file's.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 
-/// Descriptors kept for everything else (listeners, pipes, control connections, connections being closed), but
-/// never more than a quarter of all.
+/// Descriptors kept for everything else (listeners, pipes, control connections, connections being closed, and
+/// besides those that each worker keeps for later sessions, `MAX_KEPT`), but never more than a quarter of all.
 const RESERVED_DESCRIPTORS: u64 = 1024;
 
 /// Runs the proxy until a signal ends it.
@@ -51,8 +52,11 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
     let Bound { listeners, reserved } = servers::bind(settings)?;
     let observer: Arc<dyn Observer> = Arc::new(Log::new());
-    let config = Config { idle: IDLE, stall: STALL, max_sessions: max_sessions() };
-    let runtime = Runtime::start(settings.workers, config, listeners, &lb, &observer, clock, seed)
+    let files = files(settings)?;
+    let config = Config { idle: IDLE, stall: STALL, max_sessions: max_sessions(settings.workers), files };
+    let mut secret = [0; 32];
+    getrandom(&mut secret, GetRandomFlags::empty()).map_err(|error| format!("no random numbers: {error}"))?;
+    let runtime = Runtime::start(settings.workers, config, listeners, &lb, &observer, clock, secret)
         .map_err(|error| format!("cannot start the workers: {error}"))?;
     log::info!("srs-proxy {} serves with {} workers", env!("CARGO_PKG_VERSION"), settings.workers);
 
@@ -79,6 +83,15 @@ fn keep_default_origin_alive(settings: &Settings, lb: &dyn OriginLoadBalancer, n
     if let Outcome::Refused(why) = lb.update(&asker, origin.clone()) {
         log::warn!("the default origin was not registered: {why:?}");
     }
+}
+
+/// The directory of static files, if there is one.
+fn files(settings: &Settings) -> Result<Option<Files>, String> {
+    let Some(directory) = &settings.static_files else { return Ok(None) };
+    let files = Files::below(directory);
+    let files =
+        files.map_err(|error| format!("PROXY_STATIC_FILES: cannot open {}: {error}", directory.display()))?;
+    Ok(Some(files))
 }
 
 /// Lets sessions end by themselves for the grace time, then closes them; never takes longer than the force time.
@@ -113,12 +126,13 @@ fn signals() -> io::Result<Receiver<()>> {
 }
 
 /// Raises the limit of descriptors to what is allowed; the sessions the process may hold with that.
-fn max_sessions() -> usize {
+fn max_sessions(workers: usize) -> usize {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         log::warn!("cannot raise the limit of open files: {error}");
     }
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let sessions = (allowed - RESERVED_DESCRIPTORS.min(allowed / 4)) / DESCRIPTORS_PER_SESSION;
+    let reserved = RESERVED_DESCRIPTORS + (workers * MAX_KEPT) as u64;
+    let sessions = (allowed - reserved.min(allowed / 4)) / DESCRIPTORS_PER_SESSION;
     usize::try_from(sessions).unwrap_or(usize::MAX).max(1)
 }

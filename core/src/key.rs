@@ -123,6 +123,17 @@ impl StreamKey {
         Self::build(vhost_in(target).map_or(Vhost::Host(host), Vhost::Named), app, stream)
     }
 
+    /// The key of an HTTP request that names its stream by parameters, as SRS's APIs do: its `Host` and its
+    /// target, `/path?app=live&stream=a`. `None` if it has no such parameters.
+    ///
+    /// # Errors
+    /// As [`StreamKey::new`].
+    pub fn from_query(host: &str, target: &str) -> Option<Result<Self, KeyError>> {
+        let (app, stream) = (parameter(target, "app")?, parameter(target, "stream")?);
+        let vhost = vhost_in(target).map_or(Vhost::Host(host), Vhost::Named);
+        Some(Self::build(vhost, path_of(app), path_of(stream)))
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -245,7 +256,8 @@ impl Draft {
     }
 }
 
-fn hex(high: u8, low: u8) -> Option<u8> {
+/// The byte that two hexadecimal digits stand for.
+pub(crate) fn hex(high: u8, low: u8) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     Some(digit(high)? << 4 | digit(low)?)
 }
@@ -260,16 +272,17 @@ fn path_of(text: &str) -> &str {
     text.split(OLD_VHOST).next().unwrap_or(text)
 }
 
+/// The value of a parameter of the query in `text`.
+pub(crate) fn parameter<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    // A second `?` in place of `&` is common: a player's query put behind a server URL that has one.
+    let mut pairs = text.split_once('?')?.1.split(['&', '?', '#']).filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
 /// The vhost that `text` names, in its query or in the old spelling.
 fn vhost_in(text: &str) -> Option<&str> {
     let old = text.split_once(OLD_VHOST).map(|(_, value)| value.split("...").next().unwrap_or(value));
-    // A second `?` in place of `&` is common: a player's query put behind a server URL that has one.
-    let named = |name: &str| {
-        let mut pairs =
-            text.split_once('?')?.1.split(['&', '?', '#']).filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
-    };
-    [old, named("vhost"), named("domain")]
+    [old, parameter(text, "vhost"), parameter(text, "domain")]
         .into_iter()
         .flatten()
         // `tcUrl` may go on behind its query: `rtmp://host/app?vhost=example.com/`.

@@ -301,15 +301,23 @@ pub enum Fault {
     Proxy(&'static str),
 }
 
+impl Fault {
+    /// What happened, without who is to blame.
+    pub const fn what(&self) -> &'static str {
+        let (Self::Client(what) | Self::Origin(what) | Self::Balancer(what) | Self::Proxy(what)) = self;
+        what
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (who, what) = match self {
-            Self::Client(what) => ("client", what),
-            Self::Origin(what) => ("origin", what),
-            Self::Balancer(what) => ("load balancer", what),
-            Self::Proxy(what) => ("proxy", what),
+        let who = match self {
+            Self::Client(_) => "client",
+            Self::Origin(_) => "origin",
+            Self::Balancer(_) => "load balancer",
+            Self::Proxy(_) => "proxy",
         };
-        write!(f, "{who}: {what}")
+        write!(f, "{who}: {}", self.what())
     }
 }
 

@@ -3,21 +3,22 @@
 //! reset the connection and take the last words back.
 
 use crate::outbox::Pipes;
-use crate::tcp::{Got, TcpLeg};
+use crate::source::{Got, Source};
+use crate::tcp::TcpLeg;
 use srs_proxy_core::time::{Duration, Time};
 use std::net::Shutdown;
 
 /// For the peer to close its side after ours is closed.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// For a slow peer to take what waits.
+/// For a slow peer to take some of what waits.
 const FLUSH: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct Closing {
     leg: TcpLeg,
     shut: bool,
-    pub(crate) deadline: Time,
+    deadline: Time,
 }
 
 impl Closing {
@@ -29,6 +30,15 @@ impl Closing {
         &mut self.leg.stream
     }
 
+    /// Whether it is finished or has had its time. The kernel may not have told yet that the peer takes something.
+    pub(crate) fn is_over(&mut self, pipes: &mut Pipes, now: Time) -> bool {
+        if self.deadline > now {
+            return false;
+        }
+        let finished = self.shut || self.advance(false, pipes, &mut [], now);
+        finished || self.deadline <= now
+    }
+
     /// Goes on as far as the socket lets it; whether it is finished.
     pub(crate) fn advance(
         &mut self,
@@ -38,7 +48,11 @@ impl Closing {
         now: Time,
     ) -> bool {
         if !self.shut {
+            let waiting = self.leg.outbox.len();
             self.leg.flush(pipes, now);
+            if self.leg.outbox.len() < waiting {
+                self.deadline = now + FLUSH;
+            }
             if self.leg.broken {
                 return true;
             }

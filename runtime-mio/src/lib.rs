@@ -8,14 +8,20 @@
 //!   worker    one event loop: accepting, events, timers, late answers
 //!   task      one machine and its legs: reading, executing actions, closing
 //!   tcp, udp  one leg: its socket and what waits to be sent
+//!   file      one leg that is a file
+//!   source    what connections and files have in common for whoever moves their bytes on
 //!   outbox    bytes that the socket did not take yet, in memory or in a pipe
+//!   pool      connections that wait for another session
 //! ```
 
 mod clock;
 mod closing;
+mod file;
 mod listen;
 mod outbox;
+mod pool;
 mod runtime;
+mod source;
 mod task;
 mod tcp;
 mod timers;
@@ -23,7 +29,9 @@ mod udp;
 mod worker;
 
 pub use clock::Clock;
+pub use file::Files;
 pub use listen::{bind_tcp, bind_udp};
+pub use pool::MAX_KEPT;
 pub use runtime::{
     Accepted, BoxMachine, Class, Config, Ended, Listener, NewMachine, Observer, Runtime, SessionId,
 };

@@ -1,5 +1,6 @@
 //! Bytes on their way to one TCP socket that it did not take yet: in memory, or in a pipe they were spliced into.
 
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -36,9 +37,14 @@ impl Pipe {
         Ok(Self { read, write, filled: 0 })
     }
 
-    /// Moves bytes from a socket into the empty pipe; 0 at the end of the stream.
-    pub(crate) fn fill(&mut self, from: impl AsFd) -> io::Result<usize> {
-        let moved = splice(from, None, &self.write, None, PIPE_SIZE, FLAGS)?;
+    /// Moves at most `limit` bytes from a socket, or from a position in a file, into the empty pipe; 0 at the end.
+    pub(crate) fn fill(
+        &mut self,
+        from: impl AsFd,
+        mut at: Option<u64>,
+        limit: usize,
+    ) -> Result<usize, Errno> {
+        let moved = splice(from, at.as_mut(), &self.write, None, limit.min(PIPE_SIZE), FLAGS)?;
         self.filled += moved;
         Ok(moved)
     }
@@ -262,7 +268,7 @@ mod tests {
         while outbox.is_empty() {
             source.write_all(&[2; 10_000]).unwrap();
             let mut pipe = pipes.take().unwrap();
-            assert_eq!(pipe.fill(&inlet).unwrap(), 10_000);
+            assert_eq!(pipe.fill(&inlet, None, PIPE_SIZE).unwrap(), 10_000);
             outbox.send_pipe(&near, pipe, &mut pipes).unwrap();
             expected.extend([2; 10_000]);
         }

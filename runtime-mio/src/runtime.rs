@@ -1,8 +1,11 @@
 //! Starts the workers, drains them and stops them.
 
 use crate::clock::Clock;
+use crate::file::Files;
 use crate::worker::Worker;
+use chacha20::ChaCha12Rng;
 use mio::{Poll, Waker};
+use rand_core::SeedableRng;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Fault, Machine, Note};
 use srs_proxy_core::time::{Duration, Time};
@@ -14,8 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// Bounds of a worker.
-#[derive(Clone, Copy, Debug)]
+/// Bounds of a worker, and what lies within them.
+#[derive(Clone, Debug)]
 pub struct Config {
     /// A session between two peers that moves nothing for so long is closed.
     pub idle: Duration,
@@ -23,6 +26,8 @@ pub struct Config {
     pub stall: Duration,
     /// Sessions all workers hold together; above, connections wait to be accepted.
     pub max_sessions: usize,
+    /// What machines may open of the file system; `None`: nothing.
+    pub files: Option<Files>,
 }
 
 /// Names a session in logs, uniquely in this process.
@@ -117,7 +122,6 @@ pub(crate) struct Common<'a> {
     pub(crate) lb: &'a Arc<dyn OriginLoadBalancer>,
     pub(crate) observer: &'a Arc<dyn Observer>,
     pub(crate) clock: Clock,
-    pub(crate) seed: u64,
 }
 
 struct Wake(Waker);
@@ -137,7 +141,8 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Starts `workers` threads. Each listener must have as many sockets.
+    /// Starts `workers` threads. Each listener must have as many sockets. Whoever does not know `seed` can't guess what
+    /// machines draw by lot.
     ///
     /// # Errors
     /// The system has no descriptors or threads left.
@@ -148,7 +153,7 @@ impl Runtime {
         lb: &Arc<dyn OriginLoadBalancer>,
         observer: &Arc<dyn Observer>,
         clock: Clock,
-        seed: u64,
+        seed: [u8; 32],
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut shares: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
@@ -166,13 +171,14 @@ impl Runtime {
                 }
             }
         }
-        let common = Common { config, shared: &shared, lb, observer, clock, seed };
+        let common = Common { config, shared: &shared, lb, observer, clock };
+        let mut seeds = ChaCha12Rng::from_seed(seed);
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for (index, share) in shares.into_iter().enumerate() {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), crate::worker::WAKER)?;
             let mailbox = Arc::new(Mailbox::new(Box::new(Wake(waker))));
-            let worker = Worker::new(&common, poll, index, Arc::clone(&mailbox), share)?;
+            let worker = Worker::new(&common, poll, index, seeds.fork(), Arc::clone(&mailbox), share)?;
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || worker.run())?);
             mailboxes.push(mailbox);

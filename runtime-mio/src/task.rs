@@ -1,18 +1,25 @@
-//! One machine and its legs: feeds it, does what it says, moves spliced bytes, watches over stalls.
+//! One machine and its legs: feeds it, does what it says, watches over stalls. What moves bytes is in `moving`.
+
+mod moving;
+
+pub(crate) use moving::BUFFER;
 
 use crate::closing::Closing;
+use crate::file::FileLeg;
 use crate::listen;
 use crate::outbox::Pipes;
+use crate::pool::Pool;
 use crate::runtime::{BoxMachine, Class, Config, Ended, Observer, SessionId};
-use crate::tcp::{Got, TcpLeg};
+use crate::source::Source;
+use crate::tcp::{Splice, TcpLeg};
 use crate::timers::{TaskId, Timers};
 use crate::udp::UdpLeg;
 use crate::worker::{closing_token, leg_token};
 use bytes::Bytes;
+use chacha20::ChaCha12Rng;
 use mio::event::Event;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry};
-use rand_pcg::Pcg64Mcg;
 use slab::Slab;
 use smallvec::SmallVec;
 use socket2::SockRef;
@@ -26,17 +33,9 @@ use srs_proxy_lb::{Asker, Mailbox, OriginLoadBalancer, ReplyTo};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// The read buffer all sessions of a worker share, in bytes; a datagram fits in.
-pub(crate) const BUFFER: usize = 64 * 1024;
-
-/// Above this, in bytes, what waits for a leg stops the reading of the legs that feed it.
-const HIGH_WATER: usize = 256 * 1024;
-
-/// Bytes (and datagrams, at their size) one leg may bring in before the others have their turn.
-const READ_BUDGET: usize = 1024 * 1024;
 
 /// What the tasks of one worker share.
 pub(crate) struct Io {
@@ -48,10 +47,12 @@ pub(crate) struct Io {
     /// Legs to be read although no event says so: out of budget, resumed, or broken.
     pub(crate) ready: VecDeque<(TaskId, u32)>,
     pub(crate) closing: Slab<Closing>,
+    pub(crate) pool: Pool,
     pub(crate) lb: Arc<dyn OriginLoadBalancer>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) rng: Pcg64Mcg,
+    /// Nobody can guess what comes next from what came before: it names sessions.
+    pub(crate) rng: ChaCha12Rng,
     pub(crate) config: Config,
     pub(crate) now: Time,
     /// Tells a socket's events from those of earlier ones under the same token.
@@ -62,10 +63,21 @@ pub(crate) struct Io {
 
 impl Io {
     fn register(&mut self, source: &mut impl mio::event::Source, task: TaskId, slot: u32) -> io::Result<u16> {
-        self.stamp = self.stamp.wrapping_add(1);
-        let token = leg_token(task, slot, self.stamp);
+        let (stamp, token) = self.stamp(task, slot);
         self.registry.register(source, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(self.stamp)
+        Ok(stamp)
+    }
+
+    /// For a connection that was kept. Whatever can be read by now makes an event.
+    fn reregister(&mut self, stream: &mut TcpStream, task: TaskId, slot: u32) -> io::Result<u16> {
+        let (stamp, token) = self.stamp(task, slot);
+        self.registry.reregister(stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(stamp)
+    }
+
+    fn stamp(&mut self, task: TaskId, slot: u32) -> (u16, mio::Token) {
+        self.stamp = self.stamp.wrapping_add(1);
+        (self.stamp, leg_token(task, slot, self.stamp))
     }
 
     /// Lets a connection deliver what waits, then closes it.
@@ -86,15 +98,17 @@ impl Io {
 
 /// An input that waits for the running one to be done.
 pub(crate) enum Pending {
-    Opened(Leg),
+    Opened(Leg, Opened),
     OpenFailed(Leg, OpenError),
     Eof(Leg),
+    Spliced(Leg),
     Answer(Ticket, Answer),
 }
 
 enum Link {
     Tcp(TcpLeg),
     Udp(UdpLeg),
+    File(FileLeg),
 }
 
 struct Slot {
@@ -161,7 +175,7 @@ impl Task {
     ) -> io::Result<Self> {
         let mut task = Self::new(io, id, session, peer, machine);
         let stamp = io.register(&mut stream, id, 0)?;
-        task.put(Leg::CLIENT, stamp, Link::Tcp(TcpLeg::new(stream, false)));
+        task.put(Leg::CLIENT, stamp, Link::Tcp(TcpLeg::accepted(stream)));
         task.arm(io);
         Ok(task)
     }
@@ -211,6 +225,7 @@ impl Task {
         let leg = Leg::new(slot, entry.generation);
         let mut writable = false;
         match &mut entry.link {
+            Link::File(_) => return,
             Link::Udp(udp) => {
                 udp.readable |= event.is_readable();
                 if event.is_writable() {
@@ -225,7 +240,7 @@ impl Task {
                         None => return,
                         Some(Ok(())) => {
                             tcp.connecting = false;
-                            io.pending.push_back(Pending::Opened(leg));
+                            io.pending.push_back(Pending::Opened(leg, Opened::Fresh));
                         }
                         Some(Err(error)) => {
                             self.take(leg);
@@ -254,6 +269,14 @@ impl Task {
         self.arm(io);
     }
 
+    /// The process is about to end.
+    pub(crate) fn drain(&mut self, io: &mut Io) {
+        self.step(io, Input::Drain, &[], Bytes::copy_from_slice);
+        self.settle(io);
+        self.pump_all(io);
+        self.arm(io);
+    }
+
     /// A leg that ran out of budget has its turn again.
     pub(crate) fn go_on(&mut self, io: &mut Io, slot: u32) {
         self.pump(io, slot);
@@ -266,20 +289,35 @@ impl Task {
             return;
         }
         self.armed = None;
+        self.retry_stalled(io);
         if let Some(fault) = self.overdue(io) {
             self.fail(io, fault);
-        } else if self.machine.deadline().is_some_and(|deadline| deadline <= io.now) {
-            self.step(io, Input::Tick, &[], Bytes::copy_from_slice);
-            self.settle(io);
+        } else {
+            if self.machine.deadline().is_some_and(|deadline| deadline <= io.now) {
+                self.step(io, Input::Tick, &[], Bytes::copy_from_slice);
+                self.settle(io);
+            }
             self.pump_all(io);
         }
         self.arm(io);
     }
 
+    /// The kernel tells of room in a socket only when a third of it is free, and a slow peer may take minutes to free
+    /// that much. But it takes bytes as soon as there is any room: those show that the peer took some.
+    fn retry_stalled(&mut self, io: &mut Io) {
+        for slot in self.slots.iter_mut().flatten() {
+            if let Link::Tcp(tcp) = &mut slot.link
+                && tcp.is_stalled(io.config.stall, io.now)
+            {
+                tcp.flush(&mut io.pipes, io.now);
+            }
+        }
+    }
+
     /// Whether the driver's own patience has ended: with a peer that takes nothing, or with silence.
     fn overdue(&self, io: &Io) -> Option<Fault> {
         for (slot, tcp) in self.tcp_legs() {
-            if tcp.stalled.is_some_and(|since| io.now.since(since) >= io.config.stall) {
+            if tcp.is_stalled(io.config.stall, io.now) {
                 let what = "takes nothing of what is sent";
                 return Some(if slot == 0 { Fault::Client(what) } else { Fault::Origin(what) });
             }
@@ -291,7 +329,7 @@ impl Task {
     fn tcp_legs(&self) -> impl Iterator<Item = (usize, &TcpLeg)> {
         self.slots.iter().enumerate().filter_map(|(slot, entry)| match entry.as_ref()?.link {
             Link::Tcp(ref tcp) => Some((slot, tcp)),
-            Link::Udp(_) => None,
+            Link::Udp(_) | Link::File(_) => None,
         })
     }
 
@@ -353,154 +391,8 @@ impl Task {
     fn tcp(&mut self, leg: Leg) -> Option<&mut TcpLeg> {
         match self.link(leg)? {
             Link::Tcp(tcp) => Some(tcp),
-            Link::Udp(_) => None,
+            Link::Udp(_) | Link::File(_) => None,
         }
-    }
-
-    // Reading.
-
-    fn pump_all(&mut self, io: &mut Io) {
-        for slot in 0..self.slots.len() {
-            self.pump(io, slot as u32);
-        }
-    }
-
-    fn pump_others(&mut self, io: &mut Io, except: u32) {
-        for slot in (0..self.slots.len() as u32).filter(|slot| *slot != except) {
-            self.pump(io, slot);
-        }
-    }
-
-    /// Reads from one leg until there is nothing, the way on is blocked, or the budget is used up.
-    fn pump(&mut self, io: &mut Io, slot: u32) {
-        let mut budget = READ_BUDGET;
-        loop {
-            match self.pull(io, slot) {
-                0 => return,
-                moved => budget = budget.saturating_sub(moved),
-            }
-            if budget == 0 {
-                io.ready.push_back((self.id, slot));
-                return;
-            }
-        }
-    }
-
-    /// Reads once; how much, 0 to stop.
-    fn pull(&mut self, io: &mut Io, slot: u32) -> usize {
-        let Some(Some(entry)) = self.slots.get_mut(slot as usize) else { return 0 };
-        let leg = Leg::new(slot, entry.generation);
-        match &mut entry.link {
-            Link::Udp(udp) if udp.readable => self.pull_datagram(io, leg),
-            Link::Tcp(tcp) if tcp.paused || tcp.connecting || tcp.ended || !(tcp.readable || tcp.offer) => 0,
-            Link::Tcp(tcp) => match tcp.splice_to {
-                Some(to) => self.pull_spliced(io, leg, to),
-                None => self.pull_stream(io, leg),
-            },
-            Link::Udp(_) => 0,
-        }
-    }
-
-    fn pull_datagram(&mut self, io: &mut Io, leg: Leg) -> usize {
-        let Some(Link::Udp(udp)) = self.link(leg) else { return 0 };
-        let mut buffer = std::mem::take(&mut io.buffer);
-        let got = udp.receive(&mut buffer);
-        if let Some((length, from)) = got {
-            let bytes = buffer.get(..length).unwrap_or_default();
-            self.step(io, Input::Datagram { leg, from, bytes }, bytes, Bytes::copy_from_slice);
-        }
-        io.buffer = buffer;
-        self.settle(io);
-        got.map_or(0, |(length, _)| length.max(1))
-    }
-
-    fn pull_stream(&mut self, io: &mut Io, leg: Leg) -> usize {
-        // Its own, too: a client that asks on and on and never reads the answers is not read either.
-        if self.tcp_legs().any(|(_, tcp)| tcp.outbox.len() > HIGH_WATER) {
-            return 0;
-        }
-        let Some(tcp) = self.tcp(leg) else { return 0 };
-        if std::mem::take(&mut tcp.offer) && !tcp.kept.is_empty() {
-            // First what is there: its end may be known already, but must not overtake it.
-            let kept = std::mem::take(&mut tcp.kept);
-            self.step(io, Input::Stream { leg, bytes: &kept }, &kept, |rest| kept.slice_ref(rest));
-            self.settle(io);
-            return kept.len();
-        }
-        let mut buffer = std::mem::take(&mut io.buffer);
-        let moved = self.pull_into(io, leg, &mut buffer);
-        io.buffer = buffer;
-        self.settle(io);
-        moved
-    }
-
-    fn pull_into(&mut self, io: &mut Io, leg: Leg, buffer: &mut [u8]) -> usize {
-        let Some(tcp) = self.tcp(leg).filter(|tcp| tcp.readable) else { return 0 };
-        let kept = tcp.kept.len();
-        let Some((old, new)) = buffer.split_at_mut_checked(kept).filter(|(_, new)| !new.is_empty()) else {
-            self.fail(io, Fault::Proxy("a machine needs more than a buffer at once"));
-            return 0;
-        };
-        old.copy_from_slice(&tcp.kept);
-        match tcp.read(new) {
-            Got::Nothing => 0,
-            Got::End => {
-                tcp.ended = true;
-                io.pending.push_back(Pending::Eof(leg));
-                1
-            }
-            Got::Bytes(fresh) => {
-                tcp.kept = Bytes::new();
-                self.active = io.now;
-                let bytes = buffer.get(..kept + fresh).unwrap_or_default();
-                self.step(io, Input::Stream { leg, bytes }, bytes, Bytes::copy_from_slice);
-                fresh
-            }
-        }
-    }
-
-    fn pull_spliced(&mut self, io: &mut Io, leg: Leg, to: u32) -> usize {
-        let pair = self.slots.get_disjoint_mut([leg.slot as usize, to as usize]);
-        let Ok([Some(Slot { link: Link::Tcp(from), .. }), Some(target)]) = pair else { return 0 };
-        let Link::Tcp(target) = &mut target.link else { return 0 };
-        if !target.outbox.is_empty() || !from.readable {
-            return 0;
-        }
-        let pipe = if from.wants_pipe() { io.pipes.take().ok() } else { None };
-        let got = match pipe {
-            Some(mut pipe) => {
-                let got = from.read_into(&mut pipe);
-                match got {
-                    Got::Bytes(_) => target.send_pipe(pipe, &mut io.pipes, io.now),
-                    Got::Nothing | Got::End => io.pipes.put(pipe),
-                }
-                got
-            }
-            None => {
-                let got = from.read(&mut io.buffer);
-                if let Got::Bytes(n) = got {
-                    target.send(&[io.buffer.get(..n).unwrap_or_default()], io.now);
-                }
-                got
-            }
-        };
-        let moved = match got {
-            Got::Bytes(n) => {
-                self.active = io.now;
-                n
-            }
-            Got::Nothing => return 0,
-            Got::End => {
-                from.ended = true;
-                io.pending.push_back(Pending::Eof(leg));
-                1
-            }
-        };
-        if target.broken {
-            io.ready.push_back((self.id, to));
-        }
-        self.settle(io);
-        moved
     }
 
     // Running the machine.
@@ -509,15 +401,20 @@ impl Task {
     fn settle(&mut self, io: &mut Io) {
         while let Some(pending) = io.pending.pop_front() {
             let input = match pending {
-                Pending::Opened(leg) => Input::Opened { leg, what: Opened::Fresh },
+                Pending::Opened(leg, what) => Input::Opened { leg, what },
                 Pending::OpenFailed(leg, why) => Input::OpenFailed { leg, why },
                 Pending::Answer(ticket, answer) => Input::Answer { ticket, answer },
                 Pending::Eof(leg) => {
                     // Gone already, if the machine closed it in the meantime.
-                    let Some(tcp) = self.tcp(leg) else { continue };
-                    tcp.ended = true;
+                    match self.link(leg) {
+                        None => continue,
+                        Some(Link::Tcp(tcp)) => tcp.ended = true,
+                        Some(Link::Udp(_) | Link::File(_)) => {}
+                    }
                     Input::Eof { leg }
                 }
+                Pending::Spliced(leg) if self.link(leg).is_none() => continue,
+                Pending::Spliced(leg) => Input::Spliced { leg },
             };
             self.step(io, input, &[], Bytes::copy_from_slice);
         }
@@ -584,7 +481,12 @@ impl Task {
             Action::Forward { .. } | Action::Write { .. } => {}
             Action::Open { leg, to, transport } => {
                 if let Err(error) = self.open(io, leg, to, transport) {
-                    io.pending.push_back(Pending::OpenFailed(leg, open_error(&error)));
+                    let why = open_error(&error);
+                    if why == OpenError::Exhausted {
+                        // The next one shall find a descriptor.
+                        io.pool.clear();
+                    }
+                    io.pending.push_back(Pending::OpenFailed(leg, why));
                 }
             }
             Action::Ask { ticket, query } => {
@@ -609,16 +511,30 @@ impl Task {
                     io.ready.push_back((self.id, leg.slot));
                 }
             }
-            Action::Splice { from, to, limit: _ } => self.splice(io, from, to),
-            Action::OpenFile { leg, .. } => {
-                io.pending.push_back(Pending::OpenFailed(leg, OpenError::Unreachable));
+            Action::Splice { from, to, limit } => self.splice(io, from, to, limit),
+            Action::OpenFile { leg, path } => {
+                if let Err(error) = self.open_file(io, leg, &path) {
+                    io.pending.push_back(Pending::OpenFailed(leg, open_error(&error)));
+                }
             }
-            Action::SendFile { .. } => {}
+            Action::SendFile { from, to, range } => {
+                let Some(Link::File(file)) = self.link(from) else { return };
+                if range.is_empty() {
+                    io.pending.push_back(Pending::Spliced(from));
+                } else {
+                    file.send(to, range);
+                    io.ready.push_back((self.id, from.slot));
+                }
+            }
             Action::Close { leg, how } => {
-                let closed = self.take(leg);
                 // Dropping it closes it at once.
-                if let (Some(Link::Tcp(tcp)), Close::Flush) = (closed, how) {
-                    io.close(tcp);
+                let Some(Link::Tcp(tcp)) = self.take(leg) else { return };
+                match (how, tcp.peer) {
+                    (Close::Flush, _) => io.close(tcp),
+                    (Close::Keep, Some(peer)) if tcp.is_clean() => {
+                        io.pool.put(&io.registry, tcp.stream, peer, io.now);
+                    }
+                    _ => {}
                 }
             }
             Action::Note(note) => {
@@ -631,11 +547,21 @@ impl Task {
     }
 
     fn open(&mut self, io: &mut Io, leg: Leg, to: SocketAddr, transport: Transport) -> io::Result<()> {
+        // Silence is counted from here: the client may have been alone for long.
+        self.active = io.now;
+        let kept = if transport == Transport::Kept { io.pool.take(to, io.now) } else { None };
+        if let Some(mut stream) = kept {
+            let stamp = io.reregister(&mut stream, self.id, leg.slot)?;
+            self.put(leg, stamp, Link::Tcp(TcpLeg::reused(stream, to)));
+            io.pending.push_back(Pending::Opened(leg, Opened::Reused));
+            return Ok(());
+        }
         let (stamp, link) = match transport {
             Transport::Tcp | Transport::Kept => {
                 let mut stream = TcpStream::connect(to)?;
                 listen::tune(&SockRef::from(&stream))?;
-                (io.register(&mut stream, self.id, leg.slot)?, Link::Tcp(TcpLeg::new(stream, true)))
+                let stamp = io.register(&mut stream, self.id, leg.slot)?;
+                (stamp, Link::Tcp(TcpLeg::connecting(stream, to)))
             }
             Transport::Udp => {
                 let any: IpAddr =
@@ -643,7 +569,7 @@ impl Task {
                 let mut socket = UdpSocket::bind((any, 0).into())?;
                 socket.connect(to)?;
                 let stamp = io.register(&mut socket, self.id, leg.slot)?;
-                io.pending.push_back(Pending::Opened(leg));
+                io.pending.push_back(Pending::Opened(leg, Opened::Fresh));
                 (stamp, Link::Udp(UdpLeg::new(socket)))
             }
         };
@@ -651,15 +577,29 @@ impl Task {
         Ok(())
     }
 
-    fn splice(&mut self, io: &mut Io, from: Leg, to: Leg) {
+    fn open_file(&mut self, io: &mut Io, leg: Leg, path: &str) -> io::Result<()> {
+        let files = io.config.files.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let (file, info) = files.open(path)?;
+        self.put(leg, 0, Link::File(file));
+        io.pending.push_back(Pending::Opened(leg, Opened::File(info)));
+        Ok(())
+    }
+
+    fn splice(&mut self, io: &mut Io, from: Leg, to: Leg, limit: Option<NonZeroU64>) {
         let Some(tcp) = self.tcp(from) else { return };
-        let kept = std::mem::take(&mut tcp.kept);
+        let left = limit.map_or(u64::MAX, NonZeroU64::get);
+        let mut first = std::mem::take(&mut tcp.kept);
+        tcp.kept = first.split_off(usize::try_from(left).map_or(first.len(), |left| left.min(first.len())));
         tcp.offer = false;
-        tcp.splice_to = Some(to.slot);
-        if kept.is_empty() {
-            return;
+        tcp.splice = Some(Splice { to, left });
+        if tcp.moved_on(first.len()) {
+            io.pending.push_back(Pending::Spliced(from));
         }
-        self.send(io, Some(to), &mut SmallVec::from_iter([Piece::Bytes(kept)]), &[]);
+        // What is in the socket already makes no event.
+        io.ready.push_back((self.id, from.slot));
+        if !first.is_empty() {
+            self.send(io, Some(to), &mut SmallVec::from_iter([Piece::Bytes(first)]), &[]);
+        }
     }
 
     /// Ends the session: what was written is delivered, then all is closed.
@@ -669,8 +609,8 @@ impl Task {
             let Some(Some(Slot { generation, .. })) = self.slots.get(index) else { continue };
             let leg = Leg::new(index as u32, *generation);
             match self.take(leg) {
-                // Whoever took nothing so far will not now.
-                Some(Link::Tcp(tcp)) if tcp.stalled.is_none() => io.close(tcp),
+                // Whoever took nothing for so long will not now.
+                Some(Link::Tcp(tcp)) if !tcp.is_stalled(io.config.stall, io.now) => io.close(tcp),
                 _ => {}
             }
         }
@@ -713,7 +653,7 @@ fn open_error(error: &io::Error) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::Token;
+    use crate::worker::{Token, WAKER, kept_token};
 
     #[test]
     fn our_own_limits_are_not_the_origins_fault() {
@@ -728,5 +668,7 @@ mod tests {
         let token = leg_token(id, 3, 0xbeef);
         assert_eq!(Token::of(token), Token::Leg { index: 77, slot: 3, stamp: 0xbeef });
         assert_eq!(Token::of(closing_token(5)), Token::Closing(5));
+        assert_eq!(Token::of(kept_token(6)), Token::Kept(6));
+        assert_eq!(Token::of(WAKER), Token::Waker);
     }
 }

@@ -1,29 +1,30 @@
 //! One TCP leg: its socket, what is known of its readiness, and what waits on either side of it.
 
 use crate::outbox::{Outbox, Pipe, Pipes};
+use crate::pool;
+use crate::source::{Got, HEAVY, Source};
 use bytes::Bytes;
 use mio::net::TcpStream;
-use srs_proxy_core::time::Time;
+use rustix::io::Errno;
+use srs_proxy_core::machine::Leg;
+use srs_proxy_core::time::{Duration, Time};
 use std::io::{self, Read};
+use std::net::SocketAddr;
 
-/// Bytes a spliced direction must move in one wake-up to be spliced again; below, one read and one write are
-/// cheaper than two splices and the one that finds the socket empty.
-const HEAVY: usize = 48 * 1024;
-
-/// What a read found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Got {
-    /// So many bytes.
-    Bytes(usize),
-    /// Nothing now.
-    Nothing,
-    /// The end, in good order or not.
-    End,
+/// A direction whose bytes the machine does not want to see.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Splice {
+    /// Where they go.
+    pub(crate) to: Leg,
+    /// So many, then the machine has its turn again; never 0. Without a limit, more than a connection can bring.
+    pub(crate) left: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct TcpLeg {
     pub(crate) stream: TcpStream,
+    /// Whom it was opened to; nobody, if it was accepted.
+    pub(crate) peer: Option<SocketAddr>,
     pub(crate) connecting: bool,
     /// There may be something to read.
     pub(crate) readable: bool,
@@ -37,9 +38,8 @@ pub(crate) struct TcpLeg {
     pub(crate) offer: bool,
     /// What the machine did not consume.
     pub(crate) kept: Bytes,
-    /// The slot to which this leg's bytes go, untouched.
-    pub(crate) splice_to: Option<u32>,
-    /// Whether the last wake-up moved so much that the kernel should do it.
+    pub(crate) splice: Option<Splice>,
+    /// Whether the last wake-up, or this one so far, moved so much that the kernel should do it.
     heavy: bool,
     /// Bytes moved since the last time the socket was found empty.
     moved: usize,
@@ -53,9 +53,25 @@ pub(crate) struct TcpLeg {
 }
 
 impl TcpLeg {
-    pub(crate) fn new(stream: TcpStream, connecting: bool) -> Self {
+    /// One that was accepted.
+    pub(crate) fn accepted(stream: TcpStream) -> Self {
+        Self::new(stream, None, false)
+    }
+
+    /// One that begins to connect to `peer`.
+    pub(crate) fn connecting(stream: TcpStream, peer: SocketAddr) -> Self {
+        Self::new(stream, Some(peer), true)
+    }
+
+    /// One to `peer` that was kept.
+    pub(crate) fn reused(stream: TcpStream, peer: SocketAddr) -> Self {
+        Self::new(stream, Some(peer), false)
+    }
+
+    fn new(stream: TcpStream, peer: Option<SocketAddr>, connecting: bool) -> Self {
         Self {
             stream,
+            peer,
             connecting,
             readable: false,
             hung_up: false,
@@ -63,7 +79,7 @@ impl TcpLeg {
             paused: false,
             offer: false,
             kept: Bytes::new(),
-            splice_to: None,
+            splice: None,
             heavy: false,
             moved: 0,
             outbox: Outbox::default(),
@@ -73,52 +89,16 @@ impl TcpLeg {
         }
     }
 
-    /// Reads once into `buffer`.
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Got {
-        loop {
-            match self.stream.read(buffer) {
-                Ok(0) => return Got::End,
-                Ok(n) => {
-                    self.received += n as u64;
-                    self.moved += n;
-                    if n == buffer.len() {
-                        self.heavy = true;
-                    } else if !self.hung_up {
-                        // The socket gave less than it could: it is empty, and an event will say when it is not.
-                        self.empty();
-                    }
-                    return Got::Bytes(n);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.empty();
-                    return Got::Nothing;
-                }
-                Err(_) => return Got::End,
-            }
-        }
+    /// Whether nothing is unread, unsent, or ended: another session could go on from here.
+    pub(crate) fn is_clean(&self) -> bool {
+        let moving = self.splice.is_some() || !self.kept.is_empty() || !self.outbox.is_empty();
+        let over = self.ended || self.hung_up || self.broken;
+        !self.connecting && !moving && !over && (!self.readable || pool::is_silent(&self.stream))
     }
 
-    /// Whether the next bytes of this spliced direction should go through a pipe.
-    pub(crate) const fn wants_pipe(&self) -> bool {
-        self.heavy
-    }
-
-    /// Reads once into a pipe.
-    pub(crate) fn read_into(&mut self, pipe: &mut Pipe) -> Got {
-        match pipe.fill(&self.stream) {
-            Ok(0) => Got::End,
-            Ok(n) => {
-                self.received += n as u64;
-                self.moved += n;
-                Got::Bytes(n)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.empty();
-                Got::Nothing
-            }
-            Err(_) => Got::End,
-        }
+    /// Whether the peer has taken nothing of what waits for so long.
+    pub(crate) fn is_stalled(&self, patience: Duration, now: Time) -> bool {
+        self.stalled.is_some_and(|since| now.since(since) >= patience)
     }
 
     fn empty(&mut self) {
@@ -168,5 +148,72 @@ impl TcpLeg {
                 self.stalled = None;
             }
         }
+    }
+}
+
+impl Source for TcpLeg {
+    fn left(&self) -> usize {
+        self.splice.map_or(0, |splice| usize::try_from(splice.left).unwrap_or(usize::MAX))
+    }
+
+    fn is_heavy(&self) -> bool {
+        self.heavy
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Got {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Got::End,
+                Ok(n) => {
+                    self.received += n as u64;
+                    self.moved += n;
+                    if n < buffer.len() && !self.hung_up {
+                        // The socket gave less than it could: it is empty, and an event will say when it is not.
+                        self.empty();
+                    } else {
+                        self.heavy |= self.moved >= HEAVY;
+                    }
+                    return Got::Bytes(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.empty();
+                    return Got::Nothing;
+                }
+                Err(_) => return Got::End,
+            }
+        }
+    }
+
+    fn read_into(&mut self, pipe: &mut Pipe, limit: usize) -> Got {
+        match pipe.fill(&self.stream, None, limit) {
+            Ok(0) => Got::End,
+            Ok(n) => {
+                self.received += n as u64;
+                self.moved += n;
+                Got::Bytes(n)
+            }
+            Err(Errno::AGAIN) => {
+                self.empty();
+                Got::Nothing
+            }
+            Err(_) => Got::End,
+        }
+    }
+
+    fn moved_on(&mut self, moved: usize) -> bool {
+        let Some(splice) = &mut self.splice else { return false };
+        splice.left = splice.left.saturating_sub(moved as u64);
+        let done = splice.left == 0;
+        if done {
+            // The rest is the machine's.
+            self.splice = None;
+            self.offer = !self.kept.is_empty();
+        }
+        done
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
     }
 }

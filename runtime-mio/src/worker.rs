@@ -2,13 +2,13 @@
 
 use crate::clock::Clock;
 use crate::outbox::Pipes;
+use crate::pool::Pool;
 use crate::runtime::{Accepted, BoxMachine, Class, Common, Listener, NewMachine, SessionId, Shared, mode};
 use crate::task::{BUFFER, Io, Task};
 use crate::timers::{TaskId, Timers};
+use chacha20::ChaCha12Rng;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll};
-use rand_core::SeedableRng;
-use rand_pcg::Pcg64Mcg;
 use slab::Slab;
 use srs_proxy_core::machine::Actions;
 use srs_proxy_core::time::{Duration, Time};
@@ -31,11 +31,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Control connections one worker holds: enough for every origin's heartbeat, few enough to leave room for sessions.
 const MAX_CONTROL: usize = 256;
 
-/// Connections being closed are looked over this often.
+/// Connections that are being closed or kept are looked over this often.
 const SWEEP: Duration = Duration::from_secs(1);
 
 // A token says what it is in its upper two bits, and which one in the others:
-//   0 leg:  16 bits stamp, 20 bits slot, 24 bits task    1 closing    2 listener    3 waker
+//   0 leg:  16 bits stamp, 20 bits slot, 24 bits task    1 closing    2 listener, the last one the waker    3 kept
 const KIND: u32 = 62;
 const SLOT_BITS: u32 = 20;
 const INDEX_BITS: u32 = 24;
@@ -44,7 +44,7 @@ const INDEX_BITS: u32 = 24;
 const MAX_TASKS: usize = 1 << INDEX_BITS;
 
 /// The waker's token.
-pub(crate) const WAKER: mio::Token = mio::Token(3 << KIND);
+pub(crate) const WAKER: mio::Token = mio::Token((3 << KIND) - 1);
 
 /// What an event is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,10 +53,11 @@ pub(crate) enum Token {
     Closing(usize),
     Listener(usize),
     Waker,
+    Kept(usize),
 }
 
 impl Token {
-    pub(crate) const fn of(token: mio::Token) -> Self {
+    pub(crate) fn of(token: mio::Token) -> Self {
         let value = token.0;
         let rest = value & !(3 << KIND);
         match value >> KIND {
@@ -66,8 +67,9 @@ impl Token {
                 stamp: (rest >> (INDEX_BITS + SLOT_BITS)) as u16,
             },
             1 => Self::Closing(rest),
+            2 if token == WAKER => Self::Waker,
             2 => Self::Listener(rest),
-            _ => Self::Waker,
+            _ => Self::Kept(rest),
         }
     }
 }
@@ -80,6 +82,10 @@ pub(crate) fn leg_token(task: TaskId, slot: u32, stamp: u16) -> mio::Token {
 
 pub(crate) const fn closing_token(index: usize) -> mio::Token {
     mio::Token(1 << KIND | index)
+}
+
+pub(crate) const fn kept_token(index: usize) -> mio::Token {
+    mio::Token(3 << KIND | index)
 }
 
 struct Accepting {
@@ -102,6 +108,8 @@ pub(crate) struct Worker {
     /// Nothing more could be taken: accept again then.
     accept_again: Option<Time>,
     next_sweep: Option<Time>,
+    /// Tasks are told so, each once.
+    draining: bool,
     /// Tasks that are sessions, and those that are control connections; the others are hubs.
     sessions: usize,
     controls: usize,
@@ -114,6 +122,7 @@ impl Worker {
         common: &Common<'_>,
         poll: Poll,
         index: usize,
+        rng: ChaCha12Rng,
         mailbox: Arc<Mailbox>,
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
@@ -125,11 +134,12 @@ impl Worker {
             timers: Timers::default(),
             ready: VecDeque::new(),
             closing: Slab::new(),
+            pool: Pool::default(),
             lb: Arc::clone(common.lb),
             mailbox,
             observer: Arc::clone(common.observer),
-            rng: Pcg64Mcg::seed_from_u64(common.seed.wrapping_add(index as u64)),
-            config: common.config,
+            rng,
+            config: common.config.clone(),
             now: common.clock.now(),
             stamp: 0,
             pending: VecDeque::new(),
@@ -143,6 +153,7 @@ impl Worker {
             listeners: Vec::new(),
             accept_again: None,
             next_sweep: None,
+            draining: false,
             sessions: 0,
             controls: 0,
             shared: Arc::clone(common.shared),
@@ -205,6 +216,7 @@ impl Worker {
                         }
                     }
                     Token::Waker => {}
+                    Token::Kept(index) => self.io.pool.check(index),
                 }
             }
             self.hand_out_answers();
@@ -212,10 +224,15 @@ impl Worker {
             self.fire();
             self.sweep();
             self.accept();
-            match self.shared.mode.load(Ordering::Relaxed) {
+            let mode = self.shared.mode.load(Ordering::Relaxed);
+            if mode == mode::DRAIN && !self.draining {
+                self.begin_drain();
+            }
+            match mode {
                 mode::RUN => {}
                 mode::DRAIN if self.sessions > 0 || !self.io.closing.is_empty() => {
                     self.listeners.retain(|listener| listener.ready);
+                    self.io.pool.clear();
                 }
                 _ => break,
             }
@@ -249,6 +266,14 @@ impl Worker {
                 Some(Class::Control) => self.controls -= 1,
                 None => {}
             }
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        self.draining = true;
+        let tasks: Vec<usize> = self.tasks.iter().map(|(index, _)| index).collect();
+        for index in tasks {
+            self.with(index, Task::drain);
         }
     }
 
@@ -292,12 +317,13 @@ impl Worker {
     }
 
     fn sweep(&mut self) {
-        if self.io.closing.is_empty() {
+        if self.io.closing.is_empty() && self.io.pool.is_empty() {
             self.next_sweep = None;
         } else if self.next_sweep.is_none_or(|at| at <= self.io.now) {
-            let now = self.io.now;
-            self.io.closing.retain(|_, closing| closing.deadline > now);
-            self.next_sweep = Some(now + SWEEP);
+            let Io { closing, pool, pipes, now, .. } = &mut self.io;
+            closing.retain(|_, closing| !closing.is_over(pipes, *now));
+            pool.sweep(*now);
+            self.next_sweep = Some(*now + SWEEP);
         }
     }
 
@@ -333,6 +359,7 @@ impl Worker {
                         _ => {
                             log::warn!("cannot accept connections for a moment: {error}");
                             self.accept_again = Some(self.io.now + ACCEPT_PAUSE);
+                            self.io.pool.clear();
                             return;
                         }
                     },
@@ -370,6 +397,7 @@ impl Worker {
         let mut task = make(&mut self.io, id, session, machine)?;
         task.class = class;
         self.io.observer.accepted(session, name, peer);
+        let index = entry.key();
         entry.insert(Box::new(task));
         match class {
             Some(Class::Session) => {
@@ -378,6 +406,9 @@ impl Worker {
             }
             Some(Class::Control) => self.controls += 1,
             None => {}
+        }
+        if self.draining {
+            self.with(index, Task::drain);
         }
         Ok(())
     }

@@ -4,11 +4,11 @@ mod common;
 
 use srs_proxy_core::machine::{Close, Cx, Fault, Input, Leg, Machine};
 use srs_proxy_core::time::Time;
-use srs_proxy_runtime_mio::{BoxMachine, Class, Listener, bind_tcp};
+use srs_proxy_runtime_mio::{BoxMachine, Class, Listener, Runtime, bind_tcp};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What one byte is answered with.
 const ANSWER: [u8; 10] = [7; 10];
@@ -39,15 +39,19 @@ impl Machine for Generous {
     }
 }
 
-#[test]
-fn a_client_that_takes_no_answers_is_not_read_until_it_does() {
+fn serve(stall: Duration) -> (Runtime, TcpStream) {
     let sockets = bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
     let at = sockets[0].local_addr().unwrap();
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let machine = Arc::new(|_| -> BoxMachine { Box::new(Generous) });
-    let runtime = common::serve(Listener::Tcp("answers", Class::Control, sockets, machine), nowhere);
+    let listener = Listener::Tcp("answers", Class::Session, sockets, machine);
+    let runtime = common::serve(listener, nowhere, stall);
+    (runtime, TcpStream::connect(at).unwrap())
+}
 
-    let mut client = TcpStream::connect(at).unwrap();
+#[test]
+fn a_client_that_takes_no_answers_is_not_read_until_it_does() {
+    let (runtime, mut client) = serve(common::STALL);
     client.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut asked = 0;
     while asked < QUESTIONS {
@@ -68,5 +72,44 @@ fn a_client_that_takes_no_answers_is_not_read_until_it_does() {
         }
     }
     assert_eq!(answered, asked * ANSWER.len());
+    runtime.stop();
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_not_taken_for_one_that_does_not_read() {
+    // More than both sockets hold, and what a client takes of it in a while: too little for the kernel to tell that
+    // there is room in the socket again.
+    const ASKED: usize = 2_000_000;
+    const PIECE: usize = 16 * 1024;
+    let stall = Duration::from_secs(1);
+    let (runtime, mut client) = serve(stall);
+    let mut writer = client.try_clone().unwrap();
+    let asking = std::thread::spawn(move || writer.write_all(&[0; ASKED]).unwrap());
+    let begin = Instant::now();
+    let mut answered = 0;
+    let mut buffer = [0; PIECE];
+    while begin.elapsed() < 4 * stall {
+        answered += client.read(&mut buffer).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    while answered < ASKED * ANSWER.len() {
+        match client.read(&mut buffer).unwrap() {
+            0 => panic!("cut off after {answered} bytes"),
+            n => answered += n,
+        }
+    }
+    asking.join().unwrap();
+    runtime.stop();
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut_off() {
+    let (runtime, mut client) = serve(Duration::from_secs(1));
+    client.write_all(&[0; 2_000_000]).unwrap();
+    let begin = Instant::now();
+    while runtime.sessions() > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::yield_now();
+    }
     runtime.stop();
 }

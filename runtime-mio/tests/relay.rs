@@ -1,7 +1,9 @@
 //! The runtime moves bytes: after a late answer, in both directions, past slow readers, to the last one.
 
 mod common;
+mod film;
 
+use film::film;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Action, Close, Cx, Fault, Input, Leg, Machine, OpenError, Ticket, Transport};
 use srs_proxy_core::origin::Protocol;
@@ -79,11 +81,8 @@ impl Machine for Rude {
 fn start_with(origin: SocketAddr, new: fn() -> BoxMachine) -> (Runtime, SocketAddr) {
     let sockets = bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
     let at = sockets[0].local_addr().unwrap();
-    (common::serve(Listener::Tcp("toy", Class::Session, sockets, Arc::new(move |_| new())), origin), at)
-}
-
-fn film(length: usize, seed: u8) -> Vec<u8> {
-    (0..length).map(|i| (i as u8) ^ ((i >> 8) as u8).wrapping_mul(31) ^ seed).collect()
+    let listener = Listener::Tcp("toy", Class::Session, sockets, Arc::new(move |_| new()));
+    (common::serve(listener, origin, common::STALL), at)
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {

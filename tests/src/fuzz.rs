@@ -7,7 +7,7 @@ use crate::sim::{Dice, Straight};
 use srs_proxy_core::amf0::{Decoder, Encoder as Amf0Encoder};
 use srs_proxy_core::endpoint;
 use srs_proxy_core::http::head::HeadReader;
-use srs_proxy_core::http::{Api, ApiConfig, Server};
+use srs_proxy_core::http::{Connection, HttpConfig, Server};
 use srs_proxy_core::key::{MAX_APP, MAX_STREAM, MAX_VHOST, StreamKey};
 use srs_proxy_core::machine::{Action, Leg, OpenError, Parsed};
 use srs_proxy_core::origin::{MAX_ENDPOINTS, MAX_TEXT, Origin, OriginId, Protocol};
@@ -423,8 +423,8 @@ pub fn http_head(bytes: &[u8]) {
         assert!(bytes[..used].ends_with(b"\r\n\r\n"), "{used}");
         let _ =
             (head.path(), head.query(), head.host(), head.keep_alive(), head.expectation(), head.bearer());
-        for field in &head.fields {
-            let tokens: usize = head.tokens(field.name).map(str::len).sum();
+        for field in head.fields.iter() {
+            let tokens: usize = head.fields.tokens(field.name).map(str::len).sum();
             let values: usize = head.values(field.name).map(<[u8]>::len).sum();
             assert!(tokens <= values, "{field:?}");
         }
@@ -443,9 +443,10 @@ pub fn http_api(bytes: &[u8]) {
 /// What a connection to the API is answered, and whether it ended.
 fn api(manner: u8, bytes: &[u8], split: Split) -> (String, bool) {
     let token = (manner & 1 != 0).then(|| "secret".to_owned());
-    let config = ApiConfig { pid: "1".into(), signature: "srs-proxy".into(), version: [0, 1, 0], token };
+    let config = HttpConfig { signature: "srs-proxy".into(), token, ..HttpConfig::default() };
     let server = [Server::System, Server::HttpApi, Server::Http][usize::from(manner >> 1) % 3];
-    let mut driver = Straight::new(1, Api::new(Arc::new(config), server, Time::ZERO));
+    let client = SocketAddr::from(([10, 0, 0, 9], 1234));
+    let mut driver = Straight::new(1, Connection::new(Arc::new(config), server, client, Time::ZERO));
     for piece in split.pieces(bytes) {
         driver.bytes(Leg::CLIENT, piece);
         while let Some((_, query)) = driver.questions.front() {

@@ -1,7 +1,7 @@
 //! Machines with the real load balancer in memory, in the simulated world.
 
 use srs_proxy_core::endpoint;
-use srs_proxy_core::http::{Api, ApiConfig, Server};
+use srs_proxy_core::http::{Connection, HttpConfig, Server};
 use srs_proxy_core::machine::{Note, Ticket};
 use srs_proxy_core::origin::{Origin, Protocol};
 use srs_proxy_core::query::{Answer, Query};
@@ -12,6 +12,7 @@ use srs_proxy_tests::sim::rtmp::{self, ClientPlan, Leave, OriginPlan, Style};
 use srs_proxy_tests::sim::scene::origin_address;
 use srs_proxy_tests::sim::{Balancer, Dice, End, Fates, Host, Io, Peer, Real, Reply, Weather, World, seeds};
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -145,9 +146,8 @@ fn pipelined_requests_to_the_api_are_answered_in_order_in_any_weather() {
         ];
         let heard = Rc::new(RefCell::new((Vec::new(), None)));
         let browser = Browser { says: says.concat().into(), heard: Rc::clone(&heard) };
-        let config =
-            ApiConfig { pid: "42".into(), signature: "test".into(), version: [1, 2, 3], token: None };
-        let machine = Api::new(Arc::new(config), Server::System, Time::ZERO);
+        let client = SocketAddr::from(([10, 0, 0, 9], 1234));
+        let machine = Connection::new(Arc::new(HttpConfig::default()), Server::System, client, Time::ZERO);
         let weather = Weather { stall: Duration::from_millis(200), ..Weather::random(&mut dice) };
         let mut world = World::tcp(seed, weather, machine, Box::new(browser), Fates::default());
         world.balancer(Real::new(Arc::clone(&lb)));

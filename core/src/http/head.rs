@@ -1,40 +1,18 @@
-//! Request heads (RFC 9112 §2 to §7): total, bounded, and strict where two readers could disagree about
-//! where a request ends. Knows no resource and sends nothing.
+//! Heads (RFC 9112 §2 to §7), those of requests in particular: total, bounded, and strict where two readers could
+//! disagree about where a message ends. Knows no resource and sends nothing.
 //!
 //! What a lenient reader could take for another request is refused, not repaired: lines that end with a
 //! bare LF, folded fields, two lengths of whatever value, a length beside a transfer coding, blanks before a
 //! colon. A proxy that passes a head on can rely on its having one meaning.
 
+use super::fields::{Fields, Framing, FramingError, MAX_FIELDS, Version};
+use super::reply::ReplyHead;
 use super::response::Status;
 use crate::machine::Parsed;
 use core::fmt;
-use smallvec::SmallVec;
 
 /// The longest head, in bytes: what common servers take, with room for tokens in the query.
 pub const MAX_HEAD: usize = 16 * 1024;
-/// The most fields in a head: browsers send about 20.
-pub const MAX_FIELDS: usize = 64;
-/// How many fields are held without an allocation.
-const INLINE_FIELDS: usize = 16;
-
-/// The protocol's version. There is no other that this parser lets through.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Version {
-    /// HTTP/1.0
-    Http10,
-    /// HTTP/1.1
-    Http11,
-}
-
-/// How long the request's body is (RFC 9112 §6.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Framing {
-    /// This many bytes; 0 if nothing was said.
-    Length(u64),
-    /// It comes in chunks and says itself when it is over.
-    Chunked,
-}
-
 /// What the client wants to hear before it sends the body (RFC 9110 §10.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expectation {
@@ -44,15 +22,6 @@ pub enum Expectation {
     Continue,
     /// Something that nobody knows.
     Unknown,
-}
-
-/// One field line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Field<'a> {
-    /// Its name, a token, in the client's spelling.
-    pub name: &'a str,
-    /// Its value without the blanks around it; not always UTF-8.
-    pub value: &'a [u8],
 }
 
 /// A request's head.
@@ -65,7 +34,7 @@ pub struct Head<'a> {
     /// The version.
     pub version: Version,
     /// All fields in their order.
-    pub fields: SmallVec<[Field<'a>; INLINE_FIELDS]>,
+    pub fields: Fields<'a>,
     /// How long the body is.
     pub framing: Framing,
 }
@@ -107,10 +76,10 @@ impl HeadError {
     /// The error in words.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Malformed => "malformed request head",
-            Self::BareLf => "line of the request head ends without CR",
-            Self::TooLong => "request head too long",
-            Self::TooManyFields => "too many fields in the request head",
+            Self::Malformed => "malformed head",
+            Self::BareLf => "line of the head ends without CR",
+            Self::TooLong => "head too long",
+            Self::TooManyFields => "too many fields in the head",
             Self::Version => "HTTP version is neither 1.1 nor 1.0",
             Self::Host => "not exactly one Host field",
             Self::Length => "not exactly one number as Content-Length",
@@ -141,15 +110,24 @@ pub struct HeadReader {
 }
 
 impl HeadReader {
-    /// Reads the head that `bytes` begin with. Empty lines before it are skipped (RFC 9112 §2.2).
+    /// Reads the request's head that `bytes` begin with. Empty lines before it are skipped (RFC 9112 §2.2).
     ///
     /// # Errors
     /// As soon as the head cannot become a good one.
     pub fn read<'a>(&mut self, bytes: &'a [u8]) -> Result<Parsed<Head<'a>>, HeadError> {
         let Some(end) = self.end(bytes)? else { return Ok(Parsed::Partial) };
-        *self = Self::default();
         let head = bytes.get(..end).ok_or(HeadError::Malformed)?;
         Ok(Parsed::Complete(Head::parse(head)?, end))
+    }
+
+    /// Reads the response's head that `bytes` begin with.
+    ///
+    /// # Errors
+    /// As soon as the head cannot become a good one.
+    pub fn read_reply<'a>(&mut self, bytes: &'a [u8]) -> Result<Parsed<ReplyHead<'a>>, HeadError> {
+        let Some(end) = self.end(bytes)? else { return Ok(Parsed::Partial) };
+        let head = bytes.get(..end).ok_or(HeadError::Malformed)?;
+        Ok(Parsed::Complete(ReplyHead::parse(head)?, end))
     }
 
     fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
@@ -167,6 +145,7 @@ impl HeadReader {
             self.scanned = newline + 1;
             self.line = newline + 1;
             if empty && self.begun {
+                *self = Self::default();
                 return Ok(Some(newline + 1));
             }
             self.begun |= !empty;
@@ -174,6 +153,20 @@ impl HeadReader {
         self.scanned = window.len();
         if bytes.len() >= MAX_HEAD { Err(HeadError::TooLong) } else { Ok(None) }
     }
+}
+
+impl From<FramingError> for HeadError {
+    fn from(error: FramingError) -> Self {
+        match error {
+            FramingError::Length => Self::Length,
+            FramingError::Coding => Self::Coding,
+            FramingError::UnknownCoding => Self::UnknownCoding,
+        }
+    }
+}
+
+pub(super) fn version(minor: Option<u8>) -> Version {
+    if minor == Some(0) { Version::Http10 } else { Version::Http11 }
 }
 
 impl<'a> Head<'a> {
@@ -189,57 +182,19 @@ impl<'a> Head<'a> {
         let (Some(method), Some(target)) = (request.method, request.path) else {
             return Err(HeadError::Malformed);
         };
-        let fields = request.headers.iter().map(|field| Field { name: field.name, value: field.value });
-        let mut head = Self {
-            method,
-            target,
-            version: if request.version == Some(0) { Version::Http10 } else { Version::Http11 },
-            fields: fields.collect(),
-            framing: Framing::Length(0),
-        };
-        let hosts = head.values("host").count();
-        if hosts > 1 || (hosts == 0 && head.version == Version::Http11) {
+        let fields = Fields::new(request.headers);
+        let version = version(request.version);
+        let hosts = fields.values("host").count();
+        if hosts > 1 || (hosts == 0 && version == Version::Http11) {
             return Err(HeadError::Host);
         }
-        head.framing = head.find_framing()?;
-        Ok(head)
-    }
-
-    fn find_framing(&self) -> Result<Framing, HeadError> {
-        let mut lengths = self.values("content-length");
-        let length = lengths.next();
-        let mut codings = self.values("transfer-encoding");
-        if let Some(coding) = codings.next() {
-            if length.is_some() || codings.next().is_some() || self.version == Version::Http10 {
-                return Err(HeadError::Coding);
-            }
-            return match coding.eq_ignore_ascii_case(b"chunked") {
-                true => Ok(Framing::Chunked),
-                false => Err(HeadError::UnknownCoding),
-            };
-        }
-        let Some(length) = length else { return Ok(Framing::Length(0)) };
-        let digits = core::str::from_utf8(length).ok().filter(|text| {
-            // `parse` takes a plus sign, and an empty text is caught by it.
-            text.bytes().all(|byte| byte.is_ascii_digit())
-        });
-        match digits.and_then(|digits| digits.parse().ok()) {
-            Some(length) if lengths.next().is_none() => Ok(Framing::Length(length)),
-            _ => Err(HeadError::Length),
-        }
+        let framing = fields.framing(version)?.unwrap_or(Framing::Length(0));
+        Ok(Self { method, target, version, fields, framing })
     }
 
     /// The values of all fields of this name, which has no case.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-    }
-
-    /// The members of all fields of this name, which are comma-separated lists of tokens.
-    pub fn tokens(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        self.values(name)
-            .filter_map(|value| core::str::from_utf8(value).ok())
-            .flat_map(|value| value.split(',').map(str::trim_ascii))
-            .filter(|token| !token.is_empty())
+        self.fields.values(name)
     }
 
     /// The path of the target, without its query; `*` for the server as a whole, empty for a target that is
@@ -262,14 +217,13 @@ impl<'a> Head<'a> {
     pub fn host(&self) -> Option<&'a str> {
         match self.absolute_form() {
             Some((authority, _)) => Some(authority),
-            None => self.values("host").next().and_then(|host| core::str::from_utf8(host).ok()),
+            None => self.fields.text("host"),
         }
     }
 
     /// Whether the client wants to use the connection again (RFC 9112 §9.3).
     pub fn keep_alive(&self) -> bool {
-        let says = |option: &str| self.tokens("connection").any(|token| token.eq_ignore_ascii_case(option));
-        !says("close") && (self.version == Version::Http11 || says("keep-alive"))
+        self.fields.keep_alive(self.version)
     }
 
     /// What the client expects before it sends the body.
@@ -278,7 +232,7 @@ impl<'a> Head<'a> {
             return Expectation::None;
         }
         let mut expectation = Expectation::None;
-        for token in self.tokens("expect") {
+        for token in self.fields.tokens("expect") {
             if !token.eq_ignore_ascii_case("100-continue") {
                 return Expectation::Unknown;
             }
@@ -295,7 +249,8 @@ impl<'a> Head<'a> {
         scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
     }
 
-    fn origin_form(&self) -> &'a str {
+    /// Path and query of the target.
+    pub fn origin_form(&self) -> &'a str {
         match self.absolute_form() {
             Some((_, rest)) => rest,
             None if self.target.starts_with('/') || self.target == "*" => self.target,
@@ -445,7 +400,7 @@ mod tests {
         assert_eq!(read(&long.as_bytes()[..MAX_HEAD - 1]), Ok(Parsed::Partial));
         assert_eq!(refusal(&"\r\n".repeat(MAX_HEAD)), Some(HeadError::TooLong));
         let fields = |count: usize| with(&["A: b"].repeat(count - 1).join("\r\n"));
-        assert_eq!(head(&fields(MAX_FIELDS)).fields.len(), MAX_FIELDS);
+        assert_eq!(head(&fields(MAX_FIELDS)).fields.iter().count(), MAX_FIELDS);
         assert_eq!(refusal(&fields(MAX_FIELDS + 1)), Some(HeadError::TooManyFields));
         assert_eq!(HeadError::TooManyFields.status(), Status::FIELDS_TOO_LARGE);
     }

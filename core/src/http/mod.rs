@@ -1,9 +1,22 @@
-//! HTTP/1.1 and 1.0 as a server speaks it: request heads, responses, and the machine of the proxy's own API.
+//! HTTP/1.1 and 1.0 as a gateway speaks it: to clients as a server, to origins as a client.
 
-pub mod api;
+mod api;
+pub mod body;
+mod connection;
+mod exchange;
+pub mod fields;
+pub mod files;
+mod forward;
 pub mod head;
+pub mod manifest;
+pub mod playlist;
+mod reference;
+pub mod reply;
 pub mod response;
 mod routes;
 
-pub use api::{Api, ApiConfig};
+pub use connection::{
+    ANSWER_TIMEOUT, BODY_TIMEOUT, Connection, Files, HEAD_TIMEOUT, HttpConfig, IDLE_TIMEOUT, MAX_BODY,
+    ORIGIN_TIMEOUT,
+};
 pub use routes::Server;

@@ -1,4 +1,15 @@
-//! What the proxy's own API has to offer, and where. Reads no body and sends nothing.
+//! What a request is for: a resource of the proxy's own, a stream at its origin, or a file. Reads no body and sends
+//! nothing.
+
+use super::head::Head;
+use crate::key::{KeyError, StreamKey, parameter};
+use crate::origin::Protocol;
+
+/// The parameter that carries an HLS session's id.
+pub(super) const SESSION: &str = "spbhid";
+
+/// The longest session id, in bytes. Ours have 24, those of other proxies of the fleet fewer.
+const MAX_SESSION: usize = 64;
 
 /// Which of the proxy's HTTP servers it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,5 +63,173 @@ impl Resource {
     /// Whether pages of any site may read it: a console may, but no page shall register an origin.
     pub(super) const fn is_shared(self) -> bool {
         matches!(self, Self::Versions | Self::Origins)
+    }
+}
+
+/// What is to be done with the answer to a request for a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// It goes on for as long as the stream does: nothing follows it on its connection.
+    Live,
+    /// An HLS playlist: its URIs are to carry the session.
+    Playlist,
+    /// A DASH manifest: likewise.
+    Manifest,
+    /// Anything else: it passes as it is.
+    Plain,
+}
+
+impl Kind {
+    /// Whether the answer is changed on its way.
+    pub(super) const fn is_rewritten(self) -> bool {
+        matches!(self, Self::Playlist | Self::Manifest)
+    }
+}
+
+/// A request for a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Wanted<'a> {
+    /// What of the origin is asked.
+    pub(super) need: Protocol,
+    pub(super) kind: Kind,
+    /// The session's id, at the path's start or in the query.
+    pub(super) session: Option<&'a str>,
+    /// The target as the origin knows it.
+    pub(super) target: &'a str,
+    /// The stream that host and target name.
+    pub(super) key: Result<StreamKey, KeyError>,
+}
+
+/// The stream that a request to `server` is about, if it is. Beside a directory of files, what could as well be one
+/// of them is about a stream only if it carries a session.
+pub(super) fn wanted<'a>(server: Server, head: &Head<'a>, has_files: bool) -> Option<Wanted<'a>> {
+    let (host, target) = (head.host().unwrap_or_default(), head.origin_form());
+    match server {
+        Server::System => None,
+        Server::HttpApi => {
+            let key = StreamKey::from_query(host, target)?;
+            Some(Wanted { need: Protocol::Api, kind: Kind::Plain, session: None, target, key })
+        }
+        Server::Http => {
+            let (session, target) = split_session(target);
+            let session = session.or_else(|| parameter(target, SESSION));
+            let path = target.split('?').next().unwrap_or(target);
+            let (directory, name) = path.rsplit_once('/')?;
+            let is = |known: &[&str]| known.iter().any(|known| has_extension(name, known));
+            let kind = if is(&["m3u8"]) {
+                Kind::Playlist
+            } else if is(&["mpd"]) {
+                Kind::Manifest
+            } else if is(&["flv"]) || (session.is_none() && is(&["ts", "aac", "mp3"])) {
+                Kind::Live
+            } else if session.is_some()
+                || is(&["m4s", "m4v", "m4a"])
+                || (!has_files && is(&["mp4", "webm", "vtt"]))
+            {
+                Kind::Plain
+            } else {
+                return None;
+            };
+            // What is not in an app's place is a file.
+            if session.is_none() && directory.split('/').all(str::is_empty) {
+                return None;
+            }
+            let key = StreamKey::from_http(host, target);
+            Some(Wanted { need: Protocol::Http, kind, session, target, key })
+        }
+    }
+}
+
+/// Whether it can be a session's id at all, of whichever proxy of the fleet.
+pub(super) fn is_session_id(id: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !id.is_empty() && id.len() <= MAX_SESSION && id.bytes().all(is_plain)
+}
+
+/// Splits `/spbhid/<id>/app/stream.mpd` into the id and `/app/stream.mpd`.
+fn split_session(target: &str) -> (Option<&str>, &str) {
+    let rest = target.strip_prefix('/').and_then(|rest| rest.strip_prefix(SESSION)?.strip_prefix('/'));
+    match rest.and_then(|rest| rest.split_at_checked(rest.find(['/', '?'])?)) {
+        Some((id, rest)) if rest.starts_with('/') => (Some(id), rest),
+        _ => (None, target),
+    }
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, last)| last.eq_ignore_ascii_case(extension))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::HeadReader;
+    use super::*;
+    use crate::machine::Parsed;
+    use alloc::borrow::ToOwned;
+    use alloc::format;
+    use alloc::string::{String, ToString};
+
+    /// Kind, session, target and key of what a `GET` wants.
+    fn route(
+        server: Server,
+        target: &str,
+        has_files: bool,
+    ) -> Option<(Kind, Option<String>, String, String)> {
+        let text = format!("GET {target} HTTP/1.1\r\nHost: example.com:8080\r\n\r\n");
+        let Ok(Parsed::Complete(head, _)) = HeadReader::default().read(text.as_bytes()) else {
+            panic!("{text}")
+        };
+        wanted(server, &head, has_files).map(|wanted| {
+            let key = wanted.key.map_or_else(|why| why.to_string(), |key| key.to_string());
+            (wanted.kind, wanted.session.map(str::to_owned), wanted.target.to_owned(), key)
+        })
+    }
+
+    #[test]
+    fn streams_playlists_and_segments_are_known_by_their_names() {
+        for (target, kind, session, asked) in [
+            ("/live/a.flv?x=y", Kind::Live, None, "/live/a.flv?x=y"),
+            ("/live/a.FLV", Kind::Live, None, "/live/a.FLV"),
+            ("/live/a.ts", Kind::Live, None, "/live/a.ts"),
+            ("/live/a-1.ts?x=y&spbhid=id", Kind::Plain, Some("id"), "/live/a-1.ts?x=y&spbhid=id"),
+            ("/live/a.m3u8", Kind::Playlist, None, "/live/a.m3u8"),
+            ("/live/a.m3u8?spbhid=id", Kind::Playlist, Some("id"), "/live/a.m3u8?spbhid=id"),
+            ("/live/a.mpd", Kind::Manifest, None, "/live/a.mpd"),
+            ("/spbhid/id/live/v-1.m4s?x", Kind::Plain, Some("id"), "/live/v-1.m4s?x"),
+            ("/spbhid/id/a.key", Kind::Plain, Some("id"), "/a.key"),
+            ("/a.key?spbhid=id", Kind::Plain, Some("id"), "/a.key?spbhid=id"),
+            ("/live/a/init.mp4", Kind::Plain, None, "/live/a/init.mp4"),
+            ("http://other.net/live/a.flv", Kind::Live, None, "/live/a.flv"),
+        ] {
+            let (found, id, to_origin, _) = route(Server::Http, target, false).expect(target);
+            assert_eq!((found, id.as_deref(), &*to_origin), (kind, session, asked), "{target}");
+        }
+    }
+
+    #[test]
+    fn all_else_is_a_file() {
+        for target in
+            ["/", "/a.flv", "/index.html", "/live/a", "/live/a.html", "/spbhid/id", "/spbhid/id?a=/b.ts", "*"]
+        {
+            assert_eq!(route(Server::Http, target, false), None, "{target}");
+        }
+        assert_eq!(route(Server::Http, "/films/a.mp4", true), None);
+        assert!(route(Server::Http, "/films/a.mp4?spbhid=id", true).is_some());
+        assert!(route(Server::Http, "/films/a.flv", true).is_some());
+    }
+
+    #[test]
+    fn an_api_request_names_its_stream_in_the_query() {
+        let wanted = route(Server::HttpApi, "/api/v1/streams?app=live&stream=a&vhost=v.net", false).unwrap();
+        assert_eq!((wanted.0, &*wanted.3), (Kind::Plain, "v.net/live/a"));
+        assert_eq!(route(Server::HttpApi, "/api/v1/streams", false), None);
+        assert_eq!(route(Server::System, "/live/a.flv", false), None);
+    }
+
+    #[test]
+    fn a_session_id_is_short_and_plain() {
+        assert!(is_session_id("aZ09-_") && is_session_id(&"a".repeat(MAX_SESSION)));
+        for id in ["", "a/b", "a b", "a%20", "\u{e9}", &"a".repeat(MAX_SESSION + 1)] {
+            assert!(!is_session_id(id), "{id}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Answer, HlsSession, OriginStatus, Picked, Refusal};
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_lb::{Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, RtcSession};
-use srs_proxy_runtime_mio::{Clock, Config, Ended, Listener, Observer, Runtime, SessionId};
+use srs_proxy_runtime_mio::{Clock, Config, Ended, Files, Listener, Observer, Runtime, SessionId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -67,10 +67,28 @@ impl Observer for Silent {
     fn ended(&self, _: SessionId, _: &Ended<'_>) {}
 }
 
-/// One worker that serves one listener; every stream's origin is at `origin`.
-pub(crate) fn serve(listener: Listener, origin: SocketAddr) -> Runtime {
-    let config = Config { idle: Duration::from_secs(60), stall: Duration::from_secs(30), max_sessions: 1000 };
-    let (lb, observer): (Arc<dyn OriginLoadBalancer>, Arc<dyn Observer>) =
-        (Arc::new(Late(origin)), Arc::new(Silent));
-    Runtime::start(1, config, vec![listener], &lb, &observer, Clock::start(), 1).unwrap()
+/// For tests in which no peer tries the proxy's patience.
+pub(crate) const STALL: Duration = Duration::from_secs(30);
+
+/// One worker that serves one listener; every stream's origin is at `origin`; a peer that takes nothing for `stall`
+/// is cut off.
+pub(crate) fn serve(listener: Listener, origin: SocketAddr, stall: Duration) -> Runtime {
+    serve_observed(listener, origin, stall, &(Arc::new(Silent) as Arc<dyn Observer>))
+}
+
+/// The same, with somebody who watches.
+pub(crate) fn serve_observed(
+    listener: Listener,
+    origin: SocketAddr,
+    stall: Duration,
+    observer: &Arc<dyn Observer>,
+) -> Runtime {
+    let config = Config {
+        idle: Duration::from_secs(60),
+        stall,
+        max_sessions: 1000,
+        files: Some(Files::below(env!("CARGO_TARGET_TMPDIR").as_ref()).unwrap()),
+    };
+    let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Late(origin));
+    Runtime::start(1, config, vec![listener], &lb, observer, Clock::start(), [1; 32]).unwrap()
 }

@@ -1,0 +1,651 @@
+//! One request that is passed on: finds the stream's origin, sends it the request, and brings back the answer. The
+//! diagram is in docs/http.md.
+//!
+//! Bodies are never held, but for playlists and manifests: of a length, in chunks or until the end, they are moved
+//! untouched, by the driver where nothing needs to be seen. Whatever the client does, its leaving ends all of it.
+
+use super::body::{Body, Part};
+use super::connection::Client;
+use super::fields::{Framing, HeadWriter, Version};
+use super::forward;
+use super::head::{Head, HeadReader};
+use super::reply::ReplyHead;
+use super::response::Status;
+use super::routes::{Kind, SESSION, Wanted, is_session_id};
+use super::{manifest, playlist};
+use crate::key::StreamKey;
+use crate::machine::{
+    Action, Close, Cx, Fault, Input, Leg, Note, OpenError, Opened, Parsed, Ticket, Transport,
+};
+use crate::origin::Protocol;
+use crate::query::{Answer, HlsSession, Picked, Query, Refusal, Report};
+use crate::time::{Duration, Time};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::num::NonZeroU64;
+
+/// To find and reach an origin, over all attempts.
+const REACH_TIMEOUT: Duration = Duration::from_millis(4500);
+
+/// For one TCP connection to an origin: two attempts fit into [`REACH_TIMEOUT`].
+const OPEN_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// For the load balancer to name a playlist's session.
+const NAME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For the answer to a request that waits for a part of a playlist yet to come (LL-HLS): three of the longest usual
+/// target durations, and as other proxies allow.
+const BLOCKING_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Origins tried for one request.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// The largest playlist or manifest, in bytes: a day of two-second segments with long names has 5 MB.
+const MAX_PLAYLIST: usize = 8 * 1024 * 1024;
+
+/// How often the load balancer is told that a stream is in use.
+const USE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// The letters of a session's id.
+const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// Letters in a session's id: 120 bits, so that none can be guessed.
+const SESSION_LETTERS: usize = 24;
+
+/// What becomes of a request that was begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// It goes on.
+    Stay,
+    /// It is answered.
+    Done,
+}
+
+/// Where it stands.
+#[derive(Debug)]
+enum Stage {
+    /// The load balancer is asked for the session's stream.
+    Loading,
+    /// The load balancer is asked for the stream's origin.
+    Picking,
+    /// The connection to the origin is being made.
+    Opening,
+    /// The request is on its way; the answer's head is awaited.
+    Waiting,
+    /// A playlist comes in.
+    Collecting { head: HeadWriter, body: Body, content: Vec<u8> },
+    /// It is there, and the load balancer is asked for the stream's session.
+    Naming { head: HeadWriter, content: Vec<u8> },
+    /// The body comes in chunks, which the client gets, too, or only what is in them.
+    Chunks { body: Body, decode: bool },
+    /// The driver moves a body of known length.
+    Counted,
+    /// The driver moves all there is until the end.
+    Endless,
+}
+
+/// What is needed to rewrite a playlist.
+#[derive(Debug)]
+struct Rewriting {
+    /// The authority that the client asked.
+    host: Box<str>,
+    /// The target as the origin knows it.
+    target: Box<str>,
+    /// The id of the session, if the request carried a valid one.
+    session: Option<Arc<str>>,
+}
+
+/// A request and its answer on their way.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    stage: Stage,
+    /// When to stop waiting for what the stage waits for, or when to report that the stream is in use.
+    deadline: Option<Time>,
+    need: Protocol,
+    kind: Kind,
+    key: Option<StreamKey>,
+    rewriting: Option<Box<Rewriting>>,
+    /// The request's head, for the origin.
+    request: Bytes,
+    /// What is to come of the request's body.
+    upload: Option<Body>,
+    /// It may be sent twice.
+    is_safe: bool,
+    /// How long the answer may take.
+    patience: Duration,
+    /// When to stop looking for an origin.
+    give_up: Time,
+    attempts: u32,
+    ticket: Ticket,
+    origin: Option<Picked>,
+    /// The origin's connection, while there is one.
+    leg: Option<Leg>,
+    /// It served before.
+    reused: bool,
+    reader: HeadReader,
+    /// The origin has begun to answer.
+    heard: bool,
+    /// Its connection can be used again after the answer.
+    keep: bool,
+}
+
+impl Exchange {
+    /// Begins to serve the request of `head`; the client has heard nothing yet.
+    pub(super) fn begin(
+        cx: &mut Cx<'_>,
+        client: &mut Client,
+        head: &Head<'_>,
+        wanted: Wanted<'_>,
+    ) -> (Self, Next) {
+        let Wanted { need, kind, session, target, key } = wanted;
+        let upload = Some(Body::new(head.framing)).filter(|body| !body.is_done());
+        let session: Option<Arc<str>> = session.filter(|id| is_session_id(id)).map(Arc::from);
+        let rewriting = kind.is_rewritten().then(|| {
+            let host = head.host().unwrap_or_default().into();
+            Box::new(Rewriting { host, target: target.into(), session: session.clone() })
+        });
+        let is_blocking = target.contains("_HLS_msn=");
+        let mut exchange = Self {
+            stage: Stage::Loading,
+            deadline: None,
+            need,
+            kind,
+            key: key.as_ref().ok().cloned(),
+            rewriting,
+            request: forward::request(head, target, kind, client.peer),
+            is_safe: upload.is_none() && matches!(head.method, "GET" | "HEAD" | "OPTIONS"),
+            upload,
+            patience: if is_blocking { BLOCKING_TIMEOUT } else { client.config.origin_timeout },
+            give_up: cx.now + REACH_TIMEOUT,
+            attempts: 0,
+            ticket: Ticket(0),
+            origin: None,
+            leg: None,
+            reused: false,
+            reader: HeadReader::default(),
+            heard: false,
+            keep: false,
+        };
+        if exchange.upload.is_some() {
+            // The body stays where it is until there is someone to take it.
+            cx.actions.push(Action::Pause { leg: Leg::CLIENT });
+        }
+        let next = match (session, wanted.session) {
+            (Some(id), _) => {
+                exchange.ask(cx, client, Stage::Loading, Query::LoadHls(id));
+                Next::Stay
+            }
+            (None, Some(_)) => exchange.session_unknown(cx, client),
+            (None, None) => exchange.find(cx, client),
+        };
+        (exchange, next)
+    }
+
+    pub(super) const fn deadline(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    /// Takes an input that is not the client's bytes.
+    pub(super) fn handle(
+        &mut self,
+        cx: &mut Cx<'_>,
+        client: &mut Client,
+        input: Input<'_>,
+    ) -> Result<(usize, Next), Fault> {
+        match input {
+            Input::Stream { leg, bytes } if self.leg == Some(leg) => {
+                return self.origin_bytes(cx, client, bytes);
+            }
+            Input::Answer { ticket, answer } if ticket == self.ticket => {
+                return Ok((0, self.answered(cx, client, answer)));
+            }
+            Input::Opened { leg, what } if self.leg == Some(leg) => self.opened(cx, leg, &what),
+            Input::OpenFailed { leg, why } if self.leg == Some(leg) => {
+                self.leg = None;
+                return Ok((0, self.open_failed(cx, client, why)));
+            }
+            Input::Spliced { leg } if self.leg == Some(leg) => return Ok((0, self.finish(cx, true))),
+            Input::Eof { leg } if self.leg == Some(leg) => {
+                return self.origin_ended(cx, client).map(|next| (0, next));
+            }
+            Input::Tick if self.deadline.is_some_and(|at| cx.now >= at) => {
+                return Ok((0, self.timed_out(cx, client)));
+            }
+            _ => {}
+        }
+        Ok((0, Next::Stay))
+    }
+
+    /// The client has left, or all is answered: nothing of it may stay.
+    pub(super) fn abandon(&mut self, cx: &mut Cx<'_>) {
+        if let Some(leg) = self.leg.take() {
+            cx.actions.close(leg, Close::Abort);
+        }
+    }
+
+    // The client's side.
+
+    /// Takes the client's bytes from `bytes[at..]`: the body, as far as the origin can have it. What comes after it
+    /// is another request.
+    pub(super) fn client_bytes(
+        &mut self,
+        cx: &mut Cx<'_>,
+        client: &mut Client,
+        bytes: &[u8],
+        at: usize,
+    ) -> Result<(usize, Next), Fault> {
+        if let (Stage::Endless, None) = (&self.stage, &self.upload) {
+            // It was told that nothing will follow.
+            return Ok((bytes.len(), Next::Stay));
+        }
+        let (Some(body), Some(leg)) = (&mut self.upload, self.leg) else { return Ok((at, Next::Stay)) };
+        if let Stage::Opening = self.stage {
+            return Ok((at, Next::Stay));
+        }
+        let Ok(used) = body.skip(bytes.get(at..).unwrap_or_default()) else {
+            if let Stage::Waiting = self.stage {
+                let fault = Fault::Client("broken chunks");
+                return Ok((bytes.len(), self.fail(cx, client, Status::BAD_REQUEST, fault)));
+            }
+            return Err(Fault::Client("broken chunks"));
+        };
+        cx.actions.forward(leg, at..at + used);
+        if body.is_done() {
+            self.upload = None;
+        }
+        if let Stage::Waiting = self.stage {
+            self.deadline = Some(cx.now + self.patience);
+        }
+        Ok((at + used, Next::Stay))
+    }
+
+    // The load balancer's part.
+
+    fn ask(&mut self, cx: &mut Cx<'_>, client: &mut Client, stage: Stage, query: Query) {
+        self.ticket = client.new_ticket();
+        self.deadline =
+            Some(if let Stage::Naming { .. } = stage { cx.now + NAME_TIMEOUT } else { self.give_up });
+        self.stage = stage;
+        cx.actions.push(Action::Ask { ticket: self.ticket, query });
+    }
+
+    /// Looks for the stream's origin.
+    fn find(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Next {
+        let Some(key) = self.key.clone() else {
+            return self.fail(cx, client, Status::BAD_REQUEST, Fault::Client("bad stream name"));
+        };
+        self.attempts += 1;
+        self.ask(cx, client, Stage::Picking, Query::Pick { key, need: self.need });
+        Next::Stay
+    }
+
+    fn session_unknown(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Next {
+        match &mut self.rewriting {
+            // A playlist names its stream itself: the session is begun anew.
+            Some(rewriting) => {
+                rewriting.session = None;
+                self.find(cx, client)
+            }
+            None => self.fail(cx, client, Status::NOT_FOUND, Fault::Client("unknown or expired session")),
+        }
+    }
+
+    fn answered(&mut self, cx: &mut Cx<'_>, client: &mut Client, answer: Answer) -> Next {
+        match (core::mem::replace(&mut self.stage, Stage::Picking), answer) {
+            (Stage::Loading, Answer::Hls(Some(session))) => {
+                self.key = Some(session.key);
+                self.find(cx, client)
+            }
+            (Stage::Loading, Answer::Hls(None)) => self.session_unknown(cx, client),
+            (Stage::Picking, Answer::Picked(picked)) => {
+                self.picked(cx, client, picked);
+                Next::Stay
+            }
+            (Stage::Picking, Answer::Refused(Refusal::NoOrigin)) => {
+                self.fail(cx, client, Status::UNAVAILABLE, Fault::Balancer("no origin is available"))
+            }
+            (Stage::Naming { head, content }, Answer::Hls(Some(session))) => {
+                self.rewrite(cx, head, &content, &session.spbhid)
+            }
+            (Stage::Loading | Stage::Picking | Stage::Naming { .. }, _) => self.fail(
+                cx,
+                client,
+                Status::UNAVAILABLE,
+                Fault::Balancer("routing is not available at the moment"),
+            ),
+            // An answer that came after its deadline.
+            (stage, _) => {
+                self.stage = stage;
+                Next::Stay
+            }
+        }
+    }
+
+    fn picked(&mut self, cx: &mut Cx<'_>, client: &mut Client, picked: Picked) {
+        // Segments are too many to be told one by one.
+        if let (Some(key), false) = (&self.key, self.kind == Kind::Plain && self.need == Protocol::Http) {
+            let verb = if self.need == Protocol::Api { "api" } else { "play" };
+            let (key, origin, to) = (key.clone(), picked.origin.clone(), picked.to);
+            cx.actions.note(Note::Routed { verb, key, origin, to });
+        }
+        self.origin = Some(picked);
+        // A kept connection may end just now, and then the request is sent again.
+        self.open(cx, client, if self.is_safe { Transport::Kept } else { Transport::Tcp });
+    }
+
+    // The origin's side.
+
+    fn open(&mut self, cx: &mut Cx<'_>, client: &mut Client, transport: Transport) {
+        let Some(Picked { to, .. }) = self.origin else { return };
+        let leg = client.new_leg();
+        self.leg = Some(leg);
+        self.stage = Stage::Opening;
+        self.deadline = Some((cx.now + OPEN_TIMEOUT).min(self.give_up));
+        cx.actions.push(Action::Open { leg, to, transport });
+    }
+
+    fn opened(&mut self, cx: &mut Cx<'_>, leg: Leg, what: &Opened) {
+        self.reused = *what == Opened::Reused;
+        self.stage = Stage::Waiting;
+        self.deadline = Some(cx.now + self.patience);
+        cx.actions.write(leg, self.request.clone());
+        if self.upload.is_some() {
+            cx.actions.push(Action::Resume { leg: Leg::CLIENT });
+        }
+    }
+
+    fn open_failed(&mut self, cx: &mut Cx<'_>, client: &mut Client, why: OpenError) -> Next {
+        match why {
+            OpenError::Unreachable => self.unreachable(cx, client, Fault::Origin("connection refused")),
+            OpenError::Exhausted => {
+                self.fail(cx, client, Status::UNAVAILABLE, Fault::Proxy("out of descriptors"))
+            }
+        }
+    }
+
+    /// The origin is not there: says so, and tries another one if there is time.
+    fn unreachable(&mut self, cx: &mut Cx<'_>, client: &mut Client, fault: Fault) -> Next {
+        self.abandon(cx);
+        if let Some(Picked { origin, .. }) = self.origin.take() {
+            cx.actions.push(Action::Tell(Report::Unreachable(origin.clone())));
+            cx.actions.note(Note::OriginFailed { origin, fault });
+        }
+        if self.attempts >= MAX_ATTEMPTS || cx.now >= self.give_up {
+            return self.fail(cx, client, Status::BAD_GATEWAY, fault);
+        }
+        self.find(cx, client)
+    }
+
+    fn origin_bytes(
+        &mut self,
+        cx: &mut Cx<'_>,
+        client: &mut Client,
+        bytes: &[u8],
+    ) -> Result<(usize, Next), Fault> {
+        self.heard = true;
+        let mut at = 0;
+        while let Stage::Waiting = self.stage {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let (head, used) = match self.reader.read_reply(rest) {
+                Ok(Parsed::Complete(head, used)) if head.status != 101 => (head, used),
+                Ok(Parsed::Partial) => return Ok((at, Next::Stay)),
+                _ => {
+                    let fault = Fault::Origin("bad response head");
+                    return Ok((bytes.len(), self.fail(cx, client, Status::BAD_GATEWAY, fault)));
+                }
+            };
+            at += used;
+            if head.is_interim() {
+                if client.hearer.version == Version::Http11 {
+                    cx.actions.write(Leg::CLIENT, forward::interim(&head));
+                }
+            } else {
+                return self.answer(cx, client, &head, bytes, at);
+            }
+        }
+        match self.stage {
+            Stage::Chunks { .. } => self.chunks(cx, bytes, at),
+            Stage::Collecting { .. } => Ok(self.collect(cx, client, bytes, at)),
+            // All others are left to the driver, or are over.
+            _ => Ok((at, Next::Stay)),
+        }
+    }
+
+    /// The answer's head is there, and what follows it is `bytes[at..]`: decides how the body goes on.
+    fn answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        client: &mut Client,
+        head: &ReplyHead<'_>,
+        bytes: &[u8],
+        at: usize,
+    ) -> Result<(usize, Next), Fault> {
+        let body = head.body(client.hearer.to_head);
+        let decode = body == Some(Framing::Chunked) && client.hearer.version == Version::Http10;
+        let is_live = self.kind == Kind::Live && body == Some(Framing::Chunked) && !decode;
+        let is_endless = is_live || body == Some(Framing::Close);
+        let is_encoded =
+            head.fields.tokens("content-encoding").any(|coding| !coding.eq_ignore_ascii_case("identity"));
+        let rewritten = self.kind.is_rewritten() && head.status == 200 && !is_encoded;
+        self.keep = head.fields.keep_alive(head.version) && !is_endless && self.kind != Kind::Live;
+        client.hearer.keep_alive &= (!is_endless || rewritten) && !decode && self.upload.is_none();
+        self.deadline = None;
+        let mut out = forward::response(head, rewritten, client.hearer);
+        let rest = bytes.len() - at;
+        match body {
+            None => {
+                if let (Some(length), false) = (head.fields.text("content-length"), rewritten) {
+                    out.field("Content-Length", length);
+                }
+                cx.actions.write(Leg::CLIENT, out.end());
+                Ok((at, self.finish(cx, rest == 0)))
+            }
+            Some(framing) if rewritten => {
+                self.deadline = Some(cx.now + self.patience);
+                self.stage = Stage::Collecting { head: out, body: Body::new(framing), content: Vec::new() };
+                Ok(self.collect(cx, client, bytes, at))
+            }
+            Some(Framing::Length(length)) => {
+                out.framing(Framing::Length(length));
+                cx.actions.write(Leg::CLIENT, out.end());
+                let here = usize::try_from(length).unwrap_or(usize::MAX).min(rest);
+                cx.actions.forward(Leg::CLIENT, at..at + here);
+                match NonZeroU64::new(length - here as u64) {
+                    Some(left) => {
+                        self.stage = Stage::Counted;
+                        self.splice(cx, Some(left));
+                        Ok((at + here, Next::Stay))
+                    }
+                    None => Ok((at + here, self.finish(cx, here == rest))),
+                }
+            }
+            Some(framing) if is_endless => {
+                out.framing(framing);
+                cx.actions.write(Leg::CLIENT, out.end());
+                cx.actions.forward(Leg::CLIENT, at..bytes.len());
+                self.stage = Stage::Endless;
+                self.splice(cx, None);
+                self.report_use(cx);
+                Ok((bytes.len(), Next::Stay))
+            }
+            Some(framing) => {
+                if !decode {
+                    out.framing(framing);
+                }
+                cx.actions.write(Leg::CLIENT, out.end());
+                self.stage = Stage::Chunks { body: Body::new(framing), decode };
+                self.chunks(cx, bytes, at)
+            }
+        }
+    }
+
+    fn splice(&self, cx: &mut Cx<'_>, limit: Option<NonZeroU64>) {
+        if let Some(from) = self.leg {
+            cx.actions.push(Action::Splice { from, to: Leg::CLIENT, limit });
+        }
+    }
+
+    /// Passes chunks on, or what is in them, from `bytes[at..]`.
+    fn chunks(&mut self, cx: &mut Cx<'_>, bytes: &[u8], at: usize) -> Result<(usize, Next), Fault> {
+        let Stage::Chunks { body, decode } = &mut self.stage else { return Ok((at, Next::Stay)) };
+        let mut end = at;
+        loop {
+            let rest = bytes.get(end..).unwrap_or_default();
+            match body.next(rest).map_err(|_| Fault::Origin("broken chunks"))? {
+                Part::Content(length) => {
+                    if *decode {
+                        cx.actions.forward(Leg::CLIENT, end..end + length);
+                    }
+                    end += length;
+                }
+                Part::Frame(length) => end += length,
+                Part::More | Part::End => break,
+            }
+        }
+        if !*decode {
+            cx.actions.forward(Leg::CLIENT, at..end);
+        }
+        let next = if body.is_done() { self.finish(cx, end == bytes.len()) } else { Next::Stay };
+        Ok((end, next))
+    }
+
+    /// Takes a playlist's bytes from `bytes[at..]`.
+    fn collect(&mut self, cx: &mut Cx<'_>, client: &mut Client, bytes: &[u8], at: usize) -> (usize, Next) {
+        let Stage::Collecting { body, content, .. } = &mut self.stage else { return (at, Next::Stay) };
+        let mut end = at;
+        let fault = loop {
+            let rest = bytes.get(end..).unwrap_or_default();
+            match body.next(rest) {
+                Ok(Part::Content(length)) if content.len() + length <= MAX_PLAYLIST => {
+                    content.extend_from_slice(rest.get(..length).unwrap_or_default());
+                    end += length;
+                }
+                Ok(Part::Content(_)) => break Fault::Origin("playlist too large"),
+                Ok(Part::Frame(length)) => end += length,
+                Ok(Part::More) => return (end, Next::Stay),
+                Ok(Part::End) => return (end, self.collected(cx, client, end == bytes.len())),
+                Err(_) => break Fault::Origin("broken chunks"),
+            }
+        };
+        (bytes.len(), self.fail(cx, client, Status::BAD_GATEWAY, fault))
+    }
+
+    /// A playlist is there: its stream's session is looked for, or begun.
+    fn collected(&mut self, cx: &mut Cx<'_>, client: &mut Client, clean: bool) -> Next {
+        self.finish(cx, clean);
+        let Stage::Collecting { head, content, .. } = core::mem::replace(&mut self.stage, Stage::Endless)
+        else {
+            return Next::Done;
+        };
+        let (Some(rewriting), Some(key)) = (&self.rewriting, &self.key) else { return Next::Done };
+        if let Some(id) = &rewriting.session {
+            return self.rewrite(cx, head, &content, &Arc::clone(id));
+        }
+        let full_url = format!("http://{}{}", rewriting.host, rewriting.target).into();
+        let session = HlsSession { spbhid: new_session_id(cx).into(), key: key.clone(), full_url };
+        self.ask(cx, client, Stage::Naming { head, content }, Query::StoreHls(session));
+        Next::Stay
+    }
+
+    fn rewrite(&self, cx: &mut Cx<'_>, mut head: HeadWriter, content: &[u8], id: &str) -> Next {
+        let Some(Rewriting { host, target, .. }) = self.rewriting.as_deref() else { return Next::Done };
+        let rewritten = match self.kind {
+            Kind::Manifest => {
+                let path = target.split('?').next().unwrap_or(target);
+                let directory = path.rfind('/').and_then(|at| path.get(..=at)).unwrap_or("/");
+                manifest::rewrite(content, &format!("/{SESSION}/{id}"), directory, host).ok()
+            }
+            _ => playlist::rewrite(content, id, host).ok(),
+        };
+        // What is no playlist in spite of its name passes as it is.
+        let body = rewritten.as_deref().unwrap_or(content);
+        head.framing(Framing::Length(body.len() as u64));
+        cx.actions.write(Leg::CLIENT, head.end_with(body));
+        Next::Done
+    }
+
+    fn origin_ended(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Result<Next, Fault> {
+        self.keep = false;
+        match &self.stage {
+            // It closed a connection that had rested; the request was never looked at.
+            Stage::Waiting if self.reused && !self.heard => {
+                self.abandon(cx);
+                self.open(cx, client, Transport::Tcp);
+                Ok(Next::Stay)
+            }
+            Stage::Collecting { body, .. } if body.is_endless() => Ok(self.collected(cx, client, true)),
+            Stage::Waiting | Stage::Collecting { .. } => {
+                Ok(self.fail(cx, client, Status::BAD_GATEWAY, Fault::Origin("closed without an answer")))
+            }
+            Stage::Endless => Ok(self.finish(cx, true)),
+            // What is missing must not look like an end.
+            _ => Err(Fault::Origin("closed in the middle of an answer")),
+        }
+    }
+
+    /// The answer has been passed on. The origin's connection is of further use if nothing is left on it.
+    fn finish(&mut self, cx: &mut Cx<'_>, clean: bool) -> Next {
+        if let Some(leg) = self.leg.take() {
+            let keep = self.keep && clean && self.upload.is_none();
+            cx.actions.close(leg, if keep { Close::Keep } else { Close::Abort });
+        }
+        Next::Done
+    }
+
+    // When it takes too long, or can't be.
+
+    fn timed_out(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Next {
+        let (status, fault) = match self.stage {
+            Stage::Endless => {
+                self.report_use(cx);
+                return Next::Stay;
+            }
+            Stage::Opening => {
+                return self.unreachable(cx, client, Fault::Origin("did not take the connection in time"));
+            }
+            Stage::Waiting if self.upload.is_some() => {
+                (Status::REQUEST_TIMEOUT, Fault::Client("request body is late"))
+            }
+            Stage::Waiting | Stage::Collecting { .. } => {
+                (Status::GATEWAY_TIMEOUT, Fault::Origin("no answer in time"))
+            }
+            Stage::Loading | Stage::Picking | Stage::Naming { .. } => {
+                (Status::UNAVAILABLE, Fault::Balancer("routing is not available at the moment"))
+            }
+            // That the body goes on is for the driver to watch.
+            Stage::Chunks { .. } | Stage::Counted => return Next::Stay,
+        };
+        self.fail(cx, client, status, fault)
+    }
+
+    fn report_use(&mut self, cx: &mut Cx<'_>) {
+        if let Some(key) = &self.key {
+            cx.actions.push(Action::Tell(Report::Playing(key.clone())));
+            self.deadline = Some(cx.now + USE_INTERVAL);
+        }
+    }
+
+    /// Tells the client that it can't have it, and why. Nothing of an answer has been sent yet.
+    fn fail(&mut self, cx: &mut Cx<'_>, client: &mut Client, status: Status, fault: Fault) -> Next {
+        self.abandon(cx);
+        cx.actions.note(Note::Refused { key: self.key.clone(), fault });
+        client.hearer.keep_alive &= self.upload.is_none();
+        let response = client.problem(status, fault.what());
+        cx.actions.write(Leg::CLIENT, response);
+        Next::Done
+    }
+}
+
+fn new_session_id(cx: &mut Cx<'_>) -> String {
+    let mut bytes = [0; SESSION_LETTERS];
+    cx.rng.fill_bytes(&mut bytes);
+    bytes
+        .iter()
+        .filter_map(|byte| LETTERS.get(usize::from(byte % 32)))
+        .map(|letter| char::from(*letter))
+        .collect()
+}

@@ -1,0 +1,184 @@
+//! Brings bytes in: to the machine, or untouched to where it has spliced them. One leg at a time, with a budget.
+
+use super::{Io, Link, Pending, Slot, Task};
+use crate::source::{Got, HEAVY, Source};
+use crate::tcp::TcpLeg;
+use bytes::Bytes;
+use srs_proxy_core::machine::{Fault, Input, Leg};
+
+/// The read buffer all sessions of a worker share, in bytes; a datagram fits in.
+pub(crate) const BUFFER: usize = 64 * 1024;
+
+/// Above this, in bytes, what waits for a leg stops the reading of the legs that feed it.
+const HIGH_WATER: usize = 256 * 1024;
+
+/// Bytes (and datagrams, at their size) one leg may bring in before the others have their turn.
+const READ_BUDGET: usize = 1024 * 1024;
+
+impl Task {
+    pub(super) fn pump_all(&mut self, io: &mut Io) {
+        for slot in 0..self.slots.len() {
+            self.pump(io, slot as u32);
+        }
+    }
+
+    pub(super) fn pump_others(&mut self, io: &mut Io, except: u32) {
+        for slot in (0..self.slots.len() as u32).filter(|slot| *slot != except) {
+            self.pump(io, slot);
+        }
+    }
+
+    /// Reads from one leg until there is nothing, the way on is blocked, or the budget is used up.
+    pub(super) fn pump(&mut self, io: &mut Io, slot: u32) {
+        let mut budget = READ_BUDGET;
+        loop {
+            match self.pull(io, slot) {
+                0 => return,
+                moved => budget = budget.saturating_sub(moved),
+            }
+            if budget == 0 {
+                io.ready.push_back((self.id, slot));
+                return;
+            }
+        }
+    }
+
+    /// Reads once; how much, 0 to stop.
+    fn pull(&mut self, io: &mut Io, slot: u32) -> usize {
+        let Some(Some(entry)) = self.slots.get_mut(slot as usize) else { return 0 };
+        let leg = Leg::new(slot, entry.generation);
+        match &mut entry.link {
+            Link::Udp(udp) if udp.readable => self.pull_datagram(io, leg),
+            Link::Tcp(tcp) if tcp.paused || tcp.connecting || tcp.ended || !(tcp.readable || tcp.offer) => 0,
+            Link::Tcp(tcp) => match tcp.splice {
+                Some(splice) => self.pull_through(io, leg, splice.to),
+                None => self.pull_stream(io, leg),
+            },
+            Link::File(file) => file.goes_to().map_or(0, |to| self.pull_through(io, leg, to)),
+            Link::Udp(_) => 0,
+        }
+    }
+
+    fn pull_datagram(&mut self, io: &mut Io, leg: Leg) -> usize {
+        let Some(Link::Udp(udp)) = self.link(leg) else { return 0 };
+        let mut buffer = std::mem::take(&mut io.buffer);
+        let got = udp.receive(&mut buffer);
+        if let Some((length, from)) = got {
+            let bytes = buffer.get(..length).unwrap_or_default();
+            self.step(io, Input::Datagram { leg, from, bytes }, bytes, Bytes::copy_from_slice);
+        }
+        io.buffer = buffer;
+        self.settle(io);
+        got.map_or(0, |(length, _)| length.max(1))
+    }
+
+    fn pull_stream(&mut self, io: &mut Io, leg: Leg) -> usize {
+        // Its own, too: a client that asks on and on and never reads the answers is not read either.
+        if self.tcp_legs().any(|(_, tcp)| tcp.outbox.len() > HIGH_WATER) {
+            return 0;
+        }
+        let Some(tcp) = self.tcp(leg) else { return 0 };
+        if std::mem::take(&mut tcp.offer) && !tcp.kept.is_empty() {
+            // First what is there: its end may be known already, but must not overtake it.
+            let kept = std::mem::take(&mut tcp.kept);
+            self.step(io, Input::Stream { leg, bytes: &kept }, &kept, |rest| kept.slice_ref(rest));
+            self.settle(io);
+            return kept.len();
+        }
+        let mut buffer = std::mem::take(&mut io.buffer);
+        let moved = self.pull_into(io, leg, &mut buffer);
+        io.buffer = buffer;
+        self.settle(io);
+        moved
+    }
+
+    fn pull_into(&mut self, io: &mut Io, leg: Leg, buffer: &mut [u8]) -> usize {
+        let Some(tcp) = self.tcp(leg).filter(|tcp| tcp.readable) else { return 0 };
+        let kept = tcp.kept.len();
+        let Some((old, new)) = buffer.split_at_mut_checked(kept).filter(|(_, new)| !new.is_empty()) else {
+            self.fail(io, Fault::Proxy("a machine needs more than a buffer at once"));
+            return 0;
+        };
+        old.copy_from_slice(&tcp.kept);
+        match tcp.read(new) {
+            Got::Nothing => 0,
+            Got::End => {
+                tcp.ended = true;
+                io.pending.push_back(Pending::Eof(leg));
+                1
+            }
+            Got::Bytes(fresh) => {
+                tcp.kept = Bytes::new();
+                self.active = io.now;
+                let bytes = buffer.get(..kept + fresh).unwrap_or_default();
+                self.step(io, Input::Stream { leg, bytes }, bytes, Bytes::copy_from_slice);
+                fresh
+            }
+        }
+    }
+
+    /// Moves bytes on, once.
+    fn pull_through(&mut self, io: &mut Io, leg: Leg, to: Leg) -> usize {
+        let Some((source, target)) = self.pair(leg, to) else { return 0 };
+        if !target.outbox.is_empty() {
+            return 0;
+        }
+        let left = source.left();
+        let pipe = if source.is_heavy() && left >= HEAVY { io.pipes.take().ok() } else { None };
+        let got = match pipe {
+            Some(mut pipe) => {
+                let got = source.read_into(&mut pipe, left);
+                match got {
+                    Got::Bytes(_) => target.send_pipe(pipe, &mut io.pipes, io.now),
+                    Got::Nothing | Got::End => io.pipes.put(pipe),
+                }
+                got
+            }
+            None => {
+                let room = left.min(io.buffer.len());
+                let buffer = io.buffer.get_mut(..room).unwrap_or_default();
+                let got = source.read(buffer);
+                if let Got::Bytes(n) = got {
+                    target.send(&[buffer.get(..n).unwrap_or_default()], io.now);
+                }
+                got
+            }
+        };
+        let moved = match got {
+            Got::Bytes(n) => {
+                if source.moved_on(n) {
+                    io.pending.push_back(Pending::Spliced(leg));
+                }
+                n
+            }
+            Got::Nothing => return 0,
+            Got::End => {
+                source.end();
+                io.pending.push_back(Pending::Eof(leg));
+                1
+            }
+        };
+        if target.broken {
+            io.ready.push_back((self.id, to.slot));
+        }
+        self.active = io.now;
+        self.settle(io);
+        moved
+    }
+
+    /// Where bytes come from and the connection they go to, if both are still there.
+    fn pair(&mut self, from: Leg, to: Leg) -> Option<(&mut dyn Source, &mut TcpLeg)> {
+        let pair = self.slots.get_disjoint_mut([from.slot as usize, to.slot as usize]);
+        let Ok([Some(source), Some(Slot { generation, link: Link::Tcp(target), .. })]) = pair else {
+            return None;
+        };
+        if source.generation != from.generation || *generation != to.generation {
+            return None;
+        }
+        match &mut source.link {
+            Link::Tcp(tcp) => Some((tcp, target)),
+            Link::File(file) => Some((file, target)),
+            Link::Udp(_) => None,
+        }
+    }
+}

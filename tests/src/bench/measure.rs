@@ -275,6 +275,20 @@ impl<World: Drive> Bench<'_, World> {
         }
         Ok(now)
     }
+
+    /// What the peer holds more than `left`, now that as many sessions as before have come again and ended.
+    /// What a peer keeps for later it uses then; what it has lost track of grows.
+    ///
+    /// # Errors
+    /// The system's, or that they do not end.
+    pub fn grown(&mut self, left: &Rest) -> io::Result<()> {
+        self.world.run_until(LIMIT, |world| world.open_connections() == 0)?;
+        let again = self.rest(Some(left.descriptors))?;
+        if self.process.is_some() {
+            self.figure(Metric::MemoryGrown, (again.memory as f64 - left.memory as f64) / 1024.0);
+        }
+        Ok(())
+    }
 }
 
 /// CPU seconds of this thread.

@@ -128,6 +128,8 @@ fn bench(options: &Options) -> Result<bool, Box<dyn Error>> {
     );
     let cpus = std::thread::available_parallelism()?;
     println!("{cpus} CPUs; load average {before} before, {} after.", load_average());
+    let congestion = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
+    println!("TCP congestion control: {}.", congestion.trim());
     let invalid: Vec<_> = results.iter().flat_map(Results::invalid).collect();
     invalid.iter().for_each(|line| println!("INVALID {line}"));
     Ok(invalid.is_empty())

@@ -448,3 +448,60 @@ impl Drive for World {
         self.faults.all()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::relay::{self, Method};
+
+    const LIMIT: Duration = Duration::from_secs(20);
+    const FRAME_TIME: Duration = Duration::from_millis(1);
+
+    /// Streams to viewers and segments to players, through `target` or without a relay; all that was sent must
+    /// arrive, and nothing be left open.
+    fn load(framing: Framing, relayed: bool) {
+        let mut world = World::new(Payloads::new(7500), framing).unwrap();
+        let mut target = world.origin().unwrap();
+        if relayed {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let origin = target;
+            target = listener.local_addr().unwrap();
+            // It runs for ever: it ends with the test's process.
+            std::thread::spawn(move || relay::run(Method::Copy, &listener, origin));
+        }
+        (0..3).for_each(|stream| world.open_live(stream, target).unwrap());
+        world.run_until(LIMIT, World::all_started).unwrap();
+        world.set_flow(Flow::FlatOut, Whose::OneAfterTheOther).unwrap();
+        world.run_until(LIMIT, |world| world.received > 2000).unwrap();
+        world.set_flow(Flow::Paced(FRAME_TIME), Whose::All).unwrap();
+        world.run_until(LIMIT, |world| world.received > 2100).unwrap();
+        world.set_flow(Flow::Silent, Whose::All).unwrap();
+        world.run_until(LIMIT, World::all_received).unwrap();
+        world.close_all(FRAME_TIME, LIMIT).unwrap();
+        world.run_until(LIMIT, |world| world.open_connections() == 0).unwrap();
+
+        let (before, streams) = (world.received, world.asked_on);
+        (0..3).for_each(|stream| world.open_player(stream, target).unwrap());
+        world.run_until(LIMIT, World::all_started).unwrap();
+        world.set_fetching(true).unwrap();
+        world.run_until(LIMIT, |world| world.received > before + 500).unwrap();
+        world.set_fetching(false).unwrap();
+        world.run_until(LIMIT, World::all_received).unwrap();
+        assert_eq!(world.asked_on - streams, 3, "connections are kept");
+        world.close_all(FRAME_TIME, LIMIT).unwrap();
+        world.run_until(LIMIT, |world| world.open_connections() == 0).unwrap();
+        assert_eq!(world.faults(), <[String; 0]>::default());
+    }
+
+    #[test]
+    fn the_load_arrives_without_a_relay() {
+        load(Framing::Chunked, false);
+        load(Framing::Close, false);
+    }
+
+    #[test]
+    fn the_copy_relay_passes_everything() {
+        load(Framing::Chunked, true);
+        load(Framing::Close, true);
+    }
+}

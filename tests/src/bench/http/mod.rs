@@ -149,8 +149,10 @@ impl Bench<'_, World> {
         }
         self.stop()?;
         self.world.close_all(FRAME_TIME, LIMIT)?;
-        self.left(&rest)?;
-        Ok(())
+        let left = self.left(&rest)?;
+        self.open_live(viewers, Whose::All)?;
+        self.world.close_all(FRAME_TIME, LIMIT)?;
+        self.grown(&left)
     }
 
     fn segments(&mut self, players: usize, size: usize) -> io::Result<()> {

@@ -138,16 +138,10 @@ impl Bench<'_, World> {
         self.world.run_until(LIMIT, World::all_received)?;
         self.world.close_all();
         let left = self.left(&rest)?;
-        // What a peer keeps for later it uses when as many come again; what it has lost track of grows.
         self.world.forget_sessions();
         self.publish_all(sessions)?;
         self.world.close_all();
-        self.world.run_until(LIMIT, |world| world.open_connections() == 0)?;
-        let again = self.rest(Some(rest.descriptors))?;
-        if self.process.is_some() {
-            self.figure(Metric::MemoryGrown, (again.memory as f64 - left.memory as f64) / 1024.0);
-        }
-        Ok(())
+        self.grown(&left)
     }
 
     /// Opens so many publish sessions, all of which start.

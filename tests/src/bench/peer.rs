@@ -133,8 +133,8 @@ impl Process {
             Peer::Direct => return Ok(None),
             Peer::Splice => relay(Method::Splice, listen, origin)?,
             Peer::Copy => relay(Method::Copy, listen, origin)?,
-            Peer::HaProxy => haproxy("tcp", listen, origin, dir)?,
-            Peer::HaProxyHttp => haproxy("http", listen, origin, dir)?,
+            Peer::HaProxy => haproxy(haproxy_tcp(listen, origin), dir)?,
+            Peer::HaProxyHttp => haproxy(haproxy_http(listen, origin), dir)?,
             Peer::Nginx => nginx(&nginx_http(listen, origin, dir), dir)?,
             Peer::NginxStream => nginx(&nginx_stream(listen, origin), dir)?,
             Peer::Proxy(workers) => srs_proxy(proxy, workers, ports, protocol, origin),
@@ -270,21 +270,30 @@ fn relay(method: Method, listen: SocketAddr, origin: SocketAddr) -> io::Result<C
     Ok(command)
 }
 
-fn haproxy(mode: &str, listen: SocketAddr, origin: SocketAddr, dir: &Path) -> io::Result<Command> {
+fn haproxy(config: String, dir: &Path) -> io::Result<Command> {
     let file = dir.join("haproxy.cfg");
-    let http = if mode == "http" {
-        " http-reuse safe\n option http-no-delay\n timeout http-request 10s\n"
-    } else {
-        ""
-    };
-    let text = format!(
-        "global\n nbthread 1\n maxconn 9000\ndefaults\n mode {mode}\n timeout connect 5s\n timeout client 1h\n \
-         timeout server 1h\n{http}listen media\n bind {listen}\n server origin {origin}\n"
-    );
-    fs::write(&file, text)?;
+    fs::write(&file, config)?;
     let mut command = Command::new("haproxy");
     command.arg("-db").arg("-f").arg(file);
     Ok(command)
+}
+
+fn haproxy_tcp(listen: SocketAddr, origin: SocketAddr) -> String {
+    format!(
+        "global\n nbthread 1\n maxconn 9000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n \
+         timeout server 1h\nlisten media\n bind {listen}\n server origin {origin}\n"
+    )
+}
+
+fn haproxy_http(listen: SocketAddr, origin: SocketAddr) -> String {
+    // Buffers as large as the relays'. Live media is not to wait for more; for all else that only costs.
+    format!(
+        "global\n nbthread 1\n maxconn 9000\n tune.bufsize 65536\ndefaults\n mode http\n timeout connect 5s\n \
+         timeout client 1h\n timeout server 1h\n timeout http-request 10s\n http-reuse safe\n\
+         frontend media\n bind {listen}\n use_backend live if {{ path_end .flv }}\n default_backend files\n\
+         backend live\n option http-no-delay\n server origin {origin}\n\
+         backend files\n server origin {origin}\n"
+    )
 }
 
 /// With a configuration of its own only, and in one process, whose CPU time is all of its.

@@ -6,9 +6,9 @@
 //! [`Machine::deadline`]. That is all.
 //!
 //! ```text
-//!            Input: Stream, Datagram, Opened, OpenFailed, Spliced, Eof, Answer, Tick, Drain
-//!   driver ───────────────────────────────────────────────────────────────────────────▶ machine
-//!          ◀───────────────────────────────────────────────────────────────────────────
+//!            Input: Stream, Datagram, Opened, OpenFailed, HungUp, Spliced, Eof, Answer, Tick, Drain
+//!   driver ───────────────────────────────────────────────────────────────────────────────────▶ machine
+//!          ◀───────────────────────────────────────────────────────────────────────────────────
 //!            Action: Forward, Write, Open, Ask, Tell, Pause, Resume, Splice, Close, Note
 //! ```
 //!
@@ -127,6 +127,12 @@ pub enum Input<'a> {
     /// The peer ended the stream or the connection broke; no more input comes from this leg. Everything
     /// that was received has been handed over (or moved on, after a `Splice`).
     Eof {
+        /// That leg.
+        leg: Leg,
+    },
+    /// The peer of a connection sends no more, or is gone, whatever of its bytes is still to be handed over. `Eof`
+    /// follows after the last of them. Told once, so that it is known even while the leg is paused or spliced.
+    HungUp {
         /// That leg.
         leg: Leg,
     },

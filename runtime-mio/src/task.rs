@@ -102,6 +102,7 @@ pub(crate) enum Pending {
     OpenFailed(Leg, OpenError),
     Eof(Leg),
     Spliced(Leg),
+    HungUp(Leg),
     Answer(Ticket, Answer),
 }
 
@@ -403,6 +404,7 @@ impl Task {
             let input = match pending {
                 Pending::Opened(leg, what) => Input::Opened { leg, what },
                 Pending::OpenFailed(leg, why) => Input::OpenFailed { leg, why },
+                Pending::HungUp(leg) => Input::HungUp { leg },
                 Pending::Answer(ticket, answer) => Input::Answer { ticket, answer },
                 Pending::Eof(leg) => {
                     // Gone already, if the machine closed it in the meantime.

@@ -1,6 +1,10 @@
 //! What the fuzz targets run: each body takes any bytes and panics if something that must always hold does not. Compiled
 //! and run over the committed corpora in the ordinary tests; knows nothing of the fuzzer.
 
+mod http;
+
+pub use http::{http_connection, http_splits};
+
 use crate::rewriting::{check_manifest, check_playlist};
 use crate::rtmp::command::{self, COMMAND_CSID, control};
 use crate::rtmp::{Command, Dechunker, Encoder, Message, amf0 as independent, kind};
@@ -23,7 +27,7 @@ use std::sync::Arc;
 pub type Body = fn(&[u8]);
 
 /// Every target's name and body.
-pub const TARGETS: [(&str, Body); 11] = [
+pub const TARGETS: [(&str, Body); 13] = [
     ("amf0", amf0),
     ("chunks", chunks),
     ("rtmp_session", rtmp_session),
@@ -33,6 +37,8 @@ pub const TARGETS: [(&str, Body); 11] = [
     ("registration", registration),
     ("http_head", http_head),
     ("http_api", http_api),
+    ("http_connection", http_connection),
+    ("http_splits", http_splits),
     ("playlist", playlist),
     ("manifest", manifest),
 ];

@@ -138,6 +138,8 @@ pub(super) struct Client {
     is_last: bool,
     /// Bytes of later requests wait.
     pub(super) waiting: bool,
+    /// It has left, or will say no more; what it said before is still coming.
+    hung_up: bool,
 }
 
 impl Client {
@@ -218,6 +220,7 @@ impl Connection {
                 legs: 0,
                 is_last: false,
                 waiting: false,
+                hung_up: false,
             },
             state: State::Head { begun: false },
             reader: HeadReader::default(),
@@ -276,7 +279,13 @@ impl Connection {
     /// So many bytes wait for the present request to be answered.
     fn wait(&mut self, cx: &mut Cx<'_>, bytes: usize) {
         self.client.waiting = true;
-        if bytes >= MAX_WAITING {
+        if bytes < MAX_WAITING {
+            return;
+        }
+        // Its end will not be seen behind so much that waits, unless it has been seen already.
+        if self.client.hung_up {
+            self.close(cx, Close::Abort);
+        } else {
             cx.actions.push(Action::Pause { leg: Leg::CLIENT });
         }
     }
@@ -298,8 +307,10 @@ impl Connection {
         let has_files = matches!(config.files, Files::Directory);
         let wanted = match head.method {
             "CONNECT" | "TRACE" => {
-                let response = self.client.response(Status::METHOD_NOT_ALLOWED).field("Allow", METHODS);
-                return self.respond_bare(cx, head, response.body("text/plain", b"method not allowed\n"));
+                return self.respond_bare(cx, head, |client| {
+                    let response = client.response(Status::METHOD_NOT_ALLOWED).field("Allow", METHODS);
+                    response.body("text/plain", b"method not allowed\n")
+                });
             }
             // Pages of all sites may play, so no origin need be asked.
             "OPTIONS" => None,
@@ -313,34 +324,18 @@ impl Connection {
                     self.end(cx);
                 }
             }
-            None if head.method == "OPTIONS" => {
-                let response = self.describe(head);
-                self.respond_bare(cx, head, response);
-            }
+            None if head.method == "OPTIONS" => self.respond_bare(cx, head, |client| describe(client, head)),
             None if *server == Server::Http => self.begin_file(cx, head),
             None => {
-                let response = self.client.problem(Status::NOT_FOUND, "no such resource");
-                self.respond_bare(cx, head, response);
+                self.respond_bare(cx, head, |client| client.problem(Status::NOT_FOUND, "no such resource"))
             }
         }
     }
 
-    fn describe(&self, head: &Head<'_>) -> Bytes {
-        let fields = head.fields.text("access-control-request-headers").unwrap_or(REQUEST_FIELDS);
-        self.client
-            .response(Status::NO_CONTENT)
-            .field("Allow", METHODS)
-            .for_all_pages()
-            .field("Access-Control-Allow-Methods", METHODS)
-            .field("Access-Control-Allow-Headers", fields)
-            .field("Access-Control-Max-Age", MAX_AGE)
-            .empty()
-    }
-
     /// Answers a request whose body, if it has one, nobody wants.
-    fn respond_bare(&mut self, cx: &mut Cx<'_>, head: &Head<'_>, response: Bytes) {
+    fn respond_bare(&mut self, cx: &mut Cx<'_>, head: &Head<'_>, response: impl Fn(&Client) -> Bytes) {
         self.client.hearer.keep_alive &= head.framing == Framing::Length(0);
-        cx.actions.write(Leg::CLIENT, response);
+        cx.actions.write(Leg::CLIENT, response(&self.client));
         self.end(cx);
     }
 
@@ -467,6 +462,9 @@ impl Connection {
 
     fn ask(&mut self, cx: &mut Cx<'_>, call: Call, query: Query) {
         let ticket = self.client.new_ticket();
+        // A client may ask more, and end its side, before it has an answer: what came before the end counts.
+        cx.actions.push(Action::Pause { leg: Leg::CLIENT });
+        self.client.waiting = true;
         cx.actions.push(Action::Ask { ticket, query });
         self.deadline = Some(cx.now + ANSWER_TIMEOUT);
         self.state = State::Asking { call, ticket };
@@ -522,11 +520,28 @@ impl Connection {
     }
 }
 
+/// Says what may be done, and that pages of all sites may do it.
+fn describe(client: &Client, head: &Head<'_>) -> Bytes {
+    let fields = head.fields.text("access-control-request-headers").unwrap_or(REQUEST_FIELDS);
+    client
+        .response(Status::NO_CONTENT)
+        .field("Allow", METHODS)
+        .for_all_pages()
+        .field("Access-Control-Allow-Methods", METHODS)
+        .field("Access-Control-Allow-Headers", fields)
+        .field("Access-Control-Max-Age", MAX_AGE)
+        .empty()
+}
+
 impl Machine for Connection {
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
         match (&mut self.state, input) {
             (_, Input::Stream { leg: Leg::CLIENT, bytes }) => return self.read(cx, bytes),
             (State::Closed, _) => {}
+            (State::Exchange(_) | State::File { .. }, Input::HungUp { leg: Leg::CLIENT }) => {
+                self.close(cx, Close::Abort);
+            }
+            (_, Input::HungUp { leg: Leg::CLIENT }) => self.client.hung_up = true,
             // It still hears what it asked the API; for all else it has left.
             (State::Asking { .. }, Input::Eof { leg: Leg::CLIENT }) => self.client.expect_no_more(),
             (State::Head { .. } | State::Body { .. }, Input::Eof { .. }) => self.close(cx, Close::Flush),

@@ -43,6 +43,9 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// target durations, and as other proxies allow.
 const BLOCKING_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// For the next bytes of a request's body: a live stream may be pushed by one, and encoders pause.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Origins tried for one request.
 const MAX_ATTEMPTS: u32 = 3;
 
@@ -259,7 +262,7 @@ impl Exchange {
             }
         }
         if let Stage::Waiting = self.stage {
-            self.deadline = Some(cx.now + self.patience);
+            self.wait(cx.now);
         }
         Ok((at + used, Next::Stay))
     }
@@ -299,6 +302,11 @@ impl Exchange {
             }
         };
         (bytes.len(), self.fail(cx, client, refusal.0, refusal.1))
+    }
+
+    /// Waits for the origin's answer, or for the client's body first.
+    fn wait(&mut self, now: Time) {
+        self.deadline = Some(now + if self.upload.is_some() { UPLOAD_TIMEOUT } else { self.patience });
     }
 
     /// The client was told that nothing will follow: what it sends is read only to see it leave.
@@ -401,7 +409,7 @@ impl Exchange {
     fn opened(&mut self, cx: &mut Cx<'_>, leg: Leg, what: &Opened) {
         self.reused = *what == Opened::Reused;
         self.stage = Stage::Waiting;
-        self.deadline = Some(cx.now + self.patience);
+        self.wait(cx.now);
         cx.actions.write(leg, self.request.clone());
         cx.actions.write(leg, self.offer.clone());
         if self.upload.is_some() {
@@ -491,7 +499,9 @@ impl Exchange {
         let rest = bytes.len() - at;
         match body {
             None => {
-                if let (Some(length), false) = (head.fields.text("content-length"), changed) {
+                // 204 has no word about a body (RFC 9110 §8.6).
+                let is_told = !changed && head.status != 204;
+                if let Some(length) = head.fields.text("content-length").filter(|_| is_told) {
                     out.field("Content-Length", length);
                 }
                 cx.actions.write(Leg::CLIENT, out.end());

@@ -44,6 +44,16 @@ pub fn connections(pid: u32) -> usize {
     lines.filter(|line| is_connection_of(line, &sockets)).count()
 }
 
+/// Whether somebody listens at this TCP port; asked of the kernel, for programs that take one connection only.
+pub fn is_listening(port: u16) -> bool {
+    let tables = ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/net/{name}")));
+    let address = format!(":{port:04X}");
+    tables.iter().flatten().flat_map(|table| table.lines()).any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        fields.next().is_some_and(|local| local.ends_with(&address)) && fields.nth(1) == Some(LISTENING)
+    })
+}
+
 /// Whether a line of `/proc/net/tcp` is a connection by one of these sockets.
 fn is_connection_of(line: &str, sockets: &BTreeSet<String>) -> bool {
     let mut fields = line.split_whitespace().skip(3);

@@ -120,6 +120,8 @@ pub(crate) struct Conn {
     pub(crate) queue: BytesMut,
     pub(crate) above_high_water: bool,
     pub(crate) eof_told: bool,
+    /// The machine knows that the peer sends no more.
+    pub(crate) hang_up_told: bool,
     turn_due: bool,
     // The peer's side.
     peer: usize,
@@ -251,6 +253,7 @@ impl Net {
             queue: BytesMut::new(),
             above_high_water: false,
             eof_told: false,
+            hang_up_told: false,
             turn_due: false,
             peer,
             unsent: BytesMut::new(),

@@ -68,6 +68,16 @@ impl<M: Machine> Straight<M> {
         self.sent.get(&leg).map_or(&[], Vec::as_slice)
     }
 
+    /// What was sent to every leg there ever was.
+    pub fn all_sent(&self) -> impl Iterator<Item = (Leg, &[u8])> {
+        self.sent.iter().map(|(leg, bytes)| (*leg, bytes.as_slice()))
+    }
+
+    /// Whether a leg is not read.
+    pub fn is_paused(&self, leg: Leg) -> bool {
+        self.legs.get(&leg).is_some_and(|side| side.paused)
+    }
+
     /// What a leg brought that the machine has not taken.
     pub fn kept(&self, leg: Leg) -> usize {
         self.legs.get(&leg).map_or(0, |side| side.kept.len())
@@ -122,7 +132,10 @@ impl<M: Machine> Straight<M> {
     pub fn eof(&mut self, leg: Leg) {
         if let Some(side) = self.legs.get_mut(&leg).filter(|side| side.open && !side.ended && !side.paused) {
             side.ended = true;
-            self.feed(Input::Eof { leg }, &[]);
+            self.feed(Input::HungUp { leg }, &[]);
+            if self.legs.contains_key(&leg) {
+                self.feed(Input::Eof { leg }, &[]);
+            }
         }
     }
 

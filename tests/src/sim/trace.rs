@@ -64,6 +64,7 @@ impl Trace {
             Input::Eof { leg } => ("Eof", format!("{}.{}", leg.slot, leg.generation), &[]),
             Input::Answer { ticket, answer } => ("Answer", format!("{} {answer:?}", ticket.0), &[]),
             Input::Spliced { leg } => ("Spliced", format!("{}.{}", leg.slot, leg.generation), &[]),
+            Input::HungUp { leg } => ("HungUp", format!("{}.{}", leg.slot, leg.generation), &[]),
             Input::Tick => ("Tick", String::new(), &[]),
             Input::Drain => ("Drain", String::new(), &[]),
         };

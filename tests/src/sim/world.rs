@@ -346,6 +346,12 @@ impl<M: Machine> World<M> {
         if c.eof_told || self.slots.tcp(leg) != Some(conn) {
             return;
         }
+        let c = &mut self.net.conns[conn];
+        if c.inward.hung_up() && !std::mem::replace(&mut c.hang_up_told, true) {
+            self.feed(Input::HungUp { leg }, &Bytes::new());
+            // It may have been closed for that.
+            return self.net.turn(conn);
+        }
         let c = &self.net.conns[conn];
         let hangup = self.net.weather.sees_hangup_while_paused
             && c.broken

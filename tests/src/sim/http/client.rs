@@ -4,7 +4,7 @@ use super::super::{End, Io, Peer};
 use super::origin::Table;
 use super::plan::number;
 use crate::http::{Message, Reader};
-use srs_proxy_core::time::Duration;
+use srs_proxy_core::time::{Duration, Time};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -73,6 +73,10 @@ pub struct ClientLog {
     pub left: bool,
     /// It lost its patience.
     pub gave_up: bool,
+    /// When the last bytes came.
+    pub heard_at: Time,
+    /// When the connection ended.
+    pub ended_at: Time,
     bytes: usize,
 }
 
@@ -119,6 +123,8 @@ impl Client {
             error: None,
             left: false,
             gave_up: false,
+            heard_at: Time::ZERO,
+            ended_at: Time::ZERO,
             bytes: 0,
         };
         let log = Rc::new(RefCell::new(log));
@@ -181,18 +187,27 @@ impl Client {
         let log = self.log.borrow();
         let answers: Vec<&Message> = log.answers().filter(|message| message.complete).collect();
         for (message, n) in answers.iter().zip(&log.sent).skip(self.followed) {
-            let playlist = self.table.borrow()[*n].request.target.clone();
-            let directory = playlist.split('?').next().and_then(|path| path.rsplit_once('/'));
-            if message.status() == 200 && directory.is_some_and(|(_, name)| name.ends_with(".m3u8")) {
-                let text = String::from_utf8_lossy(&message.body).into_owned();
-                for uri in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-                    let Some(n) = number(uri) else { continue };
-                    let directory = directory.map_or("", |(directory, _)| directory);
-                    let absolute = uri.starts_with('/') || uri.contains("://");
-                    let target = if absolute { uri.to_owned() } else { format!("{directory}/{uri}") };
-                    self.table.borrow_mut()[n].request.target = target;
-                    self.plan.requests.push(n);
-                }
+            let target = self.table.borrow()[*n].request.target.clone();
+            let path = target.split('?').next().unwrap_or_default();
+            let text = String::from_utf8_lossy(&message.body);
+            let (base, uris): (_, Vec<&str>) = if message.status() != 200 {
+                continue;
+            } else if path.ends_with(".m3u8") {
+                (path, text.lines().filter(|line| !line.starts_with('#')).collect())
+            } else if path.ends_with(".mpd") {
+                let base = text.split("<BaseURL>").nth(1).and_then(|rest| rest.split('<').next());
+                let media = text.split("media=\"").skip(1).filter_map(|rest| rest.split('"').next());
+                (base.unwrap_or_default(), media.collect())
+            } else {
+                continue;
+            };
+            let directory = base.rsplit_once('/').map_or("", |(directory, _)| directory);
+            for uri in uris {
+                let Some(n) = number(uri) else { continue };
+                let is_path = uri.starts_with('/');
+                let target = if is_path { uri.to_owned() } else { format!("{directory}/{uri}") };
+                self.table.borrow_mut()[n].request.target = target;
+                self.plan.requests.push(n);
             }
         }
         self.followed = answers.len();
@@ -227,6 +242,7 @@ impl Peer for Client {
     fn bytes(&mut self, io: &mut Io<'_>, bytes: &[u8]) {
         let mut log = self.log.borrow_mut();
         log.bytes += bytes.len();
+        log.heard_at = io.now;
         if log.error.is_none()
             && let Err(error) = log.reader.feed(bytes)
         {
@@ -268,6 +284,7 @@ impl Peer for Client {
     fn end(&mut self, io: &mut Io<'_>, end: End) {
         let mut log = self.log.borrow_mut();
         log.end = Some(end);
+        log.ended_at = io.now;
         if end == End::Fin {
             log.reader.end();
         }

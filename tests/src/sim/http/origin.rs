@@ -39,6 +39,9 @@ pub struct OriginLog {
     pub connections: usize,
 }
 
+/// The timer by which a connection ends instead of serving a request.
+const DOOM: u32 = u32::MAX;
+
 enum Step {
     Wait(Duration),
     Write(Vec<u8>),
@@ -60,7 +63,7 @@ pub struct Origin {
     /// A timer runs for the script.
     waits: bool,
     /// It will not even look at the next request.
-    doom: Option<End>,
+    doom: Option<(End, Duration)>,
     /// Its answer will not go on.
     stuck: bool,
     ended: bool,
@@ -131,8 +134,9 @@ impl Origin {
     }
 
     fn is_bad(&self, n: usize) -> bool {
+        use Trouble::{Garbage, HalfHead, Leaves, Oversize, Silent};
         let trouble = self.table.borrow()[n].response.trouble;
-        matches!(trouble, Trouble::Silent | Trouble::Leaves(_) | Trouble::Garbage | Trouble::Oversize)
+        matches!(trouble, Silent | Leaves(_) | HalfHead | Garbage | Oversize)
     }
 
     fn answer(&mut self, io: &mut Io<'_>, n: usize, says_close: bool) {
@@ -145,6 +149,11 @@ impl Origin {
                 return;
             }
             Trouble::Leaves(end) => return script.push_back(Step::End(end)),
+            Trouble::HalfHead => {
+                let head = response.head(n, &request);
+                script.push_back(Step::Write(head[..head.len() / 2].to_vec()));
+                return script.push_back(Step::End(End::Fin));
+            }
             Trouble::Garbage => {
                 let texts: [&[u8]; 4] = [
                     b"ICY 200 OK\r\n\r\n",
@@ -219,7 +228,7 @@ impl Origin {
         match response.rest {
             Rest::Keeps => {}
             Rest::Closes(after) => script.push_back(Step::Rest(after)),
-            Rest::ClosesAtNext(end) => self.doom = Some(end),
+            Rest::ClosesAtNext(end, after) => self.doom = Some((end, after)),
         }
     }
 
@@ -274,8 +283,11 @@ impl Peer for Origin {
             return;
         }
         let rests = self.reader.is_between_messages() && self.script.is_empty() && !self.waits;
-        if let Some(end) = self.doom.filter(|_| rests) {
-            return self.leave(io, end);
+        if let Some((end, after)) = self.doom.filter(|_| rests) {
+            return match after {
+                Duration::ZERO => self.leave(io, end),
+                _ => io.wake(after, DOOM),
+            };
         }
         if let Err(error) = self.reader.feed(bytes) {
             self.error(error);
@@ -288,6 +300,8 @@ impl Peer for Origin {
         if tag == 0 {
             self.waits = false;
             self.go_on(io);
+        } else if let (DOOM, Some((end, _))) = (tag, self.doom) {
+            self.leave(io, end);
         } else if tag as usize == self.receipts.len() && self.script.front().is_some_and(Step::is_rest) {
             self.leave(io, End::Fin);
         }

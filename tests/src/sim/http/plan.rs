@@ -72,6 +72,8 @@ pub enum Trouble {
     Silent,
     /// The connection ends without one.
     Leaves(End),
+    /// The connection ends within its head.
+    HalfHead,
     /// It is not HTTP.
     Garbage,
     /// Its head does not end.
@@ -93,8 +95,8 @@ pub enum Rest {
     Keeps,
     /// It ends it after a while.
     Closes(Duration),
-    /// It ends it when the next request comes, and does not look at that.
-    ClosesAtNext(End),
+    /// It ends it when the next request comes or so long after, and does not look at that.
+    ClosesAtNext(End, Duration),
 }
 
 /// An answer.
@@ -135,6 +137,17 @@ pub struct Exchange {
 
 /// The host that all clients ask.
 pub const HOST: &str = "media.example.com:8080";
+
+/// A file of the proxy's own.
+pub const FILE: &str = "static/film.bin";
+
+/// Another one, which becomes shorter as soon as it is opened.
+pub const SHRINKING: &str = "static/log.bin";
+
+/// What is in them.
+pub fn film() -> Vec<u8> {
+    (0..5_001_u32).flat_map(u32::to_le_bytes).collect()
+}
 
 /// The number that a target carries.
 pub fn number(target: &str) -> Option<usize> {
@@ -180,6 +193,19 @@ impl Request {
             request.expects = !request.old && dice.chance(300) && !request.body.content().is_empty();
         }
         request
+    }
+
+    /// A request for a file of the proxy's own.
+    pub fn file(dice: &mut Dice, n: usize) -> Self {
+        let other = Self::random(dice, n);
+        let method = *dice.pick(&["GET", "GET", "HEAD"]);
+        let connection = other.connection;
+        Self { method, old: other.old, connection, ..Self::get(format!("/{FILE}?n={n}")) }
+    }
+
+    /// Whether the proxy itself answers it.
+    pub fn is_for_file(&self) -> bool {
+        self.target.starts_with(&format!("/{FILE}")) || self.target.starts_with(&format!("/{SHRINKING}"))
     }
 
     /// Its head, as the client sends it.
@@ -268,7 +294,7 @@ impl Response {
         if request.expects {
             response.interim.push(100);
         }
-        if !request.old && dice.chance(100) {
+        if dice.chance(100) {
             response.interim.push(103);
         }
         response.delay = Duration::from_millis(*dice.pick(&[0, 0, 1, 50, 1500]));
@@ -276,8 +302,8 @@ impl Response {
         response.early = dice.chance(100);
         response.rest = match dice.size(0..=9) {
             0..=2 => Rest::Closes(Duration::from_micros(dice.range(0..=150_000))),
-            3 => Rest::ClosesAtNext(End::Fin),
-            4 => Rest::ClosesAtNext(End::Reset),
+            3 => Rest::ClosesAtNext(End::Fin, Duration::from_millis(*dice.pick(&[0, 0, 10, 6000]))),
+            4 => Rest::ClosesAtNext(End::Reset, Duration::ZERO),
             _ => Rest::Keeps,
         };
         response

@@ -1,10 +1,10 @@
 //! Clients, one after the other, their origins and their load balancer in a simulated world, and what must be true of
 //! them afterwards.
 
-use super::super::{Bounds, Dice, End, Fates, Host, Manner, Peer, Run, Scripted, Weather, World};
+use super::super::{Bounds, Dice, End, Fates, File, Host, Manner, Peer, Run, Scripted, Weather, World};
 use super::client::{Client, ClientLog, ClientPlan};
 use super::origin::{Origin, OriginLog, Receipt, Table};
-use super::plan::{Body, Exchange, HOST, Rest, Trouble};
+use super::plan::{Body, Exchange, FILE, HOST, Rest, SHRINKING, Trouble, film};
 use crate::http::{Fields, Framing, Message};
 use srs_proxy_core::http::{Connection, Files, HttpConfig, Server};
 use srs_proxy_core::origin::OriginId;
@@ -98,14 +98,8 @@ fn origin_id(index: usize) -> OriginId {
 
 /// The machine of a client's connection to the HTTP server.
 fn machine(world_now: srs_proxy_core::time::Time) -> Connection {
-    let config = HttpConfig {
-        pid: "1".into(),
-        signature: "srs-proxy".into(),
-        version: [0, 1, 0],
-        token: None,
-        origin_timeout: ORIGIN_TIMEOUT,
-        files: Files::Directory,
-    };
+    let config =
+        HttpConfig { origin_timeout: ORIGIN_TIMEOUT, files: Files::Directory, ..HttpConfig::default() };
     let peer = SocketAddr::new(CLIENT.parse().expect("an address"), 50_000);
     Connection::new(Arc::new(config), Server::Http, peer, world_now)
 }
@@ -139,6 +133,8 @@ impl Scene {
         // Questions to a slow load balancer outlive the requests they were asked for.
         world.bounds(Bounds { tickets: 16, ..Bounds::default() });
         world.ends_with_client();
+        world.file(FILE, File::new(film()));
+        world.file(SHRINKING, File::new(film()).shrinking_to(10_000));
         let count = self.origins.len();
         let all_serve = self.origins.iter().all(|kind| *kind == Kind::Serves);
         let breaks = self.origin_fates.from_peer.is_some();
@@ -223,6 +219,12 @@ impl Played {
             assert!(log.error.is_none() || excused, "{:?} at the client\n{}", log.error, self.world.tail());
             let answers: Vec<_> = log.answers().collect();
             assert!(answers.len() <= log.sent.len() + 1, "more answers than requests");
+            let mut finals = 0;
+            for message in &log.reader.messages {
+                let to = log.sent.get(finals).map(|n| self.table.borrow()[*n].request.old);
+                finals += usize::from(message.status() >= 200);
+                assert!(message.status() >= 200 || to == Some(false), "{} to an old client", message.start);
+            }
             for (index, (answer, n)) in answers.iter().zip(&log.sent).enumerate() {
                 assert!(answer.complete || index + 1 == answers.len(), "an answer was cut off by another");
                 self.assert_answer(*n, answer, &log);
@@ -258,7 +260,8 @@ impl Played {
             let log = client.borrow();
             let answers: Vec<_> = log.answers().collect();
             for (answer, n) in answers.iter().zip(&log.sent) {
-                let whole = answer.complete && answer.value("x-n").is_some();
+                let own = self.table.borrow()[*n].request.is_for_file() && answer.status() == 200;
+                let whole = answer.complete && (own || answer.value("x-n").is_some());
                 assert!(whole, "request {n}: {}\n{}", answer.start, self.world.tail());
             }
             let ends = answers.last().is_some_and(|last| !last.persists());
@@ -297,6 +300,12 @@ impl Played {
         let Exchange { request, response } = &self.table.borrow()[n];
         if request.old {
             assert_ne!(answer.framing, Framing::Chunked, "{}", tail());
+        }
+        if request.is_for_file() && answer.status() == 200 {
+            let wanted = if request.method == "HEAD" { Vec::new() } else { film() };
+            assert!(wanted.starts_with(&answer.body), "{}", tail());
+            let cut = request.target.contains(SHRINKING) && request.method == "GET";
+            return assert!(!cut || !answer.complete, "a cut file looks whole\n{}", tail());
         }
         let Some(from) = answer.value("x-n") else { return self.assert_own_answer(answer, &tail) };
         assert_eq!(from, n.to_string(), "the answer to another request\n{}", tail());
@@ -375,6 +384,11 @@ impl Played {
         }
         let (sent, got) = (String::from_utf8_lossy(content), String::from_utf8_lossy(&answer.body));
         let sessions = self.sessions.borrow();
+        if sent.starts_with('<') {
+            let id =
+                sessions.keys().find(|id| got.contains(&format!("<BaseURL>/spbhid/{id}/live/</BaseURL>")));
+            return assert!(id.is_some(), "{got}\n{}", tail());
+        }
         assert_eq!(sent.lines().count(), got.lines().count(), "{got}\n{}", tail());
         for (sent, got) in sent.lines().zip(got.lines()) {
             let is_uri = !sent.is_empty() && !sent.starts_with('#') || sent.contains("URI=");
@@ -396,7 +410,8 @@ impl Played {
         let Receipt { n, message, .. } = receipt;
         let tail = || format!("request {n}: {:?}\n{}", message.start, self.world.tail());
         let request = &self.table.borrow()[*n].request;
-        assert_eq!(message.start, format!("{} {} HTTP/1.1", request.method, request.target), "{}", tail());
+        let target = without_session(&request.target);
+        assert_eq!(message.start, format!("{} {target} HTTP/1.1", request.method), "{}", tail());
         let mut fields = request.fields.clone();
         if is_playlist(&request.target) {
             fields
@@ -423,6 +438,14 @@ impl Played {
     }
 }
 
+/// Whether its answer is rewritten.
 fn is_playlist(target: &str) -> bool {
-    target.split('?').next().is_some_and(|path| path.ends_with(".m3u8"))
+    let path = target.split('?').next().unwrap_or_default();
+    path.ends_with(".m3u8") || path.ends_with(".mpd")
+}
+
+/// As the origin knows it: `/spbhid/<id>` is led by to the session only.
+fn without_session(target: &str) -> &str {
+    let id = target.strip_prefix("/spbhid/");
+    id.and_then(|rest| rest.find('/').map(|at| &rest[at..])).unwrap_or(target)
 }

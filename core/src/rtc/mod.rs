@@ -1,0 +1,3 @@
+//! WebRTC: what the signalling says, and where media goes. Reads no HTTP and asks nobody.
+
+pub mod sdp;

@@ -1,5 +1,4 @@
 // The player page: plays one stream of this server as FLV, TS or HLS. No dependency but the two players.
-'use strict';
 
 // What each type is called in a URL's path, and who plays it.
 const TYPES = {
@@ -45,14 +44,9 @@ video.addEventListener('error', () => {
   if (session?.isNative) fail(video.error?.message || 'the browser cannot play it');
 });
 
-const asked = new URLSearchParams(location.search);
-if (asked.get('stream')) {
-  form.stream.value = asked.get('stream');
-  start(form.stream.value, asked.get('type') ?? 'flv');
-}
-
 async function start(text, type) {
   stop('idle', '');
+  form.stream.value = text;
   const stream = parse(text);
   if (!stream) return show('failed', 'A stream is named by its app and its name: live/livestream');
   type = stream.type ?? (type in TYPES ? type : 'flv');
@@ -81,9 +75,11 @@ async function start(text, type) {
 
 function stop(state, message) {
   if (session) {
-    clearInterval(session.timer);
-    session.end();
+    const ended = session;
+    // First, so that what its player says from here on is nobody's business.
     session = null;
+    clearInterval(ended.timer);
+    ended.end();
     video.removeAttribute('src');
     video.load();
   }
@@ -222,3 +218,6 @@ async function copy(button) {
   button.textContent = 'Copied';
   setTimeout(() => (button.textContent = 'Copy'), 1500);
 }
+
+const asked = new URLSearchParams(location.search);
+if (asked.get('stream')) start(asked.get('stream'), asked.get('type') ?? 'flv');

@@ -84,7 +84,7 @@ pub enum OpenError {
 pub enum Close {
     /// Deliver what is queued, then end the stream in good order.
     Flush,
-    /// Now; what is queued is lost.
+    /// Now; what is queued is lost, and the peer sees a connection that broke.
     Abort,
     /// Not at all: both sides are between messages, and the connection is of use to a later session. One
     /// that has anything unread or unsent, or that the peer has ended, is closed.

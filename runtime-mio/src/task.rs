@@ -527,14 +527,18 @@ impl Task {
                 }
             }
             Action::Close { leg, how } => {
-                // Dropping it closes it at once.
+                // Dropped, it is closed at once.
                 let Some(Link::Tcp(tcp)) = self.take(leg) else { return };
                 match (how, tcp.peer) {
                     (Close::Flush, _) => io.close(tcp),
                     (Close::Keep, Some(peer)) if tcp.is_clean() => {
                         io.pool.put(&io.registry, tcp.stream, peer, io.now);
                     }
-                    _ => {}
+                    // Not in good order: what is missing shall not look like the end of what was sent.
+                    (Close::Abort, _) => {
+                        drop(SockRef::from(&tcp.stream).set_linger(Some(std::time::Duration::ZERO)))
+                    }
+                    (Close::Keep, _) => {}
                 }
             }
             Action::Note(note) => {

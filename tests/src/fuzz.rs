@@ -1,6 +1,7 @@
 //! What the fuzz targets run: each body takes any bytes and panics if something that must always hold does not. Compiled
 //! and run over the committed corpora in the ordinary tests; knows nothing of the fuzzer.
 
+use crate::rewriting::{check_manifest, check_playlist};
 use crate::rtmp::command::{self, COMMAND_CSID, control};
 use crate::rtmp::{Command, Dechunker, Encoder, Message, amf0 as independent, kind};
 use crate::sim::{Dice, Straight};
@@ -22,7 +23,7 @@ use std::sync::Arc;
 pub type Body = fn(&[u8]);
 
 /// Every target's name and body.
-pub const TARGETS: [(&str, Body); 9] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("amf0", amf0),
     ("chunks", chunks),
     ("rtmp_session", rtmp_session),
@@ -32,6 +33,8 @@ pub const TARGETS: [(&str, Body); 9] = [
     ("registration", registration),
     ("http_head", http_head),
     ("http_api", http_api),
+    ("playlist", playlist),
+    ("manifest", manifest),
 ];
 
 /// How a stream of bytes is cut.
@@ -460,4 +463,16 @@ fn api(manner: u8, bytes: &[u8], split: Split) -> (String, bool) {
     }
     driver.eof(Leg::CLIENT);
     (String::from_utf8_lossy(driver.sent(Leg::CLIENT)).into_owned(), driver.is_over())
+}
+
+/// Any bytes are rewritten or refused; all but the URIs stays, also as what follows a playlist's first line.
+pub fn playlist(bytes: &[u8]) {
+    check_playlist(bytes);
+    check_playlist(&[b"#EXTM3U\n", bytes].concat());
+}
+
+/// Any bytes are rewritten or refused; nothing of them is lost, also as what is in an MPD.
+pub fn manifest(bytes: &[u8]) {
+    let _ = check_manifest(bytes);
+    let _ = check_manifest(&[b"<MPD>", bytes, b"</MPD>"].concat());
 }

@@ -131,7 +131,7 @@ pub(super) struct Client {
     /// It sends no more, or the process ends: there is no next request.
     is_last: bool,
     /// Bytes of later requests wait.
-    waiting: bool,
+    pub(super) waiting: bool,
 }
 
 impl Client {
@@ -485,6 +485,8 @@ impl Connection {
                 cx.actions.push(Action::Resume { leg: Leg::CLIENT });
             }
         } else {
+            // What served it is closed already.
+            self.state = State::Closed;
             self.close(cx, Close::Flush);
         }
     }

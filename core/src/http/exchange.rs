@@ -120,6 +120,8 @@ pub(super) struct Exchange {
     /// When to stop looking for an origin.
     give_up: Time,
     attempts: u32,
+    /// The connection that is being made has less time than it should have.
+    hurried: bool,
     ticket: Ticket,
     origin: Option<Picked>,
     /// The origin's connection, while there is one.
@@ -162,6 +164,7 @@ impl Exchange {
             patience: if is_blocking { BLOCKING_TIMEOUT } else { client.config.origin_timeout },
             give_up: cx.now + REACH_TIMEOUT,
             attempts: 0,
+            hurried: false,
             ticket: Ticket(0),
             origin: None,
             leg: None,
@@ -238,8 +241,7 @@ impl Exchange {
         bytes: &[u8],
         at: usize,
     ) -> Result<(usize, Next), Fault> {
-        if let (Stage::Endless, None) = (&self.stage, &self.upload) {
-            // It was told that nothing will follow.
+        if self.is_last() {
             return Ok((bytes.len(), Next::Stay));
         }
         let (Some(body), Some(leg)) = (&mut self.upload, self.leg) else { return Ok((at, Next::Stay)) };
@@ -256,11 +258,19 @@ impl Exchange {
         cx.actions.forward(leg, at..at + used);
         if body.is_done() {
             self.upload = None;
+            if self.is_last() {
+                return Ok((bytes.len(), Next::Stay));
+            }
         }
         if let Stage::Waiting = self.stage {
             self.deadline = Some(cx.now + self.patience);
         }
         Ok((at + used, Next::Stay))
+    }
+
+    /// The client was told that nothing will follow: what it sends is read only to see it leave.
+    fn is_last(&self) -> bool {
+        matches!(self.stage, Stage::Endless) && self.upload.is_none()
     }
 
     // The load balancer's part.
@@ -344,7 +354,9 @@ impl Exchange {
         let leg = client.new_leg();
         self.leg = Some(leg);
         self.stage = Stage::Opening;
-        self.deadline = Some((cx.now + OPEN_TIMEOUT).min(self.give_up));
+        let deadline = cx.now + OPEN_TIMEOUT;
+        self.hurried = deadline > self.give_up;
+        self.deadline = Some(deadline.min(self.give_up));
         cx.actions.push(Action::Open { leg, to, transport });
     }
 
@@ -468,6 +480,9 @@ impl Exchange {
                 cx.actions.write(Leg::CLIENT, out.end());
                 cx.actions.forward(Leg::CLIENT, at..bytes.len());
                 self.stage = Stage::Endless;
+                if core::mem::take(&mut client.waiting) {
+                    cx.actions.push(Action::Resume { leg: Leg::CLIENT });
+                }
                 self.splice(cx, None);
                 self.report_use(cx);
                 Ok((bytes.len(), Next::Stay))
@@ -495,7 +510,8 @@ impl Exchange {
         let mut end = at;
         loop {
             let rest = bytes.get(end..).unwrap_or_default();
-            match body.next(rest).map_err(|_| Fault::Origin("broken chunks"))? {
+            let part = body.next(rest).map_err(|_| cut(cx, *decode, "broken chunks"))?;
+            match part {
                 Part::Content(length) => {
                     if *decode {
                         cx.actions.forward(Leg::CLIENT, end..end + length);
@@ -574,6 +590,7 @@ impl Exchange {
             // It closed a connection that had rested; the request was never looked at.
             Stage::Waiting if self.reused && !self.heard => {
                 self.abandon(cx);
+                self.give_up = cx.now + OPEN_TIMEOUT;
                 self.open(cx, client, Transport::Tcp);
                 Ok(Next::Stay)
             }
@@ -582,8 +599,10 @@ impl Exchange {
                 Ok(self.fail(cx, client, Status::BAD_GATEWAY, Fault::Origin("closed without an answer")))
             }
             Stage::Endless => Ok(self.finish(cx, true)),
-            // What is missing must not look like an end.
-            _ => Err(Fault::Origin("closed in the middle of an answer")),
+            stage => {
+                let decode = matches!(stage, Stage::Chunks { decode: true, .. });
+                Err(cut(cx, decode, "closed in the middle of an answer"))
+            }
         }
     }
 
@@ -605,7 +624,12 @@ impl Exchange {
                 return Next::Stay;
             }
             Stage::Opening => {
-                return self.unreachable(cx, client, Fault::Origin("did not take the connection in time"));
+                let fault = Fault::Origin("did not take the connection in time");
+                if !self.hurried {
+                    return self.unreachable(cx, client, fault);
+                }
+                // Whoever used up the time before, it was not this origin.
+                (Status::BAD_GATEWAY, fault)
             }
             Stage::Waiting if self.upload.is_some() => {
                 (Status::REQUEST_TIMEOUT, Fault::Client("request body is late"))
@@ -638,6 +662,15 @@ impl Exchange {
         cx.actions.write(Leg::CLIENT, response);
         Next::Done
     }
+}
+
+/// An answer is cut off. What is missing must not look like an end to a client that hears the connection's end as
+/// the body's.
+fn cut(cx: &mut Cx<'_>, decode: bool, why: &'static str) -> Fault {
+    if decode {
+        cx.actions.close(Leg::CLIENT, Close::Abort);
+    }
+    Fault::Origin(why)
 }
 
 fn new_session_id(cx: &mut Cx<'_>) -> String {

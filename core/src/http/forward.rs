@@ -110,3 +110,126 @@ fn end_to_end<'a, 'b>(fields: &'b Fields<'a>) -> impl Iterator<Item = &'b Field<
         !is_one_of(field, &HOP_BY_HOP) && !nominated
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::HeadReader;
+    use super::*;
+    use crate::machine::Parsed;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    const PEER: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 9));
+
+    /// The lines an origin gets for this head.
+    fn asked(head: &str, kind: Kind) -> Vec<String> {
+        let Ok(Parsed::Complete(parsed, _)) = HeadReader::default().read(head.as_bytes()) else {
+            panic!("{head}")
+        };
+        lines(&request(&parsed, parsed.origin_form(), kind, PEER))
+    }
+
+    /// The lines a client gets for this head, of an answer that was changed or not.
+    fn answered(head: &str, rewritten: bool, keep_alive: bool) -> Vec<String> {
+        let hearer = Hearer { version: Version::Http11, to_head: false, keep_alive };
+        match HeadReader::default().read_reply(head.as_bytes()) {
+            Ok(Parsed::Complete(parsed, _)) => lines(&response(&parsed, rewritten, hearer).end()),
+            other => panic!("{head}: {other:?}"),
+        }
+    }
+
+    fn lines(head: &[u8]) -> Vec<String> {
+        let text = core::str::from_utf8(head).unwrap().strip_suffix("\r\n\r\n").unwrap();
+        text.split("\r\n").map(String::from).collect()
+    }
+
+    #[test]
+    fn an_origin_gets_the_request_and_hears_whose_it_is() {
+        assert_eq!(
+            asked(
+                "POST /a?b=%20c HTTP/1.1\r\nX-B: 2\r\nHost: H.net:80\r\nx-b:  3 \r\nContent-Length: 5\r\n\r\n",
+                Kind::Plain
+            ),
+            [
+                "POST /a?b=%20c HTTP/1.1",
+                "Host: H.net:80",
+                "X-B: 2",
+                "x-b: 3",
+                "Content-Length: 5",
+                "X-Forwarded-For: 10.0.0.9",
+                "X-Real-IP: 10.0.0.9",
+                "X-Forwarded-Proto: http",
+                "Via: 1.1 srs-proxy",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_about_one_connection_stays_there() {
+        let head = "GET http://other.net/a HTTP/1.1\r\nHost: h\r\nConnection: X-Mine, Host, keep-alive, close\r\nX-Mine: 1\r\n\
+                    Keep-Alive: 5\r\nTE: trailers\r\nUpgrade: websocket\r\nProxy-Connection: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let lines = asked(head, Kind::Plain);
+        assert_eq!(lines[..3], ["GET /a HTTP/1.1", "Host: other.net", "Transfer-Encoding: chunked"]);
+        assert!(lines[3].starts_with("X-Forwarded-For"), "{lines:?}");
+    }
+
+    #[test]
+    fn forwarding_fields_are_continued_and_the_address_is_ours_to_say() {
+        let head = "GET / HTTP/1.0\r\nX-Forwarded-For: 1.2.3.4\r\nx-forwarded-for: 5.6.7.8, 9.9.9.9\r\nX-Real-IP: 6.6.6.6\r\n\
+                    X-Forwarded-Proto: https\r\nVia: 1.1 front\r\nConnection: X-Forwarded-For\r\n\r\n";
+        assert_eq!(
+            asked(head, Kind::Live),
+            [
+                "GET / HTTP/1.1",
+                "Host: localhost",
+                "X-Forwarded-Proto: https",
+                "Via: 1.1 front",
+                "X-Forwarded-For: 1.2.3.4, 5.6.7.8, 9.9.9.9, 10.0.0.9",
+                "X-Real-IP: 10.0.0.9",
+                "Via: 1.0 srs-proxy",
+                "Connection: close",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_playlist_is_asked_for_whole_and_uncompressed() {
+        let head = "GET /a/b.m3u8 HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip, br\r\nRange: bytes=0-5\r\n\
+                    If-None-Match: \"x\"\r\nIf-Modified-Since: x\r\nAccept: */*\r\n\r\n";
+        assert_eq!(asked(head, Kind::Playlist)[2..4], ["Accept: */*", "Accept-Encoding: identity"]);
+    }
+
+    #[test]
+    fn a_client_gets_the_answer_and_pages_may_read_it() {
+        let head = "HTTP/1.0 206 Some Part\r\nServer: x\r\nConnection: X-Mine\r\nX-Mine: 1\r\nETag: \"x\"\r\n\
+                    Content-Length: 7\r\nContent-Range: bytes 0-6/9\r\nKeep-Alive: 5\r\nTrailer: Expires\r\n\r\n";
+        let lines = answered(head, false, true);
+        assert_eq!(
+            lines[..5],
+            [
+                "HTTP/1.1 206 Some Part",
+                "Server: x",
+                "ETag: \"x\"",
+                "Content-Range: bytes 0-6/9",
+                "Trailer: Expires",
+            ]
+        );
+        assert_eq!(lines[5], "Access-Control-Allow-Origin: *");
+        assert!(lines[6].starts_with("Access-Control-Expose-Headers: ") && lines.len() == 7, "{lines:?}");
+        assert_eq!(answered(head, false, false).last().unwrap(), "Connection: close");
+    }
+
+    #[test]
+    fn what_an_origin_says_to_pages_is_not_said_twice() {
+        let head = "HTTP/1.1 200 OK\r\naccess-control-allow-origin: https://a.net\r\n\
+                    Access-Control-Expose-Headers: X\r\nEtag: \"x\"\r\nLast-Modified: x\r\n\r\n";
+        assert_eq!(
+            answered(head, true, true),
+            [
+                "HTTP/1.1 200 OK",
+                "access-control-allow-origin: https://a.net",
+                "Access-Control-Expose-Headers: X",
+            ]
+        );
+    }
+}

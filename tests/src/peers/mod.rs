@@ -3,6 +3,7 @@
 //! Everything started here is stopped by its process id when its value is dropped; every wait has a
 //! deadline and ends the test with what the program said. No test sleeps: it waits for a condition.
 
+pub mod browser;
 pub mod ffmpeg;
 pub mod film;
 pub mod http;

@@ -55,7 +55,9 @@ impl Trace {
             Input::Datagram { leg, from, bytes } => {
                 ("Datagram", format!("{}.{} from {from}", leg.slot, leg.generation), bytes)
             }
-            Input::Opened { leg, .. } => ("Opened", format!("{}.{}", leg.slot, leg.generation), &[]),
+            Input::Opened { leg, what } => {
+                ("Opened", format!("{}.{} {what:?}", leg.slot, leg.generation), &[])
+            }
             Input::OpenFailed { leg, why } => {
                 ("OpenFailed", format!("{}.{} {why:?}", leg.slot, leg.generation), &[])
             }

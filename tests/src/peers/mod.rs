@@ -10,11 +10,13 @@ pub mod http;
 pub mod nginx;
 pub mod nms;
 pub mod packets;
+pub mod pion;
 pub mod ports;
 pub mod proc;
 pub mod process;
 pub mod proxy;
 pub mod recorder;
+pub mod rtc;
 pub mod session;
 pub mod temp;
 

@@ -8,6 +8,7 @@ pub use http::{http_connection, http_splits};
 use crate::rewriting::{check_manifest, check_playlist};
 use crate::rtmp::command::{self, COMMAND_CSID, control};
 use crate::rtmp::{Command, Dechunker, Encoder, Message, amf0 as independent, kind};
+use crate::signalling::{check_envelope, check_sdp};
 use crate::sim::{Dice, Straight};
 use srs_proxy_core::amf0::{Decoder, Encoder as Amf0Encoder};
 use srs_proxy_core::endpoint;
@@ -41,6 +42,8 @@ pub const TARGETS: [(&str, Body); 13] = [
     ("http_splits", http_splits),
     ("playlist", playlist),
     ("manifest", manifest),
+    ("sdp", sdp),
+    ("envelope", envelope),
 ];
 
 /// How a stream of bytes is cut.
@@ -481,4 +484,28 @@ pub fn playlist(bytes: &[u8]) {
 pub fn manifest(bytes: &[u8]) {
     let _ = check_manifest(bytes);
     let _ = check_manifest(&[b"<MPD>", bytes, b"</MPD>"].concat());
+}
+
+// WebRTC.
+
+/// What a proxy's addresses may be, two bits of a byte choose.
+fn addresses(manner: u8) -> Vec<IpAddr> {
+    let all = [IpAddr::from([203, 0, 113, 7]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7])];
+    all.into_iter().enumerate().filter(|(n, _)| manner >> n & 1 == 1).map(|(_, address)| address).collect()
+}
+
+/// Any bytes are rewritten or refused; no candidate leads past the proxy, and all else stays.
+pub fn sdp(bytes: &[u8]) {
+    let Some((&manner, bytes)) = bytes.split_first() else { return };
+    let _ = check_sdp(bytes, &addresses(manner));
+    let _ = check_sdp(&[b"v=0\nm=audio 9 X 0\n", bytes].concat(), &addresses(manner));
+}
+
+/// Any bytes are read or refused; of an answer only the description changes, also as what is beside a good one.
+pub fn envelope(bytes: &[u8]) {
+    let Some((&manner, bytes)) = bytes.split_first() else { return };
+    let _ = srs_proxy_core::rtc::envelope::offer(bytes);
+    let _ = check_envelope(bytes, &addresses(manner));
+    let good = br#"{"code":0,"sdp":"v=0\nm=audio 9 X 0\na=ice-ufrag:a\na=candidate:0 1 udp 1 10.0.0.1 1 typ host\n","x":"#;
+    let _ = check_envelope(&[good, bytes, b"}"].concat(), &addresses(manner));
 }

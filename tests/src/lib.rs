@@ -6,4 +6,5 @@ pub mod http;
 pub mod peers;
 pub mod rewriting;
 pub mod rtmp;
+pub mod signalling;
 pub mod sim;

@@ -8,7 +8,6 @@
 
 use super::sdp::{self, Candidates, MAX_SDP, SdpError};
 use crate::key::{KeyError, StreamKey};
-use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -95,13 +94,11 @@ pub struct Answer {
 pub fn offer(json: &[u8]) -> Result<Offer, EnvelopeError> {
     /// The fields that matter.
     #[derive(Deserialize)]
-    struct Fields<'a> {
-        #[serde(borrow)]
-        sdp: Option<Cow<'a, str>>,
-        #[serde(borrow)]
-        streamurl: Option<Cow<'a, str>>,
+    struct Fields {
+        sdp: Option<String>,
+        streamurl: Option<String>,
     }
-    let fields: Fields<'_> = read(json)?;
+    let fields: Fields = read(json)?;
     let key = key(&fields.streamurl.ok_or(EnvelopeError::NoStreamUrl)?)?;
     let ufrag = sdp::ufrag(fields.sdp.ok_or(EnvelopeError::NoSdp)?.as_bytes())?.into();
     Ok(Offer { key, ufrag })
@@ -161,5 +158,155 @@ fn key(url: &str) -> Result<StreamKey, KeyError> {
             StreamKey::from_rtmp(tc_url, app, stream)
         }
         None => Err(KeyError::NoStream),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::string::ToString;
+    use core::net::IpAddr;
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    const ANSWER: &str =
+        "v=0\r\na=ice-ufrag:srv\r\nm=audio 9 X 1\r\na=candidate:0 1 udp 7 10.0.0.9 8000 typ host\r\n";
+    const PROXY: Candidates<'_> = Candidates { port: 18000, addresses: &[] };
+
+    fn offered(streamurl: &str) -> Result<String, EnvelopeError> {
+        let fields = [("sdp", "v=0\r\na=ice-ufrag:cli\r\n"), ("streamurl", streamurl)];
+        let json = Map::from_iter(fields.map(|(name, text)| (name.to_string(), Value::from(text))));
+        let offer = offer(Value::from(json).to_string().as_bytes())?;
+        assert_eq!(offer.ufrag, "cli");
+        Ok(offer.key.to_string())
+    }
+
+    #[test]
+    fn a_streamurl_names_the_stream_that_rtmp_does() {
+        for url in [
+            "webrtc://example.com/live/cam",
+            "webrtc://example.com:1985/live/cam",
+            "webrtc://user:secret@example.com/live/cam",
+            "webrtc://10.0.0.1:1985/live/cam?vhost=example.com",
+            "webrtc://10.0.0.1/live/cam?token=a/b&vhost=example.com&c=http://d/e",
+            "webrtc://10.0.0.1/live/cam?domain=example.com#f/g",
+            "webrtc://10.0.0.1/live...vhost...example.com/cam",
+            "webrtc://example.com//live/cam",
+            "webrtc://example.com/live/cam.flv",
+            "webrtc://example.com/l%69ve/c%61m",
+            "rtc://EXAMPLE.com/live/cam",
+            "rtmp://example.com/live/cam",
+            "https://example.com/live/_definst_/cam?eip=10.0.0.1:8000",
+            "/live/cam?vhost=example.com",
+            "live/cam?vhost=example.com",
+        ] {
+            assert_eq!(offered(url).as_deref(), Ok("example.com/live/cam"), "{url}");
+        }
+        for (url, key) in [
+            ("webrtc://localhost/live/cam", "__defaultVhost__/live/cam"),
+            ("webrtc://[2001:db8::1]:1985/live/cam", "__defaultVhost__/live/cam"),
+            ("webrtc://10.0.0.1/live/room/cam", "__defaultVhost__/live/room/cam"),
+            ("webrtc://10.0.0.1/cam", "__defaultVhost__/__defaultApp__/cam"),
+            ("live/cam", "__defaultVhost__/live/cam"),
+        ] {
+            assert_eq!(offered(url).as_deref(), Ok(key), "{url}");
+        }
+        for url in
+            ["", "cam", "webrtc://", "webrtc://h", "webrtc://h/", "webrtc://h/live/", "webrtc://h/?a=/b/c"]
+        {
+            assert_eq!(offered(url), Err(EnvelopeError::Key(KeyError::NoStream)), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_lacks_something_says_what() {
+        for (json, why) in [
+            (r#""#, EnvelopeError::NoEnvelope),
+            (r#"["v=0", "webrtc://h/a/s"]"#, EnvelopeError::NoEnvelope),
+            (r#"{"sdp": 1, "streamurl": "webrtc://h/a/s"}"#, EnvelopeError::NoEnvelope),
+            (r#"{"sdp": "v=0", "streamurl": "webrtc://h/a/s"} x"#, EnvelopeError::NoEnvelope),
+            (r#"{"sdp": "v=0", "streamurl": "a/b", "streamurl": "a/c"}"#, EnvelopeError::NoEnvelope),
+            (r#"{"streamurl": "webrtc://h/a/s"}"#, EnvelopeError::NoSdp),
+            (r#"{"sdp": null, "streamurl": "webrtc://h/a/s"}"#, EnvelopeError::NoSdp),
+            (r#"{"sdp": "v=0"}"#, EnvelopeError::NoStreamUrl),
+            (r#"{"sdp": "v=0", "streamurl": "webrtc://h"}"#, EnvelopeError::Key(KeyError::NoStream)),
+            (r#"{"sdp": "v=0", "streamurl": "webrtc://h/a/s"}"#, EnvelopeError::Sdp(SdpError::NoUfrag)),
+            (r#"{"sdp": "hello", "streamurl": "webrtc://h/a/s"}"#, EnvelopeError::Sdp(SdpError::NoSdp)),
+        ] {
+            assert_eq!(offer(json.as_bytes()), Err(why), "{json}");
+        }
+        let deep = format!("{{\"x\":{}1{},\"sdp\":\"v=0\"}}", "[".repeat(50_000), "]".repeat(50_000));
+        assert!(offer(deep.as_bytes()).is_err());
+        assert_eq!(offer(&[b' '; MAX_ENVELOPE + 1]), Err(EnvelopeError::TooLong));
+    }
+
+    #[test]
+    fn only_the_bytes_of_the_sdp_are_replaced() {
+        let sdp = Value::from(ANSWER).to_string();
+        let led = sdp.replace("8000", "18000");
+        for (before, after) in [
+            (r#"{"code":0,"server":"vid-1","sdp":"#, r#","sessionid":"srv:cli"}"#),
+            (
+                "{ \"sdp\" :\t",
+                " , \"code\": 0, \"z\": {\"sdp\": \"v=0\"}, \"a\": [1.50, 1e3, \"\\u00e4\\/\"] }\n",
+            ),
+            (r#"{"s\u0064p":"#, "}"),
+        ] {
+            let answer = answer(format!("{before}{sdp}{after}").as_bytes(), &PROXY).unwrap().unwrap();
+            assert_eq!(String::from_utf8(answer.json).unwrap(), format!("{before}{led}{after}"));
+            assert_eq!(answer.ufrag, "srv");
+        }
+    }
+
+    #[test]
+    fn a_refusal_needs_no_rewriting() {
+        for json in [r#"{"code":400}"#, r#"{"code": -1, "sdp": "v=0"}"#, r#"{"code":5020,"data":{}}"#] {
+            assert_eq!(answer(json.as_bytes(), &PROXY), Ok(None), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_could_not_be_used_says_why() {
+        for (json, why) in [
+            (r#"{"code":0}"#, EnvelopeError::NoSdp),
+            (r#"{"code":0,"sdp":null}"#, EnvelopeError::NoSdp),
+            (r#"{"code":0,"sdp":{}}"#, EnvelopeError::NoSdp),
+            (r#"{"code":"0","sdp":"v=0"}"#, EnvelopeError::NoEnvelope),
+            (r#"{"code":0,"sdp":"v=0","sdp":"v=0"}"#, EnvelopeError::NoEnvelope),
+            (r#"{"code":0,"sdp":"v=0"}"#, EnvelopeError::Sdp(SdpError::NoUfrag)),
+            (r#"{"sdp":"v=0\na=ice-ufrag:a\nm=audio 9 X 1"}"#, EnvelopeError::Sdp(SdpError::NoCandidate)),
+            ("<html>", EnvelopeError::NoEnvelope),
+            ("[0, \"v=0\"]", EnvelopeError::NoEnvelope),
+        ] {
+            assert_eq!(answer(json.as_bytes(), &PROXY), Err(why), "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_else_is_in_an_answer_comes_out_as_it_was(
+            before in proptest::collection::btree_map("[a-z]{4,6}", "[^\r\n]{0,9}", 0..4),
+            line in "[^\r\n]{0,9}",
+            address: IpAddr,
+        ) {
+            let mut json = Map::from_iter(before.into_iter().map(|(name, text)| (name, Value::from(text))));
+            json.insert("code".into(), 0.into());
+            json.insert("sdp".into(), format!("{ANSWER}s={line}\r\n").into());
+            let to = Candidates { port: 18000, addresses: &[address] };
+            let answer = answer(&serde_json::to_vec(&json).unwrap(), &to).unwrap().unwrap();
+            let mut out: Map<String, Value> = serde_json::from_slice(&answer.json).unwrap();
+            let candidate = format!("a=candidate:1 1 udp 7 {address} 18000 typ host\r\ns={line}\r\n");
+            prop_assert!(out["sdp"].as_str().unwrap().ends_with(&candidate));
+            out["sdp"] = json["sdp"].clone();
+            prop_assert_eq!(out, json);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, text in "(.|[{}\":,])*") {
+            for json in [&bytes[..], text.as_bytes(), format!("{{\"sdp\":{text:?}}}").as_bytes()] {
+                let _ = (offer(json), answer(json, &PROXY));
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@ mod dice;
 mod net;
 mod peer;
 mod pipe;
+pub mod rtc;
 pub mod rtmp;
 pub mod scene;
 pub mod seeds;

@@ -124,6 +124,23 @@ fn a_check_that_is_sent_again_by_somebody_else_is_not_his() {
     assert_eq!(desk.dropped(DropReason::Repeated), 1);
     assert_eq!(desk.origin(leg, &success(id(9))), to_client(client(2), &success(id(9))));
     assert_eq!(desk.origin(leg, &media(1, 0)), to_client(client(2), &media(1, 0)));
+    // Nor if the client is at home, and has its answer.
+    let genuine = check(id(10), "s:c", 0);
+    desk.client(client(2), &genuine);
+    desk.origin(leg, &success(id(10)));
+    assert_eq!(desk.client(client(666), &genuine), []);
+    assert_eq!(desk.dropped(DropReason::Repeated), 2);
+}
+
+#[test]
+fn an_answer_goes_where_its_check_came_from_wherever_the_client_is_then() {
+    let mut desk = desk();
+    let leg = desk.establish(client(1), &session("s:c"), origin());
+    desk.client(client(1), &check(id(8), "s:c", 0));
+    desk.client(client(2), &check(id(9), "s:c", 0));
+    desk.origin(leg, &success(id(9)));
+    assert_eq!(desk.origin(leg, &success(id(8))), to_client(client(1), &success(id(8))));
+    assert_eq!(desk.origin(leg, &media(1, 0)), to_client(client(2), &media(1, 0)));
 }
 
 #[test]

@@ -125,7 +125,7 @@ pub(super) struct Live {
     pub(super) flow: RtcSession,
     /// Addresses of which the origin has granted a check, the client's present one first.
     paths: SmallVec<[Path; 1]>,
-    /// Checks from other addresses than the present one that the origin has not granted yet, or just now.
+    /// Checks that the origin has not answered yet, or not long ago.
     asked: Vec<Asked>,
     /// Since when it is.
     since: Time,
@@ -193,10 +193,6 @@ impl Live {
 
     /// Remembers who sent a check, so that the response goes there. False if it is another's.
     pub(super) fn ask(&mut self, transaction: TransactionId, from: SocketAddr, now: Time) -> bool {
-        // What is answered to nobody in particular goes to the present address anyway.
-        if self.client() == Some(from) {
-            return true;
-        }
         if let Some(asked) = self.asked.iter_mut().find(|asked| asked.transaction == transaction) {
             if asked.from == from {
                 asked.at = now;
@@ -211,8 +207,8 @@ impl Live {
         true
     }
 
-    /// The origin answered a check: whose was it? `None` if it is not known (any more). It stays known, for the
-    /// answer may come twice.
+    /// The origin answered a check: whose was it? `None` if it is not known (any more). It stays known for a while:
+    /// the answer may come twice, and the check again, from somebody who has overheard it.
     pub(super) fn answered(
         &mut self,
         transaction: TransactionId,
@@ -373,11 +369,8 @@ mod tests {
     }
 
     #[test]
-    fn checks_that_are_remembered_are_few_and_the_present_address_needs_none() {
+    fn checks_that_are_remembered_are_few() {
         let mut live = live();
-        live.confirm(address(1), at(0));
-        assert!(live.ask(id(0), address(1), at(0)));
-        assert_eq!(live.asked(), 0);
         for n in 0..2 * MAX_ASKED {
             assert!(live.ask(id(n), address(2), at(1)));
         }

@@ -1,9 +1,11 @@
 //! WebRTC for the simulator: what its peers say, and a driver for a hub alone.
 
 mod desk;
+mod people;
 pub mod wire;
 
 pub use desk::{Desk, Sent};
+pub use people::{Book, Forger, Origin, Plan, Shared, Socket, client};
 pub use wire::{check, dtls, media, refusal, success};
 
 use srs_proxy_core::key::StreamKey;

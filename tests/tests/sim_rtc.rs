@@ -111,7 +111,8 @@ fn assert_all_freed(scene: &Scene) {
 
 #[test]
 fn sessions_never_mix_and_all_end_whatever_the_network_does() {
-    let (mut sums, mut strays, mut drops) = (Book::default(), 0, [0; DropReason::ALL.len()]);
+    let (mut sums, mut reports, mut routed) = (Book::default(), 0, 0);
+    let (mut strays, mut drops) = (0, [0; DropReason::ALL.len()]);
     seeds::run("rtc", 300, |seed| {
         let mut dice = Dice::new(seed);
         let weather = Weather::random(&mut dice);
@@ -130,13 +131,14 @@ fn sessions_never_mix_and_all_end_whatever_the_network_does() {
         for (sum, reason) in drops.iter_mut().zip(DropReason::ALL) {
             *sum += scene.world.machine().drops().count(reason);
         }
-        let routed = run.notes.iter().filter(|note| matches!(note, Note::Routed { .. })).count();
-        assert!(scene.reports.get() >= 1 && routed >= 1, "nothing flowed");
+        reports += scene.reports.get();
+        routed += run.notes.iter().filter(|note| matches!(note, Note::Routed { .. })).count() as u64;
     });
     // The seeds did show what they are for.
-    for sum in [sums.granted, sums.echoed, sums.moved, sums.restarted, sums.refused, strays] {
-        assert!(sum > 300, "{sums:?}, {strays} strays");
+    for sum in [sums.granted, sums.echoed, sums.moved, sums.restarted, sums.refused, reports, routed] {
+        assert!(sum > 1000, "{sums:?}, {reports} reports, {routed} routed");
     }
+    assert!(strays > 0, "nothing came for a leg that was gone");
     for reason in [
         DropReason::NotWebRtc,
         DropReason::BadStun,

@@ -437,8 +437,11 @@ impl RtcHub {
         let Some(Session { stage: Stage::Live(live), .. }) = self.table.get_mut(at) else { return None };
         let answered = live.answered(message.transaction, is_success, cx.now)?;
         if answered.granted {
+            let begins = !live.has_begun();
             self.table.confirm(at, answered.from, cx.now);
-            self.look(cx.now, cx.actions, at);
+            if begins {
+                self.look(cx.now, cx.actions, at);
+            }
         }
         Some(answered.from)
     }
@@ -474,8 +477,7 @@ impl RtcHub {
             self.table.remove(at);
             return;
         }
-        let has_begun = live.client().is_some() || live.report_at().is_some();
-        if has_begun && live.report(now, FLOWING_INTERVAL) {
+        if live.report(now, FLOWING_INTERVAL) {
             actions.push(Action::Tell(Report::Flowing(live.flow.clone())));
         }
         let wake = live.report_at().map_or(ends_at, |report_at| report_at.min(ends_at));

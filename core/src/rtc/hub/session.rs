@@ -131,7 +131,7 @@ pub(super) struct Live {
     since: Time,
     /// When the origin was heard last.
     origin_heard: Time,
-    /// When to tell next that it flows; not before it does.
+    /// When to report next that it flows; never before it has begun to.
     report_at: Option<Time>,
 }
 
@@ -263,9 +263,15 @@ impl Live {
         self.heard().min(self.origin_heard) + idle
     }
 
-    /// Whether it shall be told now that the session flows; to be told again after `interval`.
+    /// Whether its flowing has been reported, which it is as soon as there is a client.
+    pub(super) fn has_begun(&self) -> bool {
+        self.report_at.is_some()
+    }
+
+    /// Whether to report now that the session flows; it is to be asked again after `interval`.
     pub(super) fn report(&mut self, now: Time, interval: Duration) -> bool {
-        if self.report_at.is_some_and(|at| now < at) {
+        let is_due = self.report_at.map_or(self.client().is_some(), |at| at <= now);
+        if !is_due {
             return false;
         }
         self.report_at = Some(now + interval);

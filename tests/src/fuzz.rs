@@ -1,6 +1,10 @@
 //! What the fuzz targets run: each body takes any bytes and panics if something that must always hold does not. Compiled
 //! and run over the committed corpora in the ordinary tests; knows nothing of the fuzzer.
 
+mod rtc;
+
+pub use rtc::{rtc_hub, stun};
+
 use crate::rtmp::command::{self, COMMAND_CSID, control};
 use crate::rtmp::{Command, Dechunker, Encoder, Message, amf0 as independent, kind};
 use crate::sim::{Dice, Straight};
@@ -22,7 +26,7 @@ use std::sync::Arc;
 pub type Body = fn(&[u8]);
 
 /// Every target's name and body.
-pub const TARGETS: [(&str, Body); 9] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("amf0", amf0),
     ("chunks", chunks),
     ("rtmp_session", rtmp_session),
@@ -32,6 +36,8 @@ pub const TARGETS: [(&str, Body); 9] = [
     ("registration", registration),
     ("http_head", http_head),
     ("http_api", http_api),
+    ("stun", stun),
+    ("rtc_hub", rtc_hub),
 ];
 
 /// How a stream of bytes is cut.

@@ -10,7 +10,7 @@ use srs_proxy_tests::sim::rtc::{Desk, check, dtls, media, session, success};
 use std::net::SocketAddr;
 
 fn client(n: usize) -> SocketAddr {
-    (([10, 0, 0, 0], 5000 + n as u16)).into()
+    ([10, 0, 0, 0], 5000 + n as u16).into()
 }
 
 /// Actions and allocations of everything that a session's client and origin send, in all sessions.
@@ -37,8 +37,8 @@ fn cost(sessions: usize) -> (usize, u64) {
     let checks: Vec<_> = (0..sessions).map(|n| check([n as u8; 12], &format!("s{n}:c{n}"), 0)).collect();
     let granted: Vec<_> = (0..sessions).map(|n| success([n as u8; 12])).collect();
     // A session's first checks make room for those to come.
-    for n in 0..sessions {
-        feed(Leg::CLIENT, client(n), &checks[n]);
+    for (n, check) in checks.iter().enumerate() {
+        feed(Leg::CLIENT, client(n), check);
     }
     let mut forwarded = 0;
     let measured = measure(|| {

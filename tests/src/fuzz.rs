@@ -2,8 +2,10 @@
 //! and run over the committed corpora in the ordinary tests; knows nothing of the fuzzer.
 
 mod http;
+mod rtc;
 
 pub use http::{http_connection, http_splits};
+pub use rtc::{rtc_hub, stun};
 
 use crate::rewriting::{check_manifest, check_playlist};
 use crate::rtmp::command::{self, COMMAND_CSID, control};
@@ -28,7 +30,7 @@ use std::sync::Arc;
 pub type Body = fn(&[u8]);
 
 /// Every target's name and body.
-pub const TARGETS: [(&str, Body); 13] = [
+pub const TARGETS: [(&str, Body); 17] = [
     ("amf0", amf0),
     ("chunks", chunks),
     ("rtmp_session", rtmp_session),
@@ -44,6 +46,8 @@ pub const TARGETS: [(&str, Body); 13] = [
     ("manifest", manifest),
     ("sdp", sdp),
     ("envelope", envelope),
+    ("stun", stun),
+    ("rtc_hub", rtc_hub),
 ];
 
 /// How a stream of bytes is cut.

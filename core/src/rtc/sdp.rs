@@ -165,12 +165,7 @@ fn lines(sdp: &[u8]) -> Result<impl Iterator<Item = Result<Line<'_>, SdpError>>,
         return Err(SdpError::TooLong);
     }
     Ok(sdp.split_inclusive(|byte| *byte == b'\n').map(|whole| {
-<<<<<<< HEAD
-        let text = whole.strip_suffix(b"\n").unwrap_or(whole);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-=======
         let text = whole.strip_suffix(CRLF).or_else(|| whole.strip_suffix(b"\n")).unwrap_or(whole);
->>>>>>> refs/heads/signal
         let (_, end) = whole.split_at(text.len());
         match text {
             [] => Ok(Line { whole, kind: 0, value: text, end }),
@@ -642,9 +637,6 @@ a=end-of-candidates"
 
     #[test]
     fn what_is_no_description_is_refused() {
-<<<<<<< HEAD
-        for text in ["<html></html>", "v=0\r\nhello\r\n", "{\"code\":0}", "v=0\na=x\ra=candidate:\n", "v"] {
-=======
         for text in [
             "<html></html>",
             "v=0\r\nhello\r\n",
@@ -653,7 +645,6 @@ a=end-of-candidates"
             "v=0\na=x\r",
             "v",
         ] {
->>>>>>> refs/heads/signal
             assert_eq!(rewritten(text, "203.0.113.7"), Err(SdpError::NoSdp), "{text:?}");
             assert_eq!(ufrag(text.as_bytes()), Err(SdpError::NoSdp), "{text:?}");
         }

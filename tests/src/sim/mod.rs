@@ -16,6 +16,7 @@ pub mod http;
 mod net;
 mod peer;
 mod pipe;
+pub mod rtc;
 pub mod rtmp;
 pub mod scene;
 pub mod seeds;

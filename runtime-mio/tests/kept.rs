@@ -2,12 +2,13 @@
 
 mod common;
 
-use srs_proxy_core::machine::{Action, Close, Cx, Fault, Input, Leg, Machine, Opened, Transport};
+use srs_proxy_core::machine::{Action, Close, Cx, Fault, Input, Leg, Machine, Note, Opened, Transport};
 use srs_proxy_core::time::Time;
-use srs_proxy_runtime_mio::{BoxMachine, Class, Listener, Runtime, bind_tcp};
+use srs_proxy_runtime_mio::{BoxMachine, Class, Ended, Listener, Observer, Runtime, SessionId, bind_tcp};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Has every line of the client answered by the origin, over a kept connection; tells what it was.
@@ -62,6 +63,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(|listener, origin| common::serve(listener, origin, common::STALL))
+    }
+
+    fn with(serve: impl FnOnce(Listener, SocketAddr) -> Runtime) -> Self {
         let origin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = origin.local_addr().unwrap();
         let sockets = bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
@@ -69,8 +74,7 @@ impl World {
         let machine = Arc::new(move |_| -> BoxMachine {
             Box::new(Asking { origin: at, leg: Leg::new(1, 0), what: "" })
         });
-        let runtime =
-            common::serve(Listener::Tcp("asking", Class::Session, sockets, machine), at, common::STALL);
+        let runtime = serve(Listener::Tcp("asking", Class::Session, sockets, machine), at);
         Self { runtime, proxy, origin }
     }
 
@@ -124,6 +128,37 @@ fn one_connection_serves_many_sessions_one_after_the_other() {
         answer(&mut origin, &format!("{round}\n"));
         assert_eq!(line(&mut client), format!("reused {round}"));
     }
+    world.runtime.stop();
+}
+
+/// Tells of each session what it received from its client and from origins.
+struct Ledger(Mutex<Sender<(u64, u64)>>);
+
+impl Observer for Ledger {
+    fn accepted(&self, _: SessionId, _: &'static str, _: SocketAddr) {}
+    fn note(&self, _: SessionId, _: &Note) {}
+    fn ended(&self, _: SessionId, ended: &Ended<'_>) {
+        assert_eq!(ended.fault, None);
+        self.0.lock().unwrap().send((ended.received, ended.from_origin)).unwrap();
+    }
+}
+
+#[test]
+fn a_session_counts_what_it_received_over_connections_that_others_use_too() {
+    let (send, ended) = channel();
+    let observer: Arc<dyn Observer> = Arc::new(Ledger(Mutex::new(send)));
+    let world = World::with(|listener, at| common::serve_observed(listener, at, common::STALL, &observer));
+    let (client, mut origin) = first(&world);
+    let mut second = world.client();
+    for _ in 0..3 {
+        ask(&mut second);
+        answer(&mut origin, "a long answer\n");
+        assert_eq!(line(&mut second), "reused a long answer");
+    }
+    drop(client);
+    assert_eq!(ended.recv_timeout(Duration::from_secs(10)), Ok((2, 2)));
+    drop(second);
+    assert_eq!(ended.recv_timeout(Duration::from_secs(10)), Ok((6, 42)));
     world.runtime.stop();
 }
 

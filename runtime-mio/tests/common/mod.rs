@@ -75,13 +75,22 @@ pub(crate) const STALL: Duration = Duration::from_secs(30);
 /// One worker that serves one listener; every stream's origin is at `origin`; a peer that takes nothing for `stall`
 /// is cut off.
 pub(crate) fn serve(listener: Listener, origin: SocketAddr, stall: Duration) -> Runtime {
+    serve_observed(listener, origin, stall, &(Arc::new(Silent) as Arc<dyn Observer>))
+}
+
+/// The same, with somebody who watches.
+pub(crate) fn serve_observed(
+    listener: Listener,
+    origin: SocketAddr,
+    stall: Duration,
+    observer: &Arc<dyn Observer>,
+) -> Runtime {
     let config = Config {
         idle: Duration::from_secs(60),
         stall,
         max_sessions: 1000,
         files: Some(Files::below(env!("CARGO_TARGET_TMPDIR").as_ref()).unwrap()),
     };
-    let (lb, observer): (Arc<dyn OriginLoadBalancer>, Arc<dyn Observer>) =
-        (Arc::new(Late(origin)), Arc::new(Silent));
-    Runtime::start(1, config, vec![listener], &lb, &observer, Clock::start(), [1; 32]).unwrap()
+    let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Late(origin));
+    Runtime::start(1, config, vec![listener], &lb, observer, Clock::start(), [1; 32]).unwrap()
 }

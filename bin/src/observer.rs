@@ -4,7 +4,7 @@
 use log::Level;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Fault, Note};
-use srs_proxy_runtime_mio::{Ended, Observer, SessionId};
+use srs_proxy_runtime_mio::{Ended, Lost, Observer, SessionId};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,8 +115,16 @@ impl Observer for Log {
         }
     }
 
+    fn lost(&self, session: SessionId, lost: &Lost) {
+        let Lost { blocked, failed, unreachable } = lost;
+        let line = format_args!(
+            "datagrams lost: {blocked} blocked, {failed} could not be sent; {unreachable} times nobody was there"
+        );
+        self.line(&self.refusals, Level::Warn, session, None, line);
+    }
+
     fn ended(&self, session: SessionId, ended: &Ended<'_>) {
-        let Ended { peer, key, fault, received, from_origin, lasted } = ended;
+        let Ended { peer, key, fault, received, from_origin, lost: _, lasted } = ended;
         let seconds = lasted.as_secs_f64();
         let line = format_args!(
             "client {peer}, {received} bytes from it, {from_origin} from the origin, {seconds:.3} s"

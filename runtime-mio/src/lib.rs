@@ -8,12 +8,14 @@
 //!   worker    one event loop: accepting, events, timers, late answers
 //!   task      one machine and its legs: reading, executing actions, closing
 //!   tcp, udp  one leg: its socket and what waits to be sent
+//!   batch     datagrams that were received at once, and what is to be sent of them
 //!   file      one leg that is a file
 //!   source    what connections and files have in common for whoever moves their bytes on
 //!   outbox    bytes that the socket did not take yet, in memory or in a pipe
 //!   pool      connections that wait for another session
 //! ```
 
+mod batch;
 mod clock;
 mod closing;
 mod file;
@@ -33,5 +35,5 @@ pub use file::Files;
 pub use listen::{bind_tcp, bind_udp};
 pub use pool::MAX_KEPT;
 pub use runtime::{
-    Accepted, BoxMachine, Class, Config, Ended, Listener, NewMachine, Observer, Runtime, SessionId,
+    Accepted, BoxMachine, Class, Config, Ended, Listener, Lost, NewMachine, Observer, Runtime, SessionId,
 };

@@ -62,8 +62,33 @@ pub struct Ended<'a> {
     pub received: u64,
     /// Bytes the client's session received from origins.
     pub from_origin: u64,
+    /// Datagrams that did not get on.
+    pub lost: Lost,
     /// How long it lasted.
     pub lasted: Duration,
+}
+
+/// Datagrams that a session sent and that did not get on, by reason.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Lost {
+    /// Dropped here, since the socket took no more for too long.
+    pub blocked: u64,
+    /// Refused by this host: too long, no way there, forbidden.
+    pub failed: u64,
+    /// What a peer's host or a router said by ICMP: nobody there. The session goes on.
+    pub unreachable: u64,
+}
+
+impl std::ops::Sub for Lost {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            blocked: self.blocked - earlier.blocked,
+            failed: self.failed - earlier.failed,
+            unreachable: self.unreachable - earlier.unreachable,
+        }
+    }
 }
 
 /// Sees what happens: for logs and counters. Called by workers; must be quick.
@@ -72,6 +97,8 @@ pub trait Observer: Send + Sync {
     fn accepted(&self, session: SessionId, listener: &'static str, peer: SocketAddr);
     /// A machine has something to say.
     fn note(&self, session: SessionId, note: &Note);
+    /// Datagrams of a session did not get on, since it was last said; at most once a second. The sum is in [`Ended`].
+    fn lost(&self, _session: SessionId, _lost: &Lost) {}
     /// A session is over.
     fn ended(&self, session: SessionId, ended: &Ended<'_>);
 }

@@ -1,15 +1,18 @@
-//! One machine and its legs: feeds it, does what it says, watches over stalls. What moves bytes is in `moving`.
+//! One machine and its legs: feeds it, does what it says, watches over stalls. What moves bytes is in `moving`
+//! and `datagrams`.
 
+mod datagrams;
 mod moving;
 
 pub(crate) use moving::BUFFER;
 
+use crate::batch::{Batch, Piece};
 use crate::closing::Closing;
 use crate::file::FileLeg;
 use crate::listen;
 use crate::outbox::Pipes;
 use crate::pool::Pool;
-use crate::runtime::{BoxMachine, Class, Config, Ended, Observer, SessionId};
+use crate::runtime::{BoxMachine, Class, Config, Ended, Lost, Observer, SessionId};
 use crate::source::Source;
 use crate::tcp::{Splice, TcpLeg};
 use crate::timers::{TaskId, Timers};
@@ -32,7 +35,7 @@ use srs_proxy_core::time::Time;
 use srs_proxy_lb::{Asker, Mailbox, OriginLoadBalancer, ReplyTo};
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,6 +44,7 @@ use std::sync::Arc;
 pub(crate) struct Io {
     pub(crate) registry: Registry,
     pub(crate) buffer: Box<[u8]>,
+    pub(crate) batch: Batch,
     pub(crate) actions: Actions,
     pub(crate) pipes: Pipes,
     pub(crate) timers: Timers,
@@ -65,6 +69,13 @@ impl Io {
     fn register(&mut self, source: &mut impl mio::event::Source, task: TaskId, slot: u32) -> io::Result<u16> {
         let (stamp, token) = self.stamp(task, slot);
         self.registry.register(source, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(stamp)
+    }
+
+    /// Of datagrams only what comes in makes events: each one that goes out would, too.
+    fn register_datagrams(&mut self, socket: &mut UdpSocket, task: TaskId, slot: u32) -> io::Result<u16> {
+        let (stamp, token) = self.stamp(task, slot);
+        self.registry.register(socket, token, Interest::READABLE)?;
         Ok(stamp)
     }
 
@@ -118,10 +129,12 @@ struct Slot {
     link: Link,
 }
 
-/// A part of what one action list sends to one leg.
-enum Piece {
-    Range(Range<usize>),
-    Bytes(Bytes),
+/// Where the bytes of the input are that an action list follows from.
+#[derive(Clone)]
+enum Place<'a> {
+    Here(&'a [u8]),
+    /// In the batch's buffer.
+    Batch(Range<usize>),
 }
 
 pub(crate) struct Task {
@@ -133,6 +146,8 @@ pub(crate) struct Task {
     machine: BoxMachine,
     slots: SmallVec<[Option<Slot>; 2]>,
     live: usize,
+    /// Legs that are connections; a hub has none, and nothing to do for each of its legs.
+    streams: usize,
     /// The deadline in the worker's heap, if any.
     armed: Option<Time>,
     /// When bytes last came in.
@@ -143,6 +158,9 @@ pub(crate) struct Task {
     key: Option<StreamKey>,
     received: u64,
     from_origin: u64,
+    lost: Lost,
+    /// What the observer was told of them, and when.
+    told: (Lost, Time),
 }
 
 impl Task {
@@ -155,6 +173,7 @@ impl Task {
             machine,
             slots: SmallVec::new(),
             live: 0,
+            streams: 0,
             armed: None,
             active: io.now,
             began: io.now,
@@ -162,6 +181,8 @@ impl Task {
             key: None,
             received: 0,
             from_origin: 0,
+            lost: Lost::default(),
+            told: (Lost::default(), Time::ZERO),
         }
     }
 
@@ -191,8 +212,8 @@ impl Task {
         mut socket: UdpSocket,
     ) -> io::Result<Self> {
         let mut task = Self::new(io, id, session, peer, machine);
-        let stamp = io.register(&mut socket, id, 0)?;
-        task.put(Leg::CLIENT, stamp, Link::Udp(UdpLeg::new(socket)));
+        let stamp = io.register_datagrams(&mut socket, id, 0)?;
+        task.put(Leg::CLIENT, stamp, Link::Udp(UdpLeg::hub(socket, io.batch.segments)));
         task.arm(io);
         Ok(task)
     }
@@ -212,6 +233,7 @@ impl Task {
                 fault: self.fault,
                 received: self.received,
                 from_origin: self.from_origin,
+                lost: self.lost,
                 lasted: io.now.since(self.began),
             },
         );
@@ -228,9 +250,9 @@ impl Task {
         match &mut entry.link {
             Link::File(_) => return,
             Link::Udp(udp) => {
-                udp.readable |= event.is_readable();
+                udp.readable |= event.is_readable() || event.is_error();
                 if event.is_writable() {
-                    udp.flush();
+                    self.flush_datagrams(io, slot);
                 }
             }
             Link::Tcp(tcp) => {
@@ -306,6 +328,9 @@ impl Task {
     /// The kernel tells of room in a socket only when a third of it is free, and a slow peer may take minutes to free
     /// that much. But it takes bytes as soon as there is any room: those show that the peer took some.
     fn retry_stalled(&mut self, io: &mut Io) {
+        if self.streams == 0 {
+            return;
+        }
         for slot in self.slots.iter_mut().flatten() {
             if let Link::Tcp(tcp) = &mut slot.link
                 && tcp.is_stalled(io.config.stall, io.now)
@@ -328,7 +353,8 @@ impl Task {
     }
 
     fn tcp_legs(&self) -> impl Iterator<Item = (usize, &TcpLeg)> {
-        self.slots.iter().enumerate().filter_map(|(slot, entry)| match entry.as_ref()?.link {
+        let slots = if self.streams == 0 { &[] } else { self.slots.as_slice() };
+        slots.iter().enumerate().filter_map(|(slot, entry)| match entry.as_ref()?.link {
             Link::Tcp(ref tcp) => Some((slot, tcp)),
             Link::Udp(_) | Link::File(_) => None,
         })
@@ -341,6 +367,7 @@ impl Task {
 
     /// Puts the next deadline into the heap, if an earlier one is not there already.
     fn arm(&mut self, io: &mut Io) {
+        self.tell_lost(io);
         if self.is_over() {
             return;
         }
@@ -370,8 +397,9 @@ impl Task {
             self.slots.resize_with(index + 1, || None);
         }
         debug_assert!(self.slots[index].is_none(), "the machine opened a slot that is in use");
-        self.slots[index] = Some(Slot { generation: leg.generation, stamp, link });
         self.live += 1;
+        self.streams += usize::from(matches!(link, Link::Tcp(_)));
+        self.slots[index] = Some(Slot { generation: leg.generation, stamp, link });
     }
 
     fn take(&mut self, leg: Leg) -> Option<Link> {
@@ -379,6 +407,7 @@ impl Task {
         let slot = entry.take_if(|slot| slot.generation == leg.generation)?;
         self.live -= 1;
         if let Link::Tcp(tcp) = &slot.link {
+            self.streams -= 1;
             *(if leg.slot == 0 { &mut self.received } else { &mut self.from_origin }) += tcp.received;
         }
         Some(slot.link)
@@ -434,36 +463,49 @@ impl Task {
         {
             tcp.kept = keep(rest);
         }
-        self.execute(io, &mut actions, bytes);
+        self.execute(io, &mut actions, &Place::Here(bytes));
         io.actions = actions;
         if let Err(fault) = outcome {
             self.fail(io, fault);
         }
     }
 
-    fn execute(&mut self, io: &mut Io, actions: &mut Actions, bytes: &[u8]) {
+    fn execute(&mut self, io: &mut Io, actions: &mut Actions, place: &Place<'_>) {
+        let bytes = if let Place::Here(bytes) = place { bytes } else { &[][..] };
         let mut batch: SmallVec<[Piece; 8]> = SmallVec::new();
         let mut batch_to = None;
         for action in actions.drain() {
-            let (to, peer, piece) = match action {
-                Action::Forward { to, peer, range } => (to, peer, Piece::Range(range)),
-                Action::Write { to, peer, bytes } => (to, peer, Piece::Bytes(bytes)),
-                other => {
+            let to = match &action {
+                Action::Forward { to, .. } | Action::Write { to, .. } => *to,
+                _ => {
                     self.send(io, batch_to.take(), &mut batch, bytes);
-                    self.control(io, other);
+                    self.control(io, action);
                     continue;
                 }
             };
-            if let Some(Link::Udp(udp)) = self.link(to) {
-                udp.send(peer, piece.get(bytes));
+            if let Some(Link::Udp(_)) = self.link(to) {
+                match action {
+                    Action::Forward { peer, range, .. } => {
+                        self.add_datagram(io, to, peer, place.datagram(range))
+                    }
+                    Action::Write { peer, bytes, .. } => self.add_datagram(io, to, peer, Piece::Bytes(bytes)),
+                    _ => {}
+                }
                 continue;
             }
             if batch_to != Some(to) {
                 self.send(io, batch_to.replace(to), &mut batch, bytes);
             }
-            batch.push(piece);
+            match action {
+                Action::Forward { range, .. } => batch.push(place.stream(io, range)),
+                Action::Write { bytes, .. } => batch.push(Piece::Bytes(bytes)),
+                _ => {}
+            }
         }
         self.send(io, batch_to, &mut batch, bytes);
+        if !io.batch.open && !io.batch.runs.is_empty() {
+            self.end_runs(io);
+        }
     }
 
     fn send(&mut self, io: &mut Io, to: Option<Leg>, batch: &mut SmallVec<[Piece; 8]>, bytes: &[u8]) {
@@ -529,6 +571,8 @@ impl Task {
                 }
             }
             Action::Close { leg, how } => {
+                // What it was sent just now goes before it.
+                self.end_runs(io);
                 // Dropped, it is closed at once.
                 let Some(Link::Tcp(tcp)) = self.take(leg) else { return };
                 match (how, tcp.peer) {
@@ -570,13 +614,10 @@ impl Task {
                 (stamp, Link::Tcp(TcpLeg::connecting(stream, to)))
             }
             Transport::Udp => {
-                let any: IpAddr =
-                    if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-                let mut socket = UdpSocket::bind((any, 0).into())?;
-                socket.connect(to)?;
-                let stamp = io.register(&mut socket, self.id, leg.slot)?;
+                let mut udp = UdpLeg::connect(to, io.batch.segments)?;
+                let stamp = io.register_datagrams(&mut udp.socket, self.id, leg.slot)?;
                 io.pending.push_back(Pending::Opened(leg, Opened::Fresh));
-                (stamp, Link::Udp(UdpLeg::new(socket)))
+                (stamp, Link::Udp(udp))
             }
         };
         self.put(leg, stamp, link);
@@ -610,6 +651,7 @@ impl Task {
 
     /// Ends the session: what was written is delivered, then all is closed.
     fn fail(&mut self, io: &mut Io, fault: Fault) {
+        self.end_runs(io);
         self.fault = Some(fault);
         for index in 0..self.slots.len() {
             let Some(Some(Slot { generation, .. })) = self.slots.get(index) else { continue };
@@ -621,15 +663,6 @@ impl Task {
             }
         }
         io.pending.clear();
-    }
-}
-
-impl Piece {
-    fn get<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
-        match self {
-            Self::Range(range) => input.get(range.clone()).unwrap_or_default(),
-            Self::Bytes(bytes) => bytes,
-        }
     }
 }
 

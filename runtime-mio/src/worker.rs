@@ -1,5 +1,6 @@
 //! One event loop: accepts, dispatches events, fires timers, hands out late answers.
 
+use crate::batch::Batch;
 use crate::clock::Clock;
 use crate::outbox::Pipes;
 use crate::pool::Pool;
@@ -129,6 +130,7 @@ impl Worker {
         let io = Io {
             registry: poll.registry().try_clone()?,
             buffer: vec![0; BUFFER].into_boxed_slice(),
+            batch: Batch::new()?,
             actions: Actions::new(),
             pipes: Pipes::default(),
             timers: Timers::default(),

@@ -2,66 +2,13 @@
 //! client, answers that come late.
 
 mod common;
+mod toy;
 
-use bytes::Bytes;
-use srs_proxy_core::key::StreamKey;
-use srs_proxy_core::machine::{Action, Cx, Fault, Input, Leg, Machine, Ticket, Transport};
-use srs_proxy_core::origin::Protocol;
-use srs_proxy_core::query::{Answer, Query};
-use srs_proxy_core::time::Time;
 use srs_proxy_runtime_mio::{BoxMachine, Listener, bind_udp};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// A flow for each client address; what comes before the origin is there is parked.
-#[derive(Default)]
-struct Toy {
-    flows: Vec<(SocketAddr, Vec<Bytes>, bool)>,
-}
-
-impl Machine for Toy {
-    fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
-        match input {
-            Input::Datagram { leg: Leg::CLIENT, from, bytes } => {
-                let known = self.flows.iter().position(|flow| flow.0 == from);
-                let index = known.unwrap_or_else(|| {
-                    self.flows.push((from, Vec::new(), false));
-                    let key = StreamKey::new("__defaultVhost__", "live", "toy").unwrap();
-                    let query = Query::Pick { key, need: Protocol::Rtc };
-                    cx.actions.push(Action::Ask { ticket: Ticket(self.flows.len() as u32), query });
-                    self.flows.len() - 1
-                });
-                if self.flows[index].2 {
-                    cx.actions.forward(Leg::new(index as u32 + 1, 0), 0..bytes.len());
-                } else {
-                    self.flows[index].1.push(Bytes::copy_from_slice(bytes));
-                }
-            }
-            Input::Datagram { leg, bytes, .. } => {
-                let peer = Some(self.flows[leg.slot as usize - 1].0);
-                cx.actions.push(Action::Forward { to: Leg::CLIENT, peer, range: 0..bytes.len() });
-            }
-            Input::Answer { ticket, answer: Answer::Picked(picked) } => {
-                let leg = Leg::new(ticket.0, 0);
-                cx.actions.push(Action::Open { leg, to: picked.to, transport: Transport::Udp });
-            }
-            Input::Opened { leg, .. } => {
-                let flow = &mut self.flows[leg.slot as usize - 1];
-                flow.2 = true;
-                for bytes in flow.1.drain(..) {
-                    cx.actions.write(leg, bytes);
-                }
-            }
-            _ => {}
-        }
-        Ok(0)
-    }
-
-    fn deadline(&self) -> Option<Time> {
-        None
-    }
-}
+use toy::Toy;
 
 #[test]
 fn each_client_talks_with_the_origin_over_a_socket_of_its_own() {

@@ -6,17 +6,21 @@ use crate::tcp::TcpLeg;
 use bytes::Bytes;
 use srs_proxy_core::machine::{Fault, Input, Leg};
 
-/// The read buffer all sessions of a worker share, in bytes; a datagram fits in.
+/// The read buffer all sessions of a worker share, in bytes.
 pub(crate) const BUFFER: usize = 64 * 1024;
 
 /// Above this, in bytes, what waits for a leg stops the reading of the legs that feed it.
 const HIGH_WATER: usize = 256 * 1024;
 
-/// Bytes (and datagrams, at their size) one leg may bring in before the others have their turn.
+/// Bytes one leg may bring in before the others have their turn.
 const READ_BUDGET: usize = 1024 * 1024;
 
 impl Task {
+    /// Of legs that may have waited for another one. Those of a hub wait for none.
     pub(super) fn pump_all(&mut self, io: &mut Io) {
+        if self.streams == 0 {
+            return;
+        }
         for slot in 0..self.slots.len() {
             self.pump(io, slot as u32);
         }
@@ -61,7 +65,7 @@ impl Task {
         let Some(Some(entry)) = self.slots.get_mut(slot as usize) else { return 0 };
         let leg = Leg::new(slot, entry.generation);
         match &mut entry.link {
-            Link::Udp(udp) if udp.readable => self.pull_datagram(io, leg),
+            Link::Udp(udp) if udp.readable => self.pull_datagrams(io, leg),
             Link::Tcp(tcp) if tcp.paused || tcp.connecting || tcp.ended || !(tcp.readable || tcp.offer) => 0,
             Link::Tcp(tcp) => match tcp.splice {
                 Some(splice) => self.pull_through(io, leg, splice.to),
@@ -70,19 +74,6 @@ impl Task {
             Link::File(file) => file.goes_to().map_or(0, |to| self.pull_through(io, leg, to)),
             Link::Udp(_) => 0,
         }
-    }
-
-    fn pull_datagram(&mut self, io: &mut Io, leg: Leg) -> usize {
-        let Some(Link::Udp(udp)) = self.link(leg) else { return 0 };
-        let mut buffer = std::mem::take(&mut io.buffer);
-        let got = udp.receive(&mut buffer);
-        if let Some((length, from)) = got {
-            let bytes = buffer.get(..length).unwrap_or_default();
-            self.step(io, Input::Datagram { leg, from, bytes }, bytes, Bytes::copy_from_slice);
-        }
-        io.buffer = buffer;
-        self.settle(io);
-        got.map_or(0, |(length, _)| length.max(1))
     }
 
     fn pull_stream(&mut self, io: &mut Io, leg: Leg) -> usize {

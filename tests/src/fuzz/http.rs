@@ -36,6 +36,8 @@ fn answer(query: &Query) -> Answer {
         Query::Pick { .. } => picked(),
         Query::LoadHls(id) => session(id),
         Query::StoreHls(new) => Answer::Hls(Some(new.clone())),
+        Query::StoreRtc(new) => Answer::Rtc(Some(new.clone())),
+        Query::LoadRtc(_) => Answer::Rtc(None),
         Query::Register(_) => Answer::Registered,
         Query::Origins => Answer::Origins(Vec::new()),
     }

@@ -1,5 +1,5 @@
 //! The hub of WebRTC media: one per worker and listening UDP socket. It finds out whose a datagram is and passes it on
-//! untouched. What the stages of a session are is in docs/webrtc.md.
+//! untouched. The diagram of a session's stages is in docs/webrtc.md.
 //!
 //! ```text
 //!   clients          listening socket           one socket for each session         origins

@@ -401,6 +401,11 @@ pub trait Machine {
     /// closed.
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault>;
 
+    /// Whether a process that drains shall wait for it. A session is waited for anyhow; a hub says it itself.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     /// When to send the next `Tick`, if nothing else happens. O(1); asked after every input.
     fn deadline(&self) -> Option<Time>;
 }

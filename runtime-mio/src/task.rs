@@ -218,6 +218,11 @@ impl Task {
         Ok(task)
     }
 
+    /// Whether it is a hub with sessions.
+    pub(crate) fn is_busy_hub(&self) -> bool {
+        self.class.is_none() && self.machine.is_busy()
+    }
+
     /// Whether no leg is left.
     pub(crate) const fn is_over(&self) -> bool {
         self.live == 0

@@ -504,6 +504,10 @@ impl Machine for RtcHub {
         Ok(0)
     }
 
+    fn is_busy(&self) -> bool {
+        self.sessions() > 0
+    }
+
     fn deadline(&self) -> Option<Time> {
         let session = self.table.next().map(|(wake, _)| wake);
         session.into_iter().chain(self.strangers.next()).min()

@@ -189,3 +189,59 @@ fn new_session_id(cx: &mut Cx<'_>) -> String {
     let letters = bytes.iter().filter_map(|byte| LETTERS.get(usize::from(byte % 32)));
     letters.map(|letter| char::from(*letter)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::HeadReader;
+    use super::*;
+    use crate::machine::Parsed;
+
+    #[test]
+    fn a_resource_is_found_again_at_the_origin_that_made_it() {
+        let text = "POST /rtc/v1/whip/?app=live&stream=a HTTP/1.1\r\nHost: example.com:11985\r\n\r\n";
+        let Ok(Parsed::Complete(head, _)) = HeadReader::default().read(text.as_bytes()) else { panic!() };
+        let change = Change::of(Kind::Description, &head, head.target, None).unwrap();
+        let key = StreamKey::from_query("example.com", head.target).unwrap().unwrap();
+        let of = "/of/example.com%2Flive%2Fa";
+        for (location, resource, at_origin) in [
+            // It names the stream itself.
+            ("/rtc/v1/whip/?action=delete&app=live&stream=a", None, ""),
+            ("http://10.0.0.1:1985/rtc/v1/whip/?app=live&stream=a", None, ""),
+            ("/session/1?x=y", Some("/session/1?x=y"), "/session/1?x=y"),
+            ("1", Some("/rtc/v1/whip/1"), "/rtc/v1/whip/1"),
+            ("http://10.0.0.1:1985/session/1", Some("/session/1"), "/session/1"),
+            ("//10.0.0.1/session/1", Some("/session/1"), "/session/1"),
+            ("https://10.0.0.1", Some("/"), "/"),
+            // Of another stream: that is not where it leads.
+            (
+                "/session/1?app=live&stream=b",
+                Some("/session/1?app=live&stream=b"),
+                "/session/1?app=live&stream=b",
+            ),
+        ] {
+            let told = change.location(location, &key);
+            match resource {
+                None => assert!(location.ends_with(&told) && told.starts_with('/'), "{told}"),
+                Some(path) => {
+                    assert_eq!(told, format!("{of}{path}"), "{location}");
+                    assert_eq!(super::resource(&told), Some((key.clone(), at_origin)), "{location}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_below_the_prefix_but_names_no_stream_is_no_resource() {
+        for target in [
+            "/of/",
+            "/of/a/b",
+            "/of/v%2Fa/b",
+            "/of/v%2F%2Fs/b",
+            "/of/v%2Fa%2Fs",
+            "/of/v%2Fa%2Fs%00/b",
+            "/o/v%2Fa%2Fs/b",
+        ] {
+            assert_eq!(resource(target), None, "{target}");
+        }
+    }
+}

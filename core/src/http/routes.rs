@@ -265,6 +265,45 @@ mod tests {
     }
 
     #[test]
+    fn signalling_names_its_stream_in_one_of_several_places() {
+        let route = |line: &str, media_type: &str| {
+            let text = format!("{line} HTTP/1.1\r\nHost: v.net\r\nContent-Type: {media_type}\r\n\r\n");
+            let Ok(Parsed::Complete(head, _)) = HeadReader::default().read(text.as_bytes()) else {
+                panic!("{text}")
+            };
+            wanted(Server::HttpApi, &head, false).map(|wanted| {
+                (wanted.kind, wanted.key.map_or_else(|why| why.to_string(), |key| key.to_string()))
+            })
+        };
+        for target in [
+            "/rtc/v1/whip/?app=live&stream=a",
+            "/rtc/v1/whep/live/a?token=x",
+            "/whip/live/a",
+            "/live/a/whep?token=x",
+            "/live/a",
+            "/of/v.net%2Flive%2Fa/session/1",
+        ] {
+            let (kind, key) = route(&format!("POST {target}"), "application/sdp; charset=x").expect(target);
+            assert_eq!((kind, &*key), (Kind::Description, "v.net/live/a"), "{target}");
+        }
+        for target in ["/of/v.net%2Flive%2Fa/session/1", "/whip/live/a", "/x?app=live&stream=a"] {
+            assert_eq!(
+                route(&format!("DELETE {target}"), "x/y"),
+                Some((Kind::Plain, "v.net/live/a".into())),
+                "{target}"
+            );
+        }
+        for target in ["/rtc/v1/publish/", "/rtc/v1/play"] {
+            assert!(matches!(
+                route(&format!("POST {target}"), "application/json"),
+                Some((Kind::Envelope, _))
+            ));
+        }
+        assert_eq!(route("POST /live/a", "x/y"), None);
+        assert_eq!(route("GET /rtc/v1/play/", "x/y"), None);
+    }
+
+    #[test]
     fn a_session_id_is_short_and_plain() {
         assert!(is_session_id("aZ09-_") && is_session_id(&"a".repeat(MAX_SESSION)));
         for id in ["", "a/b", "a b", "a%20", "\u{e9}", &"a".repeat(MAX_SESSION + 1)] {

@@ -20,12 +20,7 @@ const SETTINGS: [(&str, &str); 2] = [("PROXY_WORKERS", "2"), ("PROXY_WEBRTC_TIME
 
 /// One publishes, another plays, both leave; gives what both saw.
 #[track_caller]
-fn through(
-    proxy: &Proxy,
-    origin: &Pion,
-    publisher: (Program, Role),
-    player: (Program, Role),
-) -> [Report; 2] {
+fn through(proxy: &Proxy, origin: &Pion, publisher: (Program, Role), player: (Program, Role)) -> [Report; 2] {
     let before = proxy.usage().descriptors;
     let mut publishing = Client::start(publisher.0, publisher.1, "live/cam", proxy.http_api(), FRAMES);
     publishing.wait_flow();

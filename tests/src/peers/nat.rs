@@ -52,8 +52,10 @@ impl Nat {
         let (passed, ended) = (AtomicU64::new(0), AtomicBool::new(false));
         let shared = Arc::new(Shared { inside, outside, passed, ended, state: Mutex::new(state) });
         let running = Arc::clone(&shared);
-        let thread = Some(thread::spawn(move || while !running.ended.load(Ordering::Relaxed) {
-            running.turn();
+        let thread = Some(thread::spawn(move || {
+            while !running.ended.load(Ordering::Relaxed) {
+                running.turn();
+            }
         }));
         Self { shared, thread }
     }

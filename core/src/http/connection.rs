@@ -168,15 +168,17 @@ impl Client {
 
     /// Says in short what is wrong: to programs in JSON, to players in words.
     pub(super) fn problem(&self, status: Status, message: &str) -> Bytes {
+        let response = self.response(status);
         match self.server {
             Server::Http => {
                 let text = format!("{message}\n");
-                self.response(status).for_all_pages().body("text/plain; charset=utf-8", text.as_bytes())
+                response.for_all_pages().body("text/plain; charset=utf-8", text.as_bytes())
             }
-            Server::System | Server::HttpApi => {
-                let body = super::api::problem(status, message);
-                self.response(status).body("application/json", &body)
+            // Pages of any site signal here.
+            Server::HttpApi => {
+                response.for_all_pages().body("application/json", &super::api::problem(status, message))
             }
+            Server::System => response.body("application/json", &super::api::problem(status, message)),
         }
     }
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -58,29 +59,11 @@ func (c *client) connect(endpoint string) error {
 	if err != nil {
 		return err
 	}
-	response, err := http.Post(endpoint, "application/sdp", strings.NewReader(sdp))
+	answer, err := c.signal(endpoint, sdp)
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusCreated {
-		return fmt.Errorf("%s: %s", response.Status, body)
-	}
-	base, err := url.Parse(endpoint)
-	if err != nil {
-		return err
-	}
-	location, err := base.Parse(response.Header.Get("Location"))
-	if err != nil {
-		return err
-	}
-	c.location = location.String()
-	answer := webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: string(body)}
-	if err := c.pc.SetRemoteDescription(answer); err != nil {
+	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
 		return err
 	}
 	select {
@@ -91,9 +74,60 @@ func (c *client) connect(endpoint string) error {
 	}
 }
 
-// Says goodbye; gives the answer's status.
+// Sends the offer, by WHIP or WHEP or in SRS's JSON as the endpoint wants it; gives the answer.
+func (c *client) signal(endpoint, sdp string) (string, error) {
+	base, err := url.Parse(endpoint)
+	if err != nil {
+		return "", err
+	}
+	isJSON := strings.HasPrefix(base.Path, "/rtc/v1/p")
+	contentType, offer := "application/sdp", []byte(sdp)
+	if isJSON {
+		query := base.Query()
+		stream := fmt.Sprintf("webrtc://%s/%s/%s", base.Host, query.Get("app"), query.Get("stream"))
+		base.RawQuery = ""
+		contentType = "application/json"
+		offer, err = json.Marshal(map[string]string{"api": base.String(), "sdp": sdp, "streamurl": stream})
+		if err != nil {
+			return "", err
+		}
+	}
+	response, err := http.Post(base.String(), contentType, bytes.NewReader(offer))
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", err
+	}
+	if isJSON {
+		var answer struct {
+			Code int
+			Sdp  string
+		}
+		if err := json.Unmarshal(body, &answer); err != nil || answer.Code != 0 {
+			return "", fmt.Errorf("%s: %s", response.Status, body)
+		}
+		return answer.Sdp, nil
+	}
+	if response.StatusCode != http.StatusCreated {
+		return "", fmt.Errorf("%s: %s", response.Status, body)
+	}
+	location, err := base.Parse(response.Header.Get("Location"))
+	if err != nil {
+		return "", err
+	}
+	c.location = location.String()
+	return string(body), nil
+}
+
+// Says goodbye, if there is a resource to say it to; gives the answer's status.
 func (c *client) leave() int {
 	defer c.pc.Close()
+	if c.location == "" {
+		return 0
+	}
 	request, err := http.NewRequest(http.MethodDelete, c.location, nil)
 	if err != nil {
 		return 0
@@ -150,6 +184,8 @@ type seen struct {
 	candidates                      map[string]bool
 	failures                        []string
 	latency                         []time.Duration
+	// The longest time between two packets of one viewer.
+	gap time.Duration
 }
 
 func play(endpoint string, viewers int, period time.Duration, vanish bool) error {
@@ -184,7 +220,7 @@ func play(endpoint string, viewers int, period time.Duration, vanish bool) error
 	}
 	report := map[string]any{
 		"viewers": viewers, "connected": all.connected, "packets": all.packets, "lost": all.lost, "later": all.later,
-		"p50_us": quantile(0.5), "p99_us": quantile(0.99), "max_us": quantile(1), "failures": all.failures,
+		"p50_us": quantile(0.5), "p99_us": quantile(0.99), "max_us": quantile(1), "gap_us": all.gap.Microseconds(), "failures": all.failures,
 	}
 	candidates := []string{}
 	for candidate := range all.candidates {
@@ -233,7 +269,7 @@ func (all *seen) watch(endpoint string) (*client, error) {
 // Counts packets, gaps in their sequence, and what comes out of it.
 func (all *seen) receive(track *webrtc.TrackRemote) {
 	buffer := make([]byte, 1600)
-	packet, expected, isFirst := &rtp.Packet{}, uint16(0), true
+	packet, expected, isFirst, latest := &rtp.Packet{}, uint16(0), true, time.Now()
 	for {
 		length, _, err := track.Read(buffer)
 		if err != nil {
@@ -245,6 +281,10 @@ func (all *seen) receive(track *webrtc.TrackRemote) {
 		}
 		all.mu.Lock()
 		all.packets++
+		if gap := now.Sub(latest); gap > all.gap {
+			all.gap = gap
+		}
+		latest = now
 		switch gap := int16(packet.SequenceNumber - expected); {
 		case isFirst || gap == 0:
 			expected = packet.SequenceNumber + 1

@@ -2,8 +2,8 @@
 // is ICE-lite, as SRS is. Publisher and viewers measure loss and latency. All on loopback.
 //
 //	pion serve   [-http ADDR] [-udp PORT] [-bare]      says "READY HTTP UDP", then runs until it is killed
-//	pion publish [-pps N] [-seconds N] URL             WHIP; prints what it sent as JSON
-//	pion play    [-viewers N] [-seconds N] [-vanish] URL   WHEP; prints what arrived as JSON
+//	pion publish [-pps N] [-seconds N] URL             WHIP or SRS's JSON, as the URL says; prints what it sent as JSON
+//	pion play    [-viewers N] [-seconds N] [-vanish] URL   WHEP or JSON; prints what arrived as JSON
 package main
 
 import (

@@ -8,6 +8,7 @@ pub mod ffmpeg;
 pub mod film;
 pub mod http;
 pub mod http_origin;
+pub mod nat;
 pub mod nginx;
 pub mod nms;
 pub mod packaged;

@@ -121,7 +121,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes `packets` per second by WHIP to `url` for so long.
+    /// Publishes `packets` per second to `url`, by WHIP or in SRS's JSON as it says, for so long.
     #[track_caller]
     pub fn start(url: &str, packets: u32, period: Duration) -> Self {
         let mut start = program();
@@ -160,6 +160,8 @@ pub struct Viewed {
     pub late: u64,
     /// From the publisher to the viewer: in the middle, and what one of a hundred exceeds.
     pub latency: (Duration, Duration),
+    /// The longest time between two packets of one viewer.
+    pub gap: Duration,
     /// Where their media came from.
     pub remotes: BTreeSet<SocketAddr>,
     /// How many were answered 200 when they said goodbye.
@@ -169,7 +171,7 @@ pub struct Viewed {
 }
 
 impl Viewers {
-    /// `count` viewers play `url` by WHEP for so long; then they say goodbye, or vanish without a word. Waits until all
+    /// `count` viewers play `url`, by WHEP or in SRS's JSON as it says, for so long; then they say goodbye, or vanish without a word. Waits until all
     /// are connected or have failed.
     #[track_caller]
     pub fn start(url: &str, count: u32, period: Duration, says_goodbye: bool) -> Self {
@@ -192,12 +194,14 @@ impl Viewers {
             let list = seen[name].as_array().into_iter().flatten();
             list.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
         };
+        let time = |name: &str| Duration::from_micros(number(name));
         Viewed {
             connected: number("connected"),
             packets: number("packets"),
             lost: number("lost"),
             late: number("later"),
-            latency: (Duration::from_micros(number("p50_us")), Duration::from_micros(number("p99_us"))),
+            latency: (time("p50_us"), time("p99_us")),
+            gap: time("gap_us"),
             remotes: texts("candidates").iter().map(|at| at.parse().expect("an address")).collect(),
             deleted: seen["delete"]["200"].as_u64().unwrap_or_default(),
             failures: texts("failures"),

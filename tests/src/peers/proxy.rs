@@ -1,6 +1,7 @@
 //! The proxy itself, run as people run it: by environment variables, with its output kept.
 
 use super::http::{self, Response};
+use super::pion::Pion;
 use super::ports::free_port;
 use super::proc::{self, Usage};
 use super::process::{Ended, Process, command};
@@ -82,6 +83,14 @@ impl Proxy {
         proxy
     }
 
+    /// Starts one with these settings and one origin, of which only WebRTC is of interest.
+    #[track_caller]
+    pub fn before_rtc(origin: &Pion, settings: &[(&str, &str)]) -> Self {
+        let proxy = Self::with(settings);
+        proxy.register_rtc("origin", origin.api(), origin.media());
+        proxy
+    }
+
     /// The address of one of [`SERVERS`].
     pub fn addr(&self, server: &str) -> SocketAddr {
         let index = SERVERS.iter().position(|known| *known == server).expect("one of the six servers");
@@ -101,6 +110,28 @@ impl Proxy {
     /// The HTTP API's address.
     pub fn http_api(&self) -> SocketAddr {
         self.addr("PROXY_HTTP_API")
+    }
+
+    /// Where it takes WebRTC media.
+    pub fn rtc(&self) -> SocketAddr {
+        self.addr("PROXY_WEBRTC_SERVER")
+    }
+
+    /// The URL of a WHIP or WHEP endpoint, or of SRS's JSON: `role` is the last part of its path.
+    pub fn rtc_url(&self, role: &str, app: &str, stream: &str) -> String {
+        format!("http://{}/rtc/v1/{role}/?app={app}&stream={stream}", self.http_api())
+    }
+
+    /// The origins that its WebRTC sessions lead to: one entry for each socket.
+    #[track_caller]
+    pub fn rtc_sessions(&self) -> Vec<SocketAddr> {
+        proc::udp_peers(self.pid())
+    }
+
+    /// Waits until its WebRTC server has read all that has been sent to it.
+    #[track_caller]
+    pub fn wait_read(&self) {
+        wait_until("the datagrams are read", PATIENCE, || proc::udp_unread(self.rtc().port()) == 0);
     }
 
     /// The system API's address.
@@ -156,12 +187,13 @@ impl Proxy {
         self.register_serving(server, life, rtmp, &[]);
     }
 
-    /// Registers an origin that serves more than RTMP: `http`, `api`.
+    /// Registers an origin that serves more than RTMP: `http`, `api`, `rtc`.
     #[track_caller]
     pub fn register_serving(&self, server: &str, life: &str, rtmp: SocketAddr, more: &[(&str, SocketAddr)]) {
         let mut registration = registration(server, life, rtmp);
         for (protocol, addr) in more {
-            registration[protocol] = json!([format!("tcp://{addr}")]);
+            let scheme = if matches!(*protocol, "rtc" | "srt") { "udp" } else { "tcp" };
+            registration[protocol] = json!([format!("{scheme}://{addr}")]);
         }
         let answer = self.post_registration(&registration, &[]);
         assert_eq!((answer.status, &answer.json()["code"]), (200, &json!(0)), "{}", answer.body);
@@ -171,6 +203,12 @@ impl Proxy {
     #[track_caller]
     pub fn register_http(&self, server: &str, http: SocketAddr) {
         self.register_serving(server, "1", NOWHERE, &[("http", http)]);
+    }
+
+    /// Registers an origin of which only WebRTC is of interest: where it takes signalling and media.
+    #[track_caller]
+    pub fn register_rtc(&self, server: &str, api: SocketAddr, media: SocketAddr) {
+        self.register_serving(server, "1", NOWHERE, &[("api", api), ("rtc", media)]);
     }
 
     /// Posts a registration with extra headers, and gives the answer.

@@ -48,7 +48,9 @@ const OF_ORIGINAL: [&str; 5] = ["etag", "last-modified", "accept-ranges", "conte
 
 /// The head of `head`'s request for `target`, as its origin gets it.
 pub(super) fn request(head: &Head<'_>, target: &str, kind: Kind, client: IpAddr) -> Bytes {
-    let mut out = HeadWriter::new(format_args!("{} {target} HTTP/1.1", head.method));
+    // A URL may have a query and no path; a target can't (RFC 9112 §3.2.1).
+    let root = if target.starts_with('/') { "" } else { "/" };
+    let mut out = HeadWriter::new(format_args!("{} {root}{target} HTTP/1.1", head.method));
     // An absolute target overrides the field; an old client may send neither, but an origin wants one.
     out.field("Host", head.host().unwrap_or("localhost"));
     for field in end_to_end(&head.fields) {
@@ -163,6 +165,12 @@ mod tests {
                 "Via: 1.1 srs-proxy",
             ]
         );
+    }
+
+    #[test]
+    fn an_origin_gets_a_path_even_of_a_url_that_has_none() {
+        let lines = asked("GET http://h?a=b HTTP/1.1\r\nHost: h\r\n\r\n", Kind::Plain);
+        assert_eq!(lines[0], "GET /?a=b HTTP/1.1");
     }
 
     #[test]

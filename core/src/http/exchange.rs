@@ -50,6 +50,10 @@ const MAX_ATTEMPTS: u32 = 3;
 /// The largest playlist or manifest, in bytes: a day of two-second segments with long names has 5 MB.
 const MAX_PLAYLIST: usize = 8 * 1024 * 1024;
 
+/// The longest URL that is held with a session, in bytes: sessions are held by the hundred thousand, and whoever asks
+/// may put into a query what he likes.
+const MAX_FULL_URL: usize = 512;
+
 /// How often the load balancer is told that a stream is in use.
 const USE_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -458,8 +462,8 @@ impl Exchange {
         let rest = bytes.len() - at;
         match body {
             None => {
-                // 204 has no word about a body (RFC 9110 §8.6).
-                let is_told = !rewritten && head.status != 204;
+                // 204 has no word about a body (RFC 9110 §8.6), and of one that would be changed nobody knows the length.
+                let is_told = head.status != 204 && !(rewritten && client.hearer.to_head);
                 if let Some(length) = head.fields.text("content-length").filter(|_| is_told) {
                     out.field("Content-Length", length);
                 }
@@ -571,7 +575,8 @@ impl Exchange {
         if let Some(id) = &rewriting.session {
             return self.rewrite(cx, head, &content, &Arc::clone(id));
         }
-        let full_url = format!("http://{}{}", rewriting.host, rewriting.target).into();
+        let full_url = Some(format!("http://{}{}", rewriting.host, rewriting.target));
+        let full_url = full_url.filter(|url| url.len() <= MAX_FULL_URL).unwrap_or_default().into();
         let session = HlsSession { spbhid: new_session_id(cx).into(), key: key.clone(), full_url };
         self.ask(cx, client, Stage::Naming { head, content }, Query::StoreHls(session));
         Next::Stay

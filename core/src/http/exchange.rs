@@ -507,6 +507,9 @@ impl Exchange {
                 }
                 cx.actions.write(Leg::CLIENT, out.end());
                 self.stage = Stage::Chunks { body: Body::new(framing), decode };
+                if self.kind == Kind::Live {
+                    self.report_use(cx);
+                }
                 self.chunks(cx, bytes, at)
             }
         }
@@ -634,7 +637,8 @@ impl Exchange {
 
     fn timed_out(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Next {
         let (status, fault) = match self.stage {
-            Stage::Endless => {
+            // That the body goes on is for the driver to watch.
+            Stage::Endless | Stage::Chunks { .. } | Stage::Counted => {
                 self.report_use(cx);
                 return Next::Stay;
             }
@@ -655,8 +659,6 @@ impl Exchange {
             Stage::Loading | Stage::Picking | Stage::Naming { .. } => {
                 (Status::UNAVAILABLE, Fault::Balancer("routing is not available at the moment"))
             }
-            // That the body goes on is for the driver to watch.
-            Stage::Chunks { .. } | Stage::Counted => return Next::Stay,
         };
         self.fail(cx, client, status, fault)
     }

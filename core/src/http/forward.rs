@@ -26,8 +26,15 @@ const HOP_BY_HOP: [&str; 9] = [
 ];
 
 /// Fields that no `Connection` can take away: what they say is what we act on.
-const NOT_NOMINATED: [&str; 6] =
-    ["host", "content-type", "content-encoding", "authorization", "x-forwarded-for", "x-real-ip"];
+const NOT_NOMINATED: [&str; 7] = [
+    "host",
+    "content-type",
+    "content-encoding",
+    "authorization",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
 
 /// Fields of a request that we write ourselves.
 const OURS: [&str; 3] = ["host", "x-forwarded-for", "x-real-ip"];
@@ -185,7 +192,7 @@ mod tests {
     #[test]
     fn forwarding_fields_are_continued_and_the_address_is_ours_to_say() {
         let head = "GET / HTTP/1.0\r\nX-Forwarded-For: 1.2.3.4\r\nx-forwarded-for: 5.6.7.8, 9.9.9.9\r\nX-Real-IP: 6.6.6.6\r\n\
-                    X-Forwarded-Proto: https\r\nVia: 1.1 front\r\nConnection: X-Forwarded-For\r\n\r\n";
+                    X-Forwarded-Proto: https\r\nVia: 1.1 front\r\nConnection: X-Forwarded-For, X-Forwarded-Proto\r\n\r\n";
         assert_eq!(
             asked(head, Kind::Live),
             [

@@ -25,7 +25,7 @@ fn each_client_talks_with_the_origin_over_a_socket_of_its_own() {
     });
     let sockets = bind_udp(LOOPBACK.into(), 1).unwrap();
     let hub = sockets[0].local_addr().unwrap();
-    let listener = Listener::Udp("toy", sockets, Arc::new(|_| Box::new(Toy::default()) as BoxMachine));
+    let listener = Listener::Udp("toy", sockets, Arc::new(|_| Box::new(Toy::new(None)) as BoxMachine));
     let runtime = common::serve(listener, at, common::STALL);
 
     let clients: Vec<UdpSocket> = (0..20).map(|_| UdpSocket::bind(LOOPBACK).unwrap()).collect();

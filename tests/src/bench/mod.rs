@@ -10,6 +10,7 @@ pub mod media;
 pub mod peer;
 pub mod relay;
 pub mod report;
+pub mod udp;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};

@@ -71,6 +71,7 @@ impl Machine for Toy {
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
         match input {
             Input::Datagram { leg: Leg::CLIENT, from, bytes } => {
+                assert_eq!(from.ip(), from.ip().to_canonical(), "an address has one form");
                 let slot = self.flow(cx, from);
                 let Some(flow) = &mut self.flows[slot] else { return Ok(0) };
                 if flow.open {

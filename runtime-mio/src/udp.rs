@@ -26,12 +26,27 @@ const HUB_BUFFER: usize = 4 * 1024 * 1024;
 /// datagrams, for each is charged with its overhead.
 const LEG_BUFFER: usize = 1024 * 1024;
 
+/// Datagrams of one batch that are like the one before, which make it a burst.
+const BURST: usize = 3;
+
+/// A burst counts for so much, a batch that is none takes one off…
+const BURST_WEIGHT: u8 = 4;
+
+/// … and at so much bursts are the rule with this leg.
+const BURSTY: u8 = 8 * BURST_WEIGHT;
+
 #[derive(Debug)]
 pub(crate) struct UdpLeg {
     pub(crate) socket: UdpSocket,
     pub(crate) readable: bool,
     /// Addresses on the wire are IPv6, those of IPv4 mapped.
     mapped: bool,
+    /// Whom the socket is connected to.
+    peer: Option<SocketAddr>,
+    /// How much there has been of bursts, up to `BURSTY`: then the kernel is asked to hand them over as one message
+    /// (GRO), for good, since what it has put together must never be taken for one datagram. Single ones are cheaper
+    /// without.
+    bursts: u8,
     /// The kernel cuts one large send into datagrams.
     pub(crate) segments: bool,
     /// The run of the current batch that was last added for this leg.
@@ -42,7 +57,7 @@ pub(crate) struct UdpLeg {
 impl UdpLeg {
     /// A listening socket.
     pub(crate) fn hub(socket: UdpSocket, segments: bool) -> Self {
-        Self::new(socket, HUB_BUFFER, segments)
+        Self::new(socket, None, HUB_BUFFER, segments)
     }
 
     /// A socket of its own, connected to `to`.
@@ -50,17 +65,42 @@ impl UdpLeg {
         // Connecting binds it, too.
         let socket = Socket::new(Domain::for_address(to), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         socket.connect(&to.into())?;
-        Ok(Self::new(UdpSocket::from_std(socket.into()), LEG_BUFFER, segments))
+        Ok(Self::new(UdpSocket::from_std(socket.into()), Some(to), LEG_BUFFER, segments))
     }
 
-    fn new(socket: UdpSocket, buffer: usize, segments: bool) -> Self {
+    fn new(socket: UdpSocket, peer: Option<SocketAddr>, buffer: usize, segments: bool) -> Self {
         let options = SockRef::from(&socket);
-        // A smaller buffer or uncut datagrams only cost more.
+        // As large as the system lets it be.
         let _ = options.set_recv_buffer_size(buffer);
         let _ = options.set_send_buffer_size(buffer);
-        let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
         let mapped = socket.local_addr().is_ok_and(|local| local.is_ipv6());
-        Self { socket, readable: false, mapped, segments, run: 0, waiting: VecDeque::new() }
+        Self { socket, readable: false, mapped, peer, bursts: 0, segments, run: 0, waiting: VecDeque::new() }
+    }
+
+    /// Receives one datagram. Not if the kernel may have put several together.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        match self.peer {
+            Some(peer) => Ok((self.socket.recv(buffer)?, peer)),
+            None => self.socket.recv_from(buffer),
+        }
+    }
+
+    /// Whether the kernel hands over several datagrams as one message.
+    pub(crate) fn coalesces(&self) -> bool {
+        self.bursts == BURSTY
+    }
+
+    /// So many datagrams of a batch were like the one before.
+    pub(crate) fn saw(&mut self, alike: usize) {
+        self.bursts = if alike < BURST {
+            self.bursts.saturating_sub(1)
+        } else {
+            (self.bursts + BURST_WEIGHT).min(BURSTY)
+        };
+        if self.coalesces() && setsockopt(&self.socket, sockopt::UdpGroSegment, &true).is_err() {
+            // It cannot, and is asked again when the next bursts come.
+            self.bursts = 0;
+        }
     }
 
     /// Whether datagrams wait for the socket to take more.
@@ -190,7 +230,7 @@ mod tests {
         far.set_nonblocking(true).unwrap();
         let socket = UdpSocket::from_std(std::net::UdpSocket::from(OwnedFd::from(near)));
         // A few datagrams fill it.
-        (UdpLeg::new(socket, 4096, false), far)
+        (UdpLeg::new(socket, None, 4096, false), far)
     }
 
     fn read_available(from: &UnixDatagram) -> Vec<u8> {
@@ -288,7 +328,7 @@ mod tests {
         far.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
         let near = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), lite).unwrap();
         near.connect(&far.local_addr().unwrap()).unwrap();
-        let leg = UdpLeg::new(UdpSocket::from_std(near.into()), LEG_BUFFER, true);
+        let leg = UdpLeg::new(UdpSocket::from_std(near.into()), None, LEG_BUFFER, true);
         let (leg, lost, _) = run_through(leg, &far.into(), &[100; 5]);
         assert_eq!((leg.segments, lost), (false, Lost::default()), "and it is not tried again");
     }

@@ -228,11 +228,13 @@ impl Swarm {
     }
 
     fn send_due(&mut self, interval: Duration) -> io::Result<()> {
-        let late = (self.now() - self.began).saturating_sub(interval * self.turns as u32);
+        // What becomes due meanwhile waits: who sends must receive, too.
+        let now = self.now();
+        let late = (now - self.began).saturating_sub(interval * self.turns as u32);
         if late > MAX_LATE {
             self.began += late;
         }
-        while self.began + interval * self.turns as u32 <= self.now() {
+        while self.began + interval * self.turns as u32 <= now {
             let flows = self.load.flows;
             if self.load.fan_out {
                 self.send(0, true)?;

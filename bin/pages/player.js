@@ -1,5 +1,6 @@
 // The player page: plays one stream of this server as FLV, TS or HLS. No dependency but the two players.
-'use strict';
+
+import { $, isStream, refused, show, split } from './page.js';
 
 // What each type is called in a URL's path, and who plays it.
 const TYPES = {
@@ -8,21 +9,8 @@ const TYPES = {
   hls: { extension: '.m3u8', play: playHls },
 };
 
-// What the server's refusals mean to somebody who watches.
-const REFUSALS = {
-  400: 'the stream’s name is not a good one',
-  401: 'the stream’s server wants to know who asks',
-  403: 'the stream’s server refuses',
-  404: 'nobody publishes this stream, or its server does not offer it in this form',
-  500: 'the stream’s server has a problem of its own',
-  502: 'the stream’s server cannot be reached',
-  503: 'no server for streams is there',
-  504: 'the stream’s server does not answer in time',
-};
-
 const STATISTICS_EVERY = 500; // milliseconds
 
-const $ = (id) => document.getElementById(id);
 const video = $('video');
 const form = $('form');
 
@@ -45,14 +33,9 @@ video.addEventListener('error', () => {
   if (session?.isNative) fail(video.error?.message || 'the browser cannot play it');
 });
 
-const asked = new URLSearchParams(location.search);
-if (asked.get('stream')) {
-  form.stream.value = asked.get('stream');
-  start(form.stream.value, asked.get('type') ?? 'flv');
-}
-
 async function start(text, type) {
   stop('idle', '');
+  form.stream.value = text;
   const stream = parse(text);
   if (!stream) return show('failed', 'A stream is named by its app and its name: live/livestream');
   type = stream.type ?? (type in TYPES ? type : 'flv');
@@ -81,9 +64,11 @@ async function start(text, type) {
 
 function stop(state, message) {
   if (session) {
-    clearInterval(session.timer);
-    session.end();
+    const ended = session;
+    // First, so that what its player says from here on is nobody's business.
     session = null;
+    clearInterval(ended.timer);
+    ended.end();
     video.removeAttribute('src');
     video.load();
   }
@@ -96,21 +81,12 @@ function fail(message) {
   stop('failed', `Cannot play: ${message}.`);
 }
 
-function refused(status) {
-  return `${status}, ${REFUSALS[status] ?? 'says the server'}`;
-}
-
-function show(state, message) {
-  $('status').dataset.state = state;
-  $('status').textContent = message;
-}
-
-// `app/stream?query`, also when pasted as a whole URL of any kind.
+// A stream's name, and of which type it is if it says so.
 function parse(text) {
-  const [, path, query] = text.trim().replace(/^\w+:\/\/[^/]*/, '').match(/^\/*([^?#]*)(\?[^#]*)?/);
+  const { path, query } = split(text);
   const known = Object.entries(TYPES).find(([, { extension }]) => path.endsWith(extension));
   const name = known ? path.slice(0, -known[1].extension.length) : path;
-  return /^[^/].*\/[^/]+$/.test(name) ? { path: name, query: query ?? '', type: known?.[0] } : null;
+  return isStream(name) ? { path: name, query, type: known?.[0] } : null;
 }
 
 function url(stream, type) {
@@ -222,3 +198,6 @@ async function copy(button) {
   button.textContent = 'Copied';
   setTimeout(() => (button.textContent = 'Copy'), 1500);
 }
+
+const asked = new URLSearchParams(location.search);
+if (asked.get('stream')) start(asked.get('stream'), asked.get('type') ?? 'flv');

@@ -3,8 +3,12 @@
 use srs_proxy_core::http::files::Page;
 
 /// Where each page is, below the server's root, and its bytes.
-const PAGES: [(&str, &[u8]); 7] = [
+const PAGES: [(&str, &[u8]); 11] = [
     ("index.html", include_bytes!("../pages/index.html")),
+    ("whip.html", include_bytes!("../pages/whip.html")),
+    ("whep.html", include_bytes!("../pages/whep.html")),
+    ("page.js", include_bytes!("../pages/page.js")),
+    ("rtc.js", include_bytes!("../pages/rtc.js")),
     ("player.css", include_bytes!("../pages/player.css")),
     ("player.js", include_bytes!("../pages/player.js")),
     ("favicon.svg", include_bytes!("../pages/favicon.svg")),
@@ -38,13 +42,18 @@ mod tests {
     }
 
     #[test]
-    fn the_player_needs_nothing_from_elsewhere() {
-        let html = page("index.html");
-        let in_html = html.split('"').zip(html.split('"').skip(1));
-        let linked = in_html.filter(|(before, _)| before.ends_with("src=") || before.ends_with("href="));
-        let loaded = page("player.js").split("load('").skip(1).filter_map(|rest| rest.split('\'').next());
-        let named: Vec<_> = linked.map(|(_, path)| path).chain(loaded).collect();
-        assert_eq!(named.len(), 7, "{named:?}");
+    fn the_pages_need_nothing_from_elsewhere() {
+        let quoted = |text: &'static str, before: &str| -> Vec<_> {
+            text.split(before).skip(1).filter_map(|rest| rest.split(['"', '\'']).next()).collect()
+        };
+        let html = ["index.html", "whip.html", "whep.html"].map(page).into_iter();
+        let linked = html.flat_map(|html| [quoted(html, "src=\""), quoted(html, "href=\"")].concat());
+        let js = ["player.js", "rtc.js"].map(page).into_iter();
+        let loaded = js.flat_map(|js| [quoted(js, "load('"), quoted(js, "from './")].concat());
+        let named: Vec<_> = linked.chain(loaded).collect();
+        for (path, _) in PAGES.iter().filter(|(path, _)| *path != "index.html") {
+            assert!(named.contains(path), "nothing leads to {path}");
+        }
         for path in named {
             assert!(PAGES.iter().any(|(known, _)| *known == path), "{path}");
         }

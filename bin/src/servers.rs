@@ -3,6 +3,7 @@
 use crate::pages;
 use crate::settings::Settings;
 use srs_proxy_core::http::{Connection, Files, HttpConfig, Server};
+use srs_proxy_core::rtc::{RtcConfig, RtcHub};
 use srs_proxy_core::rtmp::RtmpSession;
 use srs_proxy_runtime_mio::{Accepted, BoxMachine, Class, Listener, NewMachine, bind_tcp, bind_udp};
 use std::io;
@@ -31,6 +32,8 @@ pub(crate) fn bind(settings: &Settings) -> Result<Bound, String> {
         version: version(),
         token: settings.token.as_ref().map(|token| token.0.clone()),
         origin_timeout: settings.origin_timeout,
+        rtc_port: settings.rtc.port(),
+        candidates: settings.candidates.clone(),
         files: match &settings.static_files {
             Some(_) => Files::Directory,
             None => Files::Pages(pages::pages()),
@@ -51,14 +54,14 @@ pub(crate) fn bind(settings: &Settings) -> Result<Bound, String> {
         ("http-api", Class::Session, "PROXY_HTTP_API", settings.api, connection(Server::HttpApi)),
         ("system-api", Class::Control, "PROXY_SYSTEM_API", settings.system, connection(Server::System)),
     ];
-    // These two do not serve yet. That their ports are free is seen now, not on the day they do.
-    let mut reserved = Vec::new();
-    for (variable, address) in [("PROXY_WEBRTC_SERVER", settings.rtc), ("PROXY_SRT_SERVER", settings.srt)] {
-        let sockets = bind_udp(address, 1).map_err(|error| cannot_listen(variable, address, &error))?;
-        reserved.extend(sockets);
-    }
-    let mut listeners = Vec::new();
+    // SRT is not served yet. That its port is free is seen now, not on the day it is.
+    let reserved = udp("PROXY_SRT_SERVER", settings.srt, 1)?;
+    let rtc = RtcConfig { idle: settings.rtc_timeout, ..RtcConfig::default() };
+    let hub: NewMachine = Arc::new(move |_: Accepted| Box::new(RtcHub::new(rtc)) as BoxMachine);
+    let sockets = udp("PROXY_WEBRTC_SERVER", settings.rtc, settings.workers)?;
     let mut bound = Vec::new();
+    bound.extend(sockets.first().map(UdpSocket::local_addr).map(|address| ("webrtc", address)));
+    let mut listeners = vec![Listener::Udp("webrtc", sockets, hub)];
     for (name, class, variable, address, new) in servers {
         let sockets =
             bind_tcp(address, settings.workers).map_err(|error| cannot_listen(variable, address, &error))?;
@@ -70,6 +73,10 @@ pub(crate) fn bind(settings: &Settings) -> Result<Bound, String> {
         log::info!("{name} listens on {address}");
     }
     Ok(Bound { listeners, reserved })
+}
+
+fn udp(variable: &str, address: SocketAddr, count: usize) -> Result<Vec<UdpSocket>, String> {
+    bind_udp(address, count).map_err(|error| cannot_listen(variable, address, &error))
 }
 
 fn cannot_listen(variable: &str, address: SocketAddr, error: &io::Error) -> String {

@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::LevelFilter;
 use srs_proxy_core::endpoint;
 use srs_proxy_core::origin::{MAX_TEXT, Origin, Protocol};
+use srs_proxy_core::rtc::sdp::MAX_ADDRESSES;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -61,7 +62,7 @@ const fn row(var: &'static str, default: &'static str, kind: Kind, help: &'stati
 }
 
 /// All settings, in the order of the help text.
-static TABLE: [Row; 30] = [
+static TABLE: [Row; 32] = [
     row("PROXY_RTMP_SERVER", "11935", Kind::Listen, "RTMP, TCP"),
     row("PROXY_HTTP_SERVER", "18080", Kind::Listen, "HTTP-FLV, HTTP-TS, HLS, static files, TCP"),
     row("PROXY_HTTP_API", "11985", Kind::Listen, "WHIP, WHEP, origin API, TCP"),
@@ -96,6 +97,18 @@ static TABLE: [Row; 30] = [
         "15s",
         Kind::Duration(Duration::from_millis(1)),
         "How long an origin may take to begin its answer to an HTTP request",
+    ),
+    row(
+        "PROXY_WEBRTC_CANDIDATE",
+        "",
+        Kind::Text,
+        "Addresses of the WebRTC server as clients see them, with commas between; those of the origin if not set",
+    ),
+    row(
+        "PROXY_WEBRTC_TIMEOUT",
+        "30s",
+        Kind::Duration(Duration::from_secs(1)),
+        "A WebRTC session ends after so long without a word",
     ),
     row("PROXY_HTTP_API_AUTH_ENABLED", "off", Kind::Switch, "Whether registration needs a token"),
     row("PROXY_HTTP_API_AUTH_TYPE", "", Kind::Text, "How the token is sent: only supports bearer"),
@@ -153,6 +166,10 @@ pub(crate) struct Settings {
     pub(crate) static_files: Option<PathBuf>,
     /// `PROXY_HTTP_ORIGIN_TIMEOUT`
     pub(crate) origin_timeout: Duration,
+    /// `PROXY_WEBRTC_CANDIDATE`
+    pub(crate) candidates: Vec<IpAddr>,
+    /// `PROXY_WEBRTC_TIMEOUT`
+    pub(crate) rtc_timeout: Duration,
     /// `PROXY_ORIGIN_SERVER_TTL`
     pub(crate) origin_ttl: Duration,
     /// The bearer token of the registration API, if it asks for one.
@@ -412,6 +429,8 @@ impl Settings {
             system: values.listen("PROXY_SYSTEM_API")?,
             static_files: static_files(values)?,
             origin_timeout: values.duration("PROXY_HTTP_ORIGIN_TIMEOUT")?,
+            candidates: candidates(values)?,
+            rtc_timeout: values.duration("PROXY_WEBRTC_TIMEOUT")?,
             origin_ttl: values.duration("PROXY_ORIGIN_SERVER_TTL")?,
             token: token(values)?,
             default_origin: default_origin(values)?,
@@ -430,6 +449,19 @@ impl Settings {
         check_load_balancer(values)?;
         Ok(settings)
     }
+}
+
+fn candidates(values: &Values) -> Result<Vec<IpAddr>, String> {
+    values.read("PROXY_WEBRTC_CANDIDATE", |list, _| {
+        let addresses = list.split(',').map(str::trim).filter(|text| !text.is_empty());
+        let addresses: Result<Vec<IpAddr>, _> = addresses.map(str::parse).collect();
+        match addresses {
+            Ok(addresses) if addresses.len() > MAX_ADDRESSES => Err("too many addresses"),
+            Ok(addresses) if addresses.iter().any(IpAddr::is_unspecified) => Err("not the address of a host"),
+            Ok(addresses) => Ok(addresses),
+            Err(_) => Err("not a list of IP addresses"),
+        }
+    })
 }
 
 fn static_files(values: &Values) -> Result<Option<PathBuf>, String> {

@@ -16,6 +16,7 @@
 //! - **percent-encoding** is undone once, part by part, in every protocol. What is no valid encoding of
 //!   UTF-8 stays as it is written, and so does an encoded slash.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use core::net::IpAddr;
@@ -119,7 +120,16 @@ impl StreamKey {
     /// # Errors
     /// As [`StreamKey::new`].
     pub fn from_http(host: &str, target: &str) -> Result<Self, KeyError> {
-        let (app, stream) = path_of(target).rsplit_once('/').unwrap_or(("", path_of(target)));
+        Self::from_path(host, target, path_of(target))
+    }
+
+    /// The key of a path that is a part of an HTTP request's: its `Host`, its target, which may name the vhost, and
+    /// `app/stream`.
+    ///
+    /// # Errors
+    /// As [`StreamKey::new`].
+    pub fn from_path(host: &str, target: &str, path: &str) -> Result<Self, KeyError> {
+        let (app, stream) = path.rsplit_once('/').unwrap_or(("", path));
         Self::build(vhost_in(target).map_or(Vhost::Host(host), Vhost::Named), app, stream)
     }
 
@@ -132,6 +142,41 @@ impl StreamKey {
         let (app, stream) = (parameter(target, "app")?, parameter(target, "stream")?);
         let vhost = vhost_in(target).map_or(Vhost::Host(host), Vhost::Named);
         Some(Self::build(vhost, path_of(app), path_of(stream)))
+    }
+
+    /// The key as one part of a path: its slashes and whatever is special there are percent-encoded.
+    pub fn to_segment(&self) -> String {
+        let mut segment = String::with_capacity(self.0.len() + 8);
+        for byte in self.0.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+                segment.push(char::from(byte));
+            } else {
+                let _ = fmt::Write::write_fmt(&mut segment, format_args!("%{byte:02X}"));
+            }
+        }
+        segment
+    }
+
+    /// The key of a [`StreamKey::to_segment`], which is taken as it is.
+    pub fn from_segment(segment: &str) -> Option<Self> {
+        let mut draft = Draft::default();
+        let mut rest = segment.as_bytes();
+        while let Some((&byte, tail)) = rest.split_first() {
+            let (byte, tail) = match (byte, tail) {
+                (b'%', [high, low, tail @ ..]) => (hex(*high, *low)?, tail),
+                _ => (byte, tail),
+            };
+            draft.text.push(byte);
+            rest = tail;
+        }
+        let key = draft.finish().ok()?;
+        let mut parts = key.0.splitn(2, '/');
+        let is_key = draft.text.len() <= MAX_KEY
+            && parts.next().is_some_and(|vhost| !vhost.is_empty())
+            && parts.next().is_some_and(|rest| {
+                rest.rsplit_once('/').is_some_and(|(app, name)| !app.is_empty() && !name.is_empty())
+            });
+        is_key.then_some(key)
     }
 
     /// The key as text.
@@ -318,7 +363,7 @@ fn without_extension(stream: &str) -> &str {
 mod tests {
     use super::*;
     use alloc::format;
-    use alloc::string::{String, ToString};
+    use alloc::string::ToString;
 
     fn rtmp(tc_url: &str, app: &str, stream: &str) -> String {
         StreamKey::from_rtmp(tc_url, app, stream).unwrap().to_string()

@@ -21,5 +21,6 @@ pub mod machine;
 pub mod origin;
 pub mod query;
 pub mod read;
+pub mod rtc;
 pub mod rtmp;
 pub mod time;

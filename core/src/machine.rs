@@ -6,9 +6,9 @@
 //! [`Machine::deadline`]. That is all.
 //!
 //! ```text
-//!            Input: Stream, Datagram, Opened, OpenFailed, Spliced, Eof, Answer, Tick, Drain
-//!   driver ───────────────────────────────────────────────────────────────────────────▶ machine
-//!          ◀───────────────────────────────────────────────────────────────────────────
+//!            Input: Stream, Datagram, Opened, OpenFailed, HungUp, Spliced, Eof, Answer, Tick, Drain
+//!   driver ───────────────────────────────────────────────────────────────────────────────────▶ machine
+//!          ◀───────────────────────────────────────────────────────────────────────────────────
 //!            Action: Forward, Write, Open, Ask, Tell, Pause, Resume, Splice, Close, Note
 //! ```
 //!
@@ -84,7 +84,7 @@ pub enum OpenError {
 pub enum Close {
     /// Deliver what is queued, then end the stream in good order.
     Flush,
-    /// Now; what is queued is lost.
+    /// Now; what is queued is lost, and the peer sees a connection that broke.
     Abort,
     /// Not at all: both sides are between messages, and the connection is of use to a later session. One
     /// that has anything unread or unsent, or that the peer has ended, is closed.
@@ -127,6 +127,12 @@ pub enum Input<'a> {
     /// The peer ended the stream or the connection broke; no more input comes from this leg. Everything
     /// that was received has been handed over (or moved on, after a `Splice`).
     Eof {
+        /// That leg.
+        leg: Leg,
+    },
+    /// The peer of a connection sends no more, or is gone, whatever of its bytes is still to be handed over. `Eof`
+    /// follows after the last of them. Told once, so that it is known even while the leg is paused or spliced.
+    HungUp {
         /// That leg.
         leg: Leg,
     },
@@ -394,6 +400,11 @@ pub trait Machine {
     /// A [`Fault`] ends the session: the actions added so far are executed, then every leg is flushed and
     /// closed.
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault>;
+
+    /// Whether a process that drains shall wait for it. A session is waited for anyhow; a hub says it itself.
+    fn is_busy(&self) -> bool {
+        false
+    }
 
     /// When to send the next `Tick`, if nothing else happens. O(1); asked after every input.
     fn deadline(&self) -> Option<Time>;

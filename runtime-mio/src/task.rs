@@ -113,6 +113,7 @@ pub(crate) enum Pending {
     OpenFailed(Leg, OpenError),
     Eof(Leg),
     Spliced(Leg),
+    HungUp(Leg),
     Answer(Ticket, Answer),
 }
 
@@ -215,6 +216,11 @@ impl Task {
         task.put(Leg::CLIENT, stamp, Link::Udp(UdpLeg::hub(socket, io.batch.segments)));
         task.arm(io);
         Ok(task)
+    }
+
+    /// Whether it is a hub with sessions.
+    pub(crate) fn is_busy_hub(&self) -> bool {
+        self.class.is_none() && self.machine.is_busy()
     }
 
     /// Whether no leg is left.
@@ -432,6 +438,7 @@ impl Task {
             let input = match pending {
                 Pending::Opened(leg, what) => Input::Opened { leg, what },
                 Pending::OpenFailed(leg, why) => Input::OpenFailed { leg, why },
+                Pending::HungUp(leg) => Input::HungUp { leg },
                 Pending::Answer(ticket, answer) => Input::Answer { ticket, answer },
                 Pending::Eof(leg) => {
                     // Gone already, if the machine closed it in the meantime.
@@ -571,14 +578,18 @@ impl Task {
             Action::Close { leg, how } => {
                 // What it was sent just now goes before it.
                 self.end_runs(io);
-                // Dropping it closes it at once.
+                // Dropped, it is closed at once.
                 let Some(Link::Tcp(tcp)) = self.take(leg) else { return };
                 match (how, tcp.peer) {
                     (Close::Flush, _) => io.close(tcp),
                     (Close::Keep, Some(peer)) if tcp.is_clean() => {
                         io.pool.put(&io.registry, tcp.stream, peer, io.now);
                     }
-                    _ => {}
+                    // Not in good order: what is missing shall not look like the end of what was sent.
+                    (Close::Abort, _) => {
+                        drop(SockRef::from(&tcp.stream).set_linger(Some(std::time::Duration::ZERO)))
+                    }
+                    (Close::Keep, _) => {}
                 }
             }
             Action::Note(note) => {

@@ -30,6 +30,8 @@ pub(crate) struct TcpLeg {
     pub(crate) readable: bool,
     /// The peer has ended its side, so that a short read says nothing about what is left.
     pub(crate) hung_up: bool,
+    /// The machine knows.
+    pub(crate) hang_up_told: bool,
     /// No more input: the end was reported.
     pub(crate) ended: bool,
     /// The machine wants no input now.
@@ -75,6 +77,7 @@ impl TcpLeg {
             connecting,
             readable: false,
             hung_up: false,
+            hang_up_told: false,
             ended: false,
             paused: false,
             offer: false,

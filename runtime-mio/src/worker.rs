@@ -106,6 +106,8 @@ pub(crate) struct Worker {
     made: u32,
     session_base: u64,
     listeners: Vec<Accepting>,
+    /// The tasks that are hubs.
+    hubs: Vec<usize>,
     /// Nothing more could be taken: accept again then.
     accept_again: Option<Time>,
     next_sweep: Option<Time>,
@@ -153,6 +155,7 @@ impl Worker {
             made: 0,
             session_base: (index as u64) << 32,
             listeners: Vec::new(),
+            hubs: Vec::new(),
             accept_again: None,
             next_sweep: None,
             draining: false,
@@ -186,6 +189,7 @@ impl Worker {
             Listener::Udp(name, sockets, new) => {
                 for socket in sockets {
                     let peer = socket.local_addr()?;
+                    self.hubs.push(self.tasks.vacant_key());
                     self.spawn(name, None, peer, &new, |io, id, session, machine| {
                         Task::hub(io, id, session, peer, machine, UdpSocket::from_std(socket))
                     })?;
@@ -232,7 +236,7 @@ impl Worker {
             }
             match mode {
                 mode::RUN => {}
-                mode::DRAIN if self.sessions > 0 || !self.io.closing.is_empty() => {
+                mode::DRAIN if self.is_busy() => {
                     self.listeners.retain(|listener| listener.ready);
                     self.io.pool.clear();
                 }
@@ -240,6 +244,12 @@ impl Worker {
             }
         }
         self.shared.sessions.fetch_sub(self.sessions, Ordering::Relaxed);
+    }
+
+    /// Whether there is anything that a drain waits for.
+    fn is_busy(&self) -> bool {
+        let mut hubs = self.hubs.iter().filter_map(|index| self.tasks.get(*index));
+        self.sessions > 0 || !self.io.closing.is_empty() || hubs.any(|task| task.is_busy_hub())
     }
 
     fn timeout(&self) -> Option<std::time::Duration> {

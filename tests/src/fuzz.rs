@@ -1,8 +1,16 @@
 //! What the fuzz targets run: each body takes any bytes and panics if something that must always hold does not. Compiled
 //! and run over the committed corpora in the ordinary tests; knows nothing of the fuzzer.
 
+mod http;
+mod rtc;
+
+pub use http::{http_connection, http_splits};
+pub use rtc::{rtc_hub, stun};
+
+use crate::rewriting::{check_manifest, check_playlist};
 use crate::rtmp::command::{self, COMMAND_CSID, control};
 use crate::rtmp::{Command, Dechunker, Encoder, Message, amf0 as independent, kind};
+use crate::signalling::{check_envelope, check_sdp};
 use crate::sim::{Dice, Straight};
 use srs_proxy_core::amf0::{Decoder, Encoder as Amf0Encoder};
 use srs_proxy_core::endpoint;
@@ -22,7 +30,7 @@ use std::sync::Arc;
 pub type Body = fn(&[u8]);
 
 /// Every target's name and body.
-pub const TARGETS: [(&str, Body); 9] = [
+pub const TARGETS: [(&str, Body); 17] = [
     ("amf0", amf0),
     ("chunks", chunks),
     ("rtmp_session", rtmp_session),
@@ -32,6 +40,14 @@ pub const TARGETS: [(&str, Body); 9] = [
     ("registration", registration),
     ("http_head", http_head),
     ("http_api", http_api),
+    ("http_connection", http_connection),
+    ("http_splits", http_splits),
+    ("playlist", playlist),
+    ("manifest", manifest),
+    ("sdp", sdp),
+    ("envelope", envelope),
+    ("stun", stun),
+    ("rtc_hub", rtc_hub),
 ];
 
 /// How a stream of bytes is cut.
@@ -460,4 +476,40 @@ fn api(manner: u8, bytes: &[u8], split: Split) -> (String, bool) {
     }
     driver.eof(Leg::CLIENT);
     (String::from_utf8_lossy(driver.sent(Leg::CLIENT)).into_owned(), driver.is_over())
+}
+
+/// Any bytes are rewritten or refused; all but the URIs stays, also as what follows a playlist's first line.
+pub fn playlist(bytes: &[u8]) {
+    check_playlist(bytes);
+    check_playlist(&[b"#EXTM3U\n", bytes].concat());
+}
+
+/// Any bytes are rewritten or refused; nothing of them is lost, also as what is in an MPD.
+pub fn manifest(bytes: &[u8]) {
+    let _ = check_manifest(bytes);
+    let _ = check_manifest(&[b"<MPD>", bytes, b"</MPD>"].concat());
+}
+
+// WebRTC.
+
+/// What a proxy's addresses may be, two bits of a byte choose.
+fn addresses(manner: u8) -> Vec<IpAddr> {
+    let all = [IpAddr::from([203, 0, 113, 7]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7])];
+    all.into_iter().enumerate().filter(|(n, _)| manner >> n & 1 == 1).map(|(_, address)| address).collect()
+}
+
+/// Any bytes are rewritten or refused; no candidate leads past the proxy, and all else stays.
+pub fn sdp(bytes: &[u8]) {
+    let Some((&manner, bytes)) = bytes.split_first() else { return };
+    let _ = check_sdp(bytes, &addresses(manner));
+    let _ = check_sdp(&[b"v=0\nm=audio 9 X 0\n", bytes].concat(), &addresses(manner));
+}
+
+/// Any bytes are read or refused; of an answer only the description changes, also as what is beside a good one.
+pub fn envelope(bytes: &[u8]) {
+    let Some((&manner, bytes)) = bytes.split_first() else { return };
+    let _ = srs_proxy_core::rtc::envelope::offer(bytes);
+    let _ = check_envelope(bytes, &addresses(manner));
+    let good = br#"{"code":0,"sdp":"v=0\nm=audio 9 X 0\na=ice-ufrag:a\na=candidate:0 1 udp 1 10.0.0.1 1 typ host\n","x":"#;
+    let _ = check_envelope(&[good, bytes, b"}"].concat(), &addresses(manner));
 }

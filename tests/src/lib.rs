@@ -2,6 +2,9 @@
 
 pub mod bench;
 pub mod fuzz;
+pub mod http;
 pub mod peers;
+pub mod rewriting;
 pub mod rtmp;
+pub mod signalling;
 pub mod sim;

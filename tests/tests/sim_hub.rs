@@ -180,7 +180,11 @@ impl Machine for Hub {
                     self.end(cx, index);
                 }
             }
-            Input::Stream { .. } | Input::Eof { .. } | Input::Spliced { .. } | Input::Drain => {}
+            Input::Stream { .. }
+            | Input::Eof { .. }
+            | Input::HungUp { .. }
+            | Input::Spliced { .. }
+            | Input::Drain => {}
         }
         Ok(0)
     }

@@ -81,6 +81,10 @@ pub struct HttpConfig {
     pub token: Option<String>,
     /// How long an origin has to begin its answer.
     pub origin_timeout: Duration,
+    /// The UDP port of WebRTC media, as clients see it.
+    pub rtc_port: u16,
+    /// The addresses of WebRTC media, as clients see them; if there are none, those of the origin stay.
+    pub candidates: Vec<IpAddr>,
     /// What the HTTP server has beside streams.
     pub files: Files,
 }
@@ -94,6 +98,8 @@ impl Default for HttpConfig {
             version: [0; 3],
             token: None,
             origin_timeout: ORIGIN_TIMEOUT,
+            rtc_port: 0,
+            candidates: Vec::new(),
             files: Files::Pages(Vec::new()),
         }
     }
@@ -131,7 +137,9 @@ pub(super) struct Client {
     /// It sends no more, or the process ends: there is no next request.
     is_last: bool,
     /// Bytes of later requests wait.
-    waiting: bool,
+    pub(super) waiting: bool,
+    /// It has left, or will say no more; what it said before is still coming.
+    hung_up: bool,
 }
 
 impl Client {
@@ -160,15 +168,17 @@ impl Client {
 
     /// Says in short what is wrong: to programs in JSON, to players in words.
     pub(super) fn problem(&self, status: Status, message: &str) -> Bytes {
+        let response = self.response(status);
         match self.server {
             Server::Http => {
                 let text = format!("{message}\n");
-                self.response(status).for_all_pages().body("text/plain; charset=utf-8", text.as_bytes())
+                response.for_all_pages().body("text/plain; charset=utf-8", text.as_bytes())
             }
-            Server::System | Server::HttpApi => {
-                let body = super::api::problem(status, message);
-                self.response(status).body("application/json", &body)
+            // Pages of any site signal here.
+            Server::HttpApi => {
+                response.for_all_pages().body("application/json", &super::api::problem(status, message))
             }
+            Server::System => response.body("application/json", &super::api::problem(status, message)),
         }
     }
 }
@@ -212,6 +222,7 @@ impl Connection {
                 legs: 0,
                 is_last: false,
                 waiting: false,
+                hung_up: false,
             },
             state: State::Head { begun: false },
             reader: HeadReader::default(),
@@ -270,7 +281,13 @@ impl Connection {
     /// So many bytes wait for the present request to be answered.
     fn wait(&mut self, cx: &mut Cx<'_>, bytes: usize) {
         self.client.waiting = true;
-        if bytes >= MAX_WAITING {
+        if bytes < MAX_WAITING {
+            return;
+        }
+        // Its end will not be seen behind so much that waits, unless it has been seen already.
+        if self.client.hung_up {
+            self.close(cx, Close::Abort);
+        } else {
             cx.actions.push(Action::Pause { leg: Leg::CLIENT });
         }
     }
@@ -292,8 +309,10 @@ impl Connection {
         let has_files = matches!(config.files, Files::Directory);
         let wanted = match head.method {
             "CONNECT" | "TRACE" => {
-                let response = self.client.response(Status::METHOD_NOT_ALLOWED).field("Allow", METHODS);
-                return self.respond_bare(cx, head, response.body("text/plain", b"method not allowed\n"));
+                return self.respond_bare(cx, head, |client| {
+                    let response = client.response(Status::METHOD_NOT_ALLOWED).field("Allow", METHODS);
+                    response.body("text/plain", b"method not allowed\n")
+                });
             }
             // Pages of all sites may play, so no origin need be asked.
             "OPTIONS" => None,
@@ -307,34 +326,18 @@ impl Connection {
                     self.end(cx);
                 }
             }
-            None if head.method == "OPTIONS" => {
-                let response = self.describe(head);
-                self.respond_bare(cx, head, response);
-            }
+            None if head.method == "OPTIONS" => self.respond_bare(cx, head, |client| describe(client, head)),
             None if *server == Server::Http => self.begin_file(cx, head),
             None => {
-                let response = self.client.problem(Status::NOT_FOUND, "no such resource");
-                self.respond_bare(cx, head, response);
+                self.respond_bare(cx, head, |client| client.problem(Status::NOT_FOUND, "no such resource"))
             }
         }
     }
 
-    fn describe(&self, head: &Head<'_>) -> Bytes {
-        let fields = head.fields.text("access-control-request-headers").unwrap_or(REQUEST_FIELDS);
-        self.client
-            .response(Status::NO_CONTENT)
-            .field("Allow", METHODS)
-            .for_all_pages()
-            .field("Access-Control-Allow-Methods", METHODS)
-            .field("Access-Control-Allow-Headers", fields)
-            .field("Access-Control-Max-Age", MAX_AGE)
-            .empty()
-    }
-
     /// Answers a request whose body, if it has one, nobody wants.
-    fn respond_bare(&mut self, cx: &mut Cx<'_>, head: &Head<'_>, response: Bytes) {
+    fn respond_bare(&mut self, cx: &mut Cx<'_>, head: &Head<'_>, response: impl Fn(&Client) -> Bytes) {
         self.client.hearer.keep_alive &= head.framing == Framing::Length(0);
-        cx.actions.write(Leg::CLIENT, response);
+        cx.actions.write(Leg::CLIENT, response(&self.client));
         self.end(cx);
     }
 
@@ -461,6 +464,9 @@ impl Connection {
 
     fn ask(&mut self, cx: &mut Cx<'_>, call: Call, query: Query) {
         let ticket = self.client.new_ticket();
+        // A client may ask more, and end its side, before it has an answer: what came before the end counts.
+        cx.actions.push(Action::Pause { leg: Leg::CLIENT });
+        self.client.waiting = true;
         cx.actions.push(Action::Ask { ticket, query });
         self.deadline = Some(cx.now + ANSWER_TIMEOUT);
         self.state = State::Asking { call, ticket };
@@ -485,6 +491,8 @@ impl Connection {
                 cx.actions.push(Action::Resume { leg: Leg::CLIENT });
             }
         } else {
+            // What served it is closed already.
+            self.state = State::Closed;
             self.close(cx, Close::Flush);
         }
     }
@@ -514,11 +522,28 @@ impl Connection {
     }
 }
 
+/// Says what may be done, and that pages of all sites may do it.
+fn describe(client: &Client, head: &Head<'_>) -> Bytes {
+    let fields = head.fields.text("access-control-request-headers").unwrap_or(REQUEST_FIELDS);
+    client
+        .response(Status::NO_CONTENT)
+        .field("Allow", METHODS)
+        .for_all_pages()
+        .field("Access-Control-Allow-Methods", METHODS)
+        .field("Access-Control-Allow-Headers", fields)
+        .field("Access-Control-Max-Age", MAX_AGE)
+        .empty()
+}
+
 impl Machine for Connection {
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
         match (&mut self.state, input) {
             (_, Input::Stream { leg: Leg::CLIENT, bytes }) => return self.read(cx, bytes),
             (State::Closed, _) => {}
+            (State::Exchange(_) | State::File { .. }, Input::HungUp { leg: Leg::CLIENT }) => {
+                self.close(cx, Close::Abort);
+            }
+            (_, Input::HungUp { leg: Leg::CLIENT }) => self.client.hung_up = true,
             // It still hears what it asked the API; for all else it has left.
             (State::Asking { .. }, Input::Eof { leg: Leg::CLIENT }) => self.client.expect_no_more(),
             (State::Head { .. } | State::Body { .. }, Input::Eof { .. }) => self.close(cx, Close::Flush),

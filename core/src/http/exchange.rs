@@ -1,28 +1,27 @@
 //! One request that is passed on: finds the stream's origin, sends it the request, and brings back the answer. The
 //! diagram is in docs/http.md.
 //!
-//! Bodies are never held, but for playlists and manifests: of a length, in chunks or until the end, they are moved
-//! untouched, by the driver where nothing needs to be seen. Whatever the client does, its leaving ends all of it.
+//! Bodies are never held, but for the few that are changed (change.rs): of a length, in chunks or until the end, they
+//! are moved untouched, by the driver where nothing needs to be seen. Whatever the client does, its leaving ends all of it.
 
 use super::body::{Body, Part};
+use super::change::{Change, Changed};
 use super::connection::Client;
 use super::fields::{Framing, HeadWriter, Version};
 use super::forward;
-use super::head::{Head, HeadReader};
+use super::head::{Expectation, Head, HeadReader};
 use super::reply::ReplyHead;
-use super::response::Status;
-use super::routes::{Kind, SESSION, Wanted, is_session_id};
-use super::{manifest, playlist};
+use super::response::{CONTINUE, Status};
+use super::routes::{Kind, Wanted, is_session_id};
 use crate::key::StreamKey;
 use crate::machine::{
     Action, Close, Cx, Fault, Input, Leg, Note, OpenError, Opened, Parsed, Ticket, Transport,
 };
 use crate::origin::Protocol;
-use crate::query::{Answer, HlsSession, Picked, Query, Refusal, Report};
+use crate::query::{Answer, Picked, Query, Refusal, Report};
+use crate::rtc::sdp::Candidates;
 use crate::time::{Duration, Time};
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -34,27 +33,24 @@ const REACH_TIMEOUT: Duration = Duration::from_millis(4500);
 /// For one TCP connection to an origin: two attempts fit into [`REACH_TIMEOUT`].
 const OPEN_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// For the load balancer to name a playlist's session.
-const NAME_TIMEOUT: Duration = Duration::from_secs(5);
+/// For an offer to come in.
+const OFFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For the load balancer to store a session, or to find it.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// For the answer to a request that waits for a part of a playlist yet to come (LL-HLS): three of the longest usual
 /// target durations, and as other proxies allow.
 const BLOCKING_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// For the next bytes of a request's body: a live stream may be pushed by one, and encoders pause.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Origins tried for one request.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// The largest playlist or manifest, in bytes: a day of two-second segments with long names has 5 MB.
-const MAX_PLAYLIST: usize = 8 * 1024 * 1024;
-
 /// How often the load balancer is told that a stream is in use.
 const USE_INTERVAL: Duration = Duration::from_secs(20);
-
-/// The letters of a session's id.
-const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-
-/// Letters in a session's id: 120 bits, so that none can be guessed.
-const SESSION_LETTERS: usize = 24;
 
 /// What becomes of a request that was begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +64,8 @@ pub(super) enum Next {
 /// Where it stands.
 #[derive(Debug)]
 enum Stage {
+    /// An offer comes in, which says who makes it and perhaps for which stream; `wire` is what came of it.
+    Offered { wire: Vec<u8>, content: Vec<u8> },
     /// The load balancer is asked for the session's stream.
     Loading,
     /// The load balancer is asked for the stream's origin.
@@ -76,9 +74,9 @@ enum Stage {
     Opening,
     /// The request is on its way; the answer's head is awaited.
     Waiting,
-    /// A playlist comes in.
+    /// A body that is to be changed comes in.
     Collecting { head: HeadWriter, body: Body, content: Vec<u8> },
-    /// It is there, and the load balancer is asked for the stream's session.
+    /// It is there, and the load balancer finds or stores its session.
     Naming { head: HeadWriter, content: Vec<u8> },
     /// The body comes in chunks, which the client gets, too, or only what is in them.
     Chunks { body: Body, decode: bool },
@@ -86,17 +84,6 @@ enum Stage {
     Counted,
     /// The driver moves all there is until the end.
     Endless,
-}
-
-/// What is needed to rewrite a playlist.
-#[derive(Debug)]
-struct Rewriting {
-    /// The authority that the client asked.
-    host: Box<str>,
-    /// The target as the origin knows it.
-    target: Box<str>,
-    /// The id of the session, if the request carried a valid one.
-    session: Option<Arc<str>>,
 }
 
 /// A request and its answer on their way.
@@ -108,9 +95,12 @@ pub(super) struct Exchange {
     need: Protocol,
     kind: Kind,
     key: Option<StreamKey>,
-    rewriting: Option<Box<Rewriting>>,
+    /// What is done to the answer's body, if anything is.
+    change: Option<Box<Change>>,
     /// The request's head, for the origin.
     request: Bytes,
+    /// The request's body, as far as it is held.
+    offer: Bytes,
     /// What is to come of the request's body.
     upload: Option<Body>,
     /// It may be sent twice.
@@ -120,6 +110,8 @@ pub(super) struct Exchange {
     /// When to stop looking for an origin.
     give_up: Time,
     attempts: u32,
+    /// The connection that is being made has less time than it should have.
+    hurried: bool,
     ticket: Ticket,
     origin: Option<Picked>,
     /// The origin's connection, while there is one.
@@ -144,10 +136,7 @@ impl Exchange {
         let Wanted { need, kind, session, target, key } = wanted;
         let upload = Some(Body::new(head.framing)).filter(|body| !body.is_done());
         let session: Option<Arc<str>> = session.filter(|id| is_session_id(id)).map(Arc::from);
-        let rewriting = kind.is_rewritten().then(|| {
-            let host = head.host().unwrap_or_default().into();
-            Box::new(Rewriting { host, target: target.into(), session: session.clone() })
-        });
+        let change = Change::of(kind, head, target, session.as_ref()).map(Box::new);
         let is_blocking = target.contains("_HLS_msn=");
         let mut exchange = Self {
             stage: Stage::Loading,
@@ -155,13 +144,15 @@ impl Exchange {
             need,
             kind,
             key: key.as_ref().ok().cloned(),
-            rewriting,
+            change,
+            offer: Bytes::new(),
             request: forward::request(head, target, kind, client.peer),
             is_safe: upload.is_none() && matches!(head.method, "GET" | "HEAD" | "OPTIONS"),
             upload,
             patience: if is_blocking { BLOCKING_TIMEOUT } else { client.config.origin_timeout },
             give_up: cx.now + REACH_TIMEOUT,
             attempts: 0,
+            hurried: false,
             ticket: Ticket(0),
             origin: None,
             leg: None,
@@ -170,6 +161,14 @@ impl Exchange {
             heard: false,
             keep: false,
         };
+        if kind.is_signalling() && exchange.upload.is_some() {
+            if head.expectation() == Expectation::Continue {
+                cx.actions.write(Leg::CLIENT, CONTINUE);
+            }
+            exchange.deadline = Some(cx.now + OFFER_TIMEOUT);
+            exchange.stage = Stage::Offered { wire: Vec::new(), content: Vec::new() };
+            return (exchange, Next::Stay);
+        }
         if exchange.upload.is_some() {
             // The body stays where it is until there is someone to take it.
             cx.actions.push(Action::Pause { leg: Leg::CLIENT });
@@ -238,9 +237,11 @@ impl Exchange {
         bytes: &[u8],
         at: usize,
     ) -> Result<(usize, Next), Fault> {
-        if let (Stage::Endless, None) = (&self.stage, &self.upload) {
-            // It was told that nothing will follow.
+        if self.is_last() {
             return Ok((bytes.len(), Next::Stay));
+        }
+        if let Stage::Offered { .. } = self.stage {
+            return Ok(self.take_offer(cx, client, bytes, at));
         }
         let (Some(body), Some(leg)) = (&mut self.upload, self.leg) else { return Ok((at, Next::Stay)) };
         if let Stage::Opening = self.stage {
@@ -256,11 +257,61 @@ impl Exchange {
         cx.actions.forward(leg, at..at + used);
         if body.is_done() {
             self.upload = None;
+            if self.is_last() {
+                return Ok((bytes.len(), Next::Stay));
+            }
         }
         if let Stage::Waiting = self.stage {
-            self.deadline = Some(cx.now + self.patience);
+            self.wait(cx.now);
         }
         Ok((at + used, Next::Stay))
+    }
+
+    /// Takes an offer's bytes from `bytes[at..]`.
+    fn take_offer(&mut self, cx: &mut Cx<'_>, client: &mut Client, bytes: &[u8], at: usize) -> (usize, Next) {
+        let (Some(body), Some(change)) = (&mut self.upload, &mut self.change) else {
+            return (at, Next::Stay);
+        };
+        let Stage::Offered { wire, content } = &mut self.stage else { return (at, Next::Stay) };
+        let mut end = at;
+        let refusal = loop {
+            let rest = bytes.get(end..).unwrap_or_default();
+            let length = match body.next(rest) {
+                Ok(Part::Content(length)) => {
+                    content.extend_from_slice(rest.get(..length).unwrap_or_default());
+                    length
+                }
+                Ok(Part::Frame(length)) => length,
+                Ok(Part::More) => return (end, Next::Stay),
+                Ok(Part::End) => match change.take_offer(content) {
+                    Ok(key) => {
+                        self.key = key.or(self.key.take());
+                        self.offer = core::mem::take(wire).into();
+                        self.upload = None;
+                        self.give_up = cx.now + REACH_TIMEOUT;
+                        return (end, self.find(cx, client));
+                    }
+                    Err(fault) => break (Status::BAD_REQUEST, fault),
+                },
+                Err(_) => break (Status::BAD_REQUEST, Fault::Client("broken chunks")),
+            };
+            wire.extend_from_slice(rest.get(..length).unwrap_or_default());
+            end += length;
+            if wire.len() > change.limit() {
+                break (Status::CONTENT_TOO_LARGE, Fault::Client("offer too large"));
+            }
+        };
+        (bytes.len(), self.fail(cx, client, refusal.0, refusal.1))
+    }
+
+    /// Waits for the origin's answer, or for the client's body first.
+    fn wait(&mut self, now: Time) {
+        self.deadline = Some(now + if self.upload.is_some() { UPLOAD_TIMEOUT } else { self.patience });
+    }
+
+    /// The client was told that nothing will follow: what it sends is read only to see it leave.
+    fn is_last(&self) -> bool {
+        matches!(self.stage, Stage::Endless) && self.upload.is_none()
     }
 
     // The load balancer's part.
@@ -268,7 +319,7 @@ impl Exchange {
     fn ask(&mut self, cx: &mut Cx<'_>, client: &mut Client, stage: Stage, query: Query) {
         self.ticket = client.new_ticket();
         self.deadline =
-            Some(if let Stage::Naming { .. } = stage { cx.now + NAME_TIMEOUT } else { self.give_up });
+            Some(if let Stage::Naming { .. } = stage { cx.now + SESSION_TIMEOUT } else { self.give_up });
         self.stage = stage;
         cx.actions.push(Action::Ask { ticket: self.ticket, query });
     }
@@ -284,10 +335,10 @@ impl Exchange {
     }
 
     fn session_unknown(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Next {
-        match &mut self.rewriting {
+        match &mut self.change {
             // A playlist names its stream itself: the session is begun anew.
-            Some(rewriting) => {
-                rewriting.session = None;
+            Some(change) => {
+                change.forget_session();
                 self.find(cx, client)
             }
             None => self.fail(cx, client, Status::NOT_FOUND, Fault::Client("unknown or expired session")),
@@ -309,8 +360,13 @@ impl Exchange {
                 self.fail(cx, client, Status::UNAVAILABLE, Fault::Balancer("no origin is available"))
             }
             (Stage::Naming { head, content }, Answer::Hls(Some(session))) => {
-                self.rewrite(cx, head, &content, &session.spbhid)
+                let body = match &self.change {
+                    Some(change) => change.named(content, &session.spbhid),
+                    None => content,
+                };
+                respond(cx, head, &body)
             }
+            (Stage::Naming { head, content }, Answer::Rtc(Some(_))) => respond(cx, head, &content),
             (Stage::Loading | Stage::Picking | Stage::Naming { .. }, _) => self.fail(
                 cx,
                 client,
@@ -344,15 +400,18 @@ impl Exchange {
         let leg = client.new_leg();
         self.leg = Some(leg);
         self.stage = Stage::Opening;
-        self.deadline = Some((cx.now + OPEN_TIMEOUT).min(self.give_up));
+        let deadline = cx.now + OPEN_TIMEOUT;
+        self.hurried = deadline > self.give_up;
+        self.deadline = Some(deadline.min(self.give_up));
         cx.actions.push(Action::Open { leg, to, transport });
     }
 
     fn opened(&mut self, cx: &mut Cx<'_>, leg: Leg, what: &Opened) {
         self.reused = *what == Opened::Reused;
         self.stage = Stage::Waiting;
-        self.deadline = Some(cx.now + self.patience);
+        self.wait(cx.now);
         cx.actions.write(leg, self.request.clone());
+        cx.actions.write(leg, self.offer.clone());
         if self.upload.is_some() {
             cx.actions.push(Action::Resume { leg: Leg::CLIENT });
         }
@@ -428,23 +487,27 @@ impl Exchange {
         let decode = body == Some(Framing::Chunked) && client.hearer.version == Version::Http10;
         let is_live = self.kind == Kind::Live && body == Some(Framing::Chunked) && !decode;
         let is_endless = is_live || body == Some(Framing::Close);
-        let is_encoded =
-            head.fields.tokens("content-encoding").any(|coding| !coding.eq_ignore_ascii_case("identity"));
-        let rewritten = self.kind.is_rewritten() && head.status == 200 && !is_encoded;
+        let changed = self.change.as_ref().is_some_and(|change| change.applies_to(head));
         self.keep = head.fields.keep_alive(head.version) && !is_endless && self.kind != Kind::Live;
-        client.hearer.keep_alive &= (!is_endless || rewritten) && !decode && self.upload.is_none();
+        client.hearer.keep_alive &= (changed || !is_endless && !decode) && self.upload.is_none();
         self.deadline = None;
-        let mut out = forward::response(head, rewritten, client.hearer);
+        let location = |location: &str| match (&self.change, &self.key) {
+            (Some(change), Some(key)) if self.kind.is_signalling() => Some(change.location(location, key)),
+            _ => None,
+        };
+        let mut out = forward::response(head, changed && !self.kind.is_signalling(), location, client.hearer);
         let rest = bytes.len() - at;
         match body {
             None => {
-                if let (Some(length), false) = (head.fields.text("content-length"), rewritten) {
+                // 204 has no word about a body (RFC 9110 §8.6).
+                let is_told = !changed && head.status != 204;
+                if let Some(length) = head.fields.text("content-length").filter(|_| is_told) {
                     out.field("Content-Length", length);
                 }
                 cx.actions.write(Leg::CLIENT, out.end());
                 Ok((at, self.finish(cx, rest == 0)))
             }
-            Some(framing) if rewritten => {
+            Some(framing) if changed => {
                 self.deadline = Some(cx.now + self.patience);
                 self.stage = Stage::Collecting { head: out, body: Body::new(framing), content: Vec::new() };
                 Ok(self.collect(cx, client, bytes, at))
@@ -468,6 +531,9 @@ impl Exchange {
                 cx.actions.write(Leg::CLIENT, out.end());
                 cx.actions.forward(Leg::CLIENT, at..bytes.len());
                 self.stage = Stage::Endless;
+                if core::mem::take(&mut client.waiting) {
+                    cx.actions.push(Action::Resume { leg: Leg::CLIENT });
+                }
                 self.splice(cx, None);
                 self.report_use(cx);
                 Ok((bytes.len(), Next::Stay))
@@ -495,7 +561,8 @@ impl Exchange {
         let mut end = at;
         loop {
             let rest = bytes.get(end..).unwrap_or_default();
-            match body.next(rest).map_err(|_| Fault::Origin("broken chunks"))? {
+            let part = body.next(rest).map_err(|_| cut(cx, *decode, "broken chunks"))?;
+            match part {
                 Part::Content(length) => {
                     if *decode {
                         cx.actions.forward(Leg::CLIENT, end..end + length);
@@ -513,18 +580,19 @@ impl Exchange {
         Ok((end, next))
     }
 
-    /// Takes a playlist's bytes from `bytes[at..]`.
+    /// Takes the bytes of a body that is to be changed from `bytes[at..]`.
     fn collect(&mut self, cx: &mut Cx<'_>, client: &mut Client, bytes: &[u8], at: usize) -> (usize, Next) {
         let Stage::Collecting { body, content, .. } = &mut self.stage else { return (at, Next::Stay) };
+        let limit = self.change.as_ref().map_or(0, |change| change.limit());
         let mut end = at;
         let fault = loop {
             let rest = bytes.get(end..).unwrap_or_default();
             match body.next(rest) {
-                Ok(Part::Content(length)) if content.len() + length <= MAX_PLAYLIST => {
+                Ok(Part::Content(length)) if content.len() + length <= limit => {
                     content.extend_from_slice(rest.get(..length).unwrap_or_default());
                     end += length;
                 }
-                Ok(Part::Content(_)) => break Fault::Origin("playlist too large"),
+                Ok(Part::Content(_)) => break Fault::Origin("answer too large"),
                 Ok(Part::Frame(length)) => end += length,
                 Ok(Part::More) => return (end, Next::Stay),
                 Ok(Part::End) => return (end, self.collected(cx, client, end == bytes.len())),
@@ -534,38 +602,25 @@ impl Exchange {
         (bytes.len(), self.fail(cx, client, Status::BAD_GATEWAY, fault))
     }
 
-    /// A playlist is there: its stream's session is looked for, or begun.
+    /// It is there, and with it the origin's part is done.
     fn collected(&mut self, cx: &mut Cx<'_>, client: &mut Client, clean: bool) -> Next {
         self.finish(cx, clean);
-        let Stage::Collecting { head, content, .. } = core::mem::replace(&mut self.stage, Stage::Endless)
+        let stage = core::mem::replace(&mut self.stage, Stage::Endless);
+        let (Stage::Collecting { head, content, .. }, Some(change), Some(key)) =
+            (stage, &self.change, &self.key)
         else {
             return Next::Done;
         };
-        let (Some(rewriting), Some(key)) = (&self.rewriting, &self.key) else { return Next::Done };
-        if let Some(id) = &rewriting.session {
-            return self.rewrite(cx, head, &content, &Arc::clone(id));
-        }
-        let full_url = format!("http://{}{}", rewriting.host, rewriting.target).into();
-        let session = HlsSession { spbhid: new_session_id(cx).into(), key: key.clone(), full_url };
-        self.ask(cx, client, Stage::Naming { head, content }, Query::StoreHls(session));
-        Next::Stay
-    }
-
-    fn rewrite(&self, cx: &mut Cx<'_>, mut head: HeadWriter, content: &[u8], id: &str) -> Next {
-        let Some(Rewriting { host, target, .. }) = self.rewriting.as_deref() else { return Next::Done };
-        let rewritten = match self.kind {
-            Kind::Manifest => {
-                let path = target.split('?').next().unwrap_or(target);
-                let directory = path.rfind('/').and_then(|at| path.get(..=at)).unwrap_or("/");
-                manifest::rewrite(content, &format!("/{SESSION}/{id}"), directory, host).ok()
+        let config = &client.config;
+        let candidates = Candidates { port: config.rtc_port, addresses: &config.candidates };
+        match change.change(cx, key, content, &candidates) {
+            Ok(Changed::Now(body)) => respond(cx, head, &body),
+            Ok(Changed::Ask(query, content)) => {
+                self.ask(cx, client, Stage::Naming { head, content }, query);
+                Next::Stay
             }
-            _ => playlist::rewrite(content, id, host).ok(),
-        };
-        // What is no playlist in spite of its name passes as it is.
-        let body = rewritten.as_deref().unwrap_or(content);
-        head.framing(Framing::Length(body.len() as u64));
-        cx.actions.write(Leg::CLIENT, head.end_with(body));
-        Next::Done
+            Err(fault) => self.fail(cx, client, Status::BAD_GATEWAY, fault),
+        }
     }
 
     fn origin_ended(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Result<Next, Fault> {
@@ -574,6 +629,7 @@ impl Exchange {
             // It closed a connection that had rested; the request was never looked at.
             Stage::Waiting if self.reused && !self.heard => {
                 self.abandon(cx);
+                self.give_up = cx.now + OPEN_TIMEOUT;
                 self.open(cx, client, Transport::Tcp);
                 Ok(Next::Stay)
             }
@@ -582,8 +638,10 @@ impl Exchange {
                 Ok(self.fail(cx, client, Status::BAD_GATEWAY, Fault::Origin("closed without an answer")))
             }
             Stage::Endless => Ok(self.finish(cx, true)),
-            // What is missing must not look like an end.
-            _ => Err(Fault::Origin("closed in the middle of an answer")),
+            stage => {
+                let decode = matches!(stage, Stage::Chunks { decode: true, .. });
+                Err(cut(cx, decode, "closed in the middle of an answer"))
+            }
         }
     }
 
@@ -605,8 +663,14 @@ impl Exchange {
                 return Next::Stay;
             }
             Stage::Opening => {
-                return self.unreachable(cx, client, Fault::Origin("did not take the connection in time"));
+                let fault = Fault::Origin("did not take the connection in time");
+                if !self.hurried {
+                    return self.unreachable(cx, client, fault);
+                }
+                // Whoever used up the time before, it was not this origin.
+                (Status::BAD_GATEWAY, fault)
             }
+            Stage::Offered { .. } => (Status::REQUEST_TIMEOUT, Fault::Client("request body is late")),
             Stage::Waiting if self.upload.is_some() => {
                 (Status::REQUEST_TIMEOUT, Fault::Client("request body is late"))
             }
@@ -640,12 +704,18 @@ impl Exchange {
     }
 }
 
-fn new_session_id(cx: &mut Cx<'_>) -> String {
-    let mut bytes = [0; SESSION_LETTERS];
-    cx.rng.fill_bytes(&mut bytes);
-    bytes
-        .iter()
-        .filter_map(|byte| LETTERS.get(usize::from(byte % 32)))
-        .map(|letter| char::from(*letter))
-        .collect()
+/// Ends an answer's head and sends it with its body.
+fn respond(cx: &mut Cx<'_>, mut head: HeadWriter, body: &[u8]) -> Next {
+    head.framing(Framing::Length(body.len() as u64));
+    cx.actions.write(Leg::CLIENT, head.end_with(body));
+    Next::Done
+}
+
+/// An answer is cut off. What is missing must not look like an end to a client that hears the connection's end as
+/// the body's.
+fn cut(cx: &mut Cx<'_>, decode: bool, why: &'static str) -> Fault {
+    if decode {
+        cx.actions.close(Leg::CLIENT, Close::Abort);
+    }
+    Fault::Origin(why)
 }

@@ -52,8 +52,10 @@ pub enum HeadError {
     TooManyFields,
     /// A version that is neither 1.1 nor 1.0.
     Version,
-    /// No `Host` in HTTP/1.1, or two.
+    /// No `Host` in HTTP/1.1, or two, or one that is no host with or without a port.
     Host,
+    /// A target that is neither a path nor a URL of ours (RFC 9112 §3.2).
+    Target,
     /// Two lengths, or one that is no number.
     Length,
     /// A length beside a transfer coding, or a coding where there can be none.
@@ -69,7 +71,9 @@ impl HeadError {
             Self::TooLong | Self::TooManyFields => Status::FIELDS_TOO_LARGE,
             Self::Version => Status::VERSION_NOT_SUPPORTED,
             Self::UnknownCoding => Status::NOT_IMPLEMENTED,
-            Self::Malformed | Self::BareLf | Self::Host | Self::Length | Self::Coding => Status::BAD_REQUEST,
+            Self::Malformed | Self::BareLf | Self::Host | Self::Target | Self::Length | Self::Coding => {
+                Status::BAD_REQUEST
+            }
         }
     }
 
@@ -81,7 +85,8 @@ impl HeadError {
             Self::TooLong => "head too long",
             Self::TooManyFields => "too many fields in the head",
             Self::Version => "HTTP version is neither 1.1 nor 1.0",
-            Self::Host => "not exactly one Host field",
+            Self::Host => "not exactly one good Host field",
+            Self::Target => "request target is neither a path nor a URL",
             Self::Length => "not exactly one number as Content-Length",
             Self::Coding => "Transfer-Encoding where it must not be",
             Self::UnknownCoding => "unknown transfer coding",
@@ -189,7 +194,16 @@ impl<'a> Head<'a> {
             return Err(HeadError::Host);
         }
         let framing = fields.framing(version)?.unwrap_or(Framing::Length(0));
-        Ok(Self { method, target, version, fields, framing })
+        let head = Self { method, target, version, fields, framing };
+        let is_form = target.starts_with('/') || head.absolute_form().is_some();
+        if !is_form && target != "*" && method != "CONNECT" {
+            return Err(HeadError::Target);
+        }
+        let named = head.absolute_form().map(|(authority, _)| authority.as_bytes());
+        if !head.values("host").chain(named).all(is_host) {
+            return Err(HeadError::Host);
+        }
+        Ok(head)
     }
 
     /// The values of all fields of this name, which has no case.
@@ -266,6 +280,11 @@ impl<'a> Head<'a> {
         }
         Some(rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at)))
     }
+}
+
+/// Whether it can be `host [ ":" port ]` (RFC 3986 §3.2.2). A user's name in it, a path or a list is none.
+fn is_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]".contains(byte))
 }
 
 #[cfg(test)]
@@ -377,6 +396,13 @@ mod tests {
             (with("A: b\0"), HeadError::Malformed),
             (with("A b"), HeadError::Malformed),
             (with("Host: h"), HeadError::Host),
+            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n".into(), HeadError::Host),
+            ("GET / HTTP/1.1\r\nHost: a, b\r\n\r\n".into(), HeadError::Host),
+            ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".into(), HeadError::Host),
+            ("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n".into(), HeadError::Host),
+            ("GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadError::Host),
+            ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadError::Target),
+            ("GET a/b HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadError::Target),
             ("GET / HTTP/1.1\r\n\r\n".into(), HeadError::Host),
             (with("A: b\nContent-Length: 4"), HeadError::BareLf),
             ("GET / HTTP/1.1\nHost: h\n\n".into(), HeadError::BareLf),

@@ -81,12 +81,12 @@ pub fn rewrite(mpd: &[u8], prefix: &str, directory: &str, host: &str) -> Result<
     debug_assert!(prefix.starts_with('/') && !prefix.ends_with('/'), "{prefix:?}");
     debug_assert!(directory.starts_with('/') && directory.ends_with('/'), "{directory:?}");
     let text = core::str::from_utf8(mpd).map_err(|_| ManifestError::Malformed)?;
-    let base = Base::default().descend(directory.strip_prefix('/').ok_or(ManifestError::Unclear)?)?;
+    let directory_base = Base::default().descend(directory.strip_prefix('/').unwrap_or(directory))?;
     let mut rewriter = Rewriter {
         prefix,
         directory,
         host,
-        base,
+        base: Base { manifest: true, ..directory_base },
         writer: Writer { text, copied: 0, out: Vec::with_capacity(mpd.len() + mpd.len() / 8) },
         open: SmallVec::new(),
         started: None,
@@ -99,8 +99,13 @@ pub fn rewrite(mpd: &[u8], prefix: &str, directory: &str, host: &str) -> Result<
     rewriter.finish()
 }
 
-/// An element's name: its namespace's prefix and what follows.
-type Name<'a> = (&'a str, &'a str);
+/// A name: its namespace's prefix and what follows. No prefix is none and not an empty text: comparing those
+/// took most of the time.
+type Name<'a> = (Option<&'a str>, &'a str);
+
+fn name<'a>(prefix: StrSpan<'a>, local: StrSpan<'a>) -> Name<'a> {
+    (Some(prefix.as_str()).filter(|prefix| !prefix.is_empty()), local.as_str())
+}
 
 /// What references are resolved against, as far as it matters: `BaseURL`s may be alternatives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,21 +117,26 @@ struct Base {
     own: bool,
     /// Some alternative is not.
     foreign: bool,
+    /// Some alternative is the manifest itself, whose name is lost behind the prefix.
+    manifest: bool,
 }
 
 impl Default for Base {
     /// The root of the client's host.
     fn default() -> Self {
-        Self { depth: 0, own: true, foreign: false }
+        Self { depth: 0, own: true, foreign: false, manifest: false }
     }
 }
 
 impl Base {
-    const FOREIGN: Self = Self { depth: 0, own: false, foreign: true };
+    const FOREIGN: Self = Self { depth: 0, own: false, foreign: true, manifest: false };
 
     /// Where a relative path leads from here. One that climbs above the root ends there, and would end
-    /// elsewhere below the prefix.
+    /// elsewhere below the prefix. An empty one leads to the same file, as some query does.
     fn descend(self, path: &str) -> Result<Self, ManifestError> {
+        if path.is_empty() {
+            return if self.manifest { Err(ManifestError::Unclear) } else { Ok(self) };
+        }
         let mut depth = self.depth;
         let mut segments = path.split('/').peekable();
         while let Some(segment) = segments.next() {
@@ -138,7 +148,7 @@ impl Base {
                 _ => depth += usize::from(segments.peek().is_some()),
             }
         }
-        Ok(Self { depth, ..self })
+        Ok(Self { depth, manifest: false, ..self })
     }
 
     /// Both, as alternatives.
@@ -148,7 +158,12 @@ impl Base {
             (false, true) => other.depth,
             _ => self.depth.min(other.depth),
         };
-        Self { depth, own: self.own || other.own, foreign: self.foreign || other.foreign }
+        Self {
+            depth,
+            own: self.own || other.own,
+            foreign: self.foreign || other.foreign,
+            manifest: self.manifest || other.manifest,
+        }
     }
 }
 
@@ -172,7 +187,7 @@ impl Open<'_> {
 /// The document's element.
 struct Root<'a> {
     /// Its namespace's prefix, which all elements of the schema have.
-    prefix: &'a str,
+    prefix: Option<&'a str>,
     /// Where a `BaseURL` belongs, in the result: behind its start tag and each `ProgramInformation`.
     first_child: Option<usize>,
     /// It has a `BaseURL`.
@@ -197,7 +212,11 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Puts `pieces` before the text's byte `at`, and says where in the result.
-    fn insert(&mut self, at: usize, pieces: &[&str]) -> Result<usize, ManifestError> {
+    fn insert<'a>(
+        &mut self,
+        at: usize,
+        pieces: impl IntoIterator<Item = &'a str>,
+    ) -> Result<usize, ManifestError> {
         let before = self.text.get(self.copied..at).ok_or(ManifestError::Malformed)?;
         self.out.extend_from_slice(before.as_bytes());
         self.copied = at;
@@ -231,16 +250,12 @@ impl<'a> Rewriter<'a> {
             | Token::EntityDeclaration { .. }
             | Token::DtdEnd { .. } => Err(ManifestError::Doctype),
             Token::Declaration { .. } | Token::ProcessingInstruction { .. } | Token::Comment { .. } => Ok(()),
-            Token::ElementStart { prefix, local, .. } => self.start((prefix.as_str(), local.as_str())),
-            Token::Attribute { prefix, local, value, .. } => {
-                self.attribute((prefix.as_str(), local.as_str()), value)
-            }
+            Token::ElementStart { prefix, local, .. } => self.start(name(prefix, local)),
+            Token::Attribute { prefix, local, value, .. } => self.attribute(name(prefix, local), value),
             Token::ElementEnd { end, span } => match (end, self.started.take()) {
                 (ElementEnd::Open, Some(name)) => self.enter(name, span.end()),
                 (ElementEnd::Empty, Some(name)) => self.leave(name, span.end()),
-                (ElementEnd::Close(prefix, local), None) => {
-                    self.close((prefix.as_str(), local.as_str()), span.end())
-                }
+                (ElementEnd::Close(prefix, local), None) => self.close(name(prefix, local), span.end()),
                 _ => Err(ManifestError::Malformed),
             },
             Token::Text { text } => self.content(text, Content::Text(text)),
@@ -270,7 +285,7 @@ impl<'a> Rewriter<'a> {
         self.open.push(Open { name, inherited, own: None, used: false });
         self.content = Content::Blank;
         if let (1, Some(root)) = (self.open.len(), &mut self.root) {
-            root.first_child = Some(self.writer.insert(end, &[])?);
+            root.first_child = Some(self.writer.insert(end, [])?);
         }
         Ok(())
     }
@@ -288,7 +303,7 @@ impl<'a> Rewriter<'a> {
         if let (1, Some(root)) = (self.open.len(), &mut self.root)
             && name == (root.prefix, "ProgramInformation")
         {
-            root.first_child = Some(self.writer.insert(end, &[])?);
+            root.first_child = Some(self.writer.insert(end, [])?);
         }
         Ok(())
     }
@@ -298,7 +313,7 @@ impl<'a> Rewriter<'a> {
         self.is_of_schema(prefix) && matches!(local, "BaseURL" | "ContentSteering" | "PatchLocation")
     }
 
-    fn is_of_schema(&self, prefix: &str) -> bool {
+    fn is_of_schema(&self, prefix: Option<&str>) -> bool {
         self.root.as_ref().is_some_and(|root| root.prefix == prefix)
     }
 
@@ -317,12 +332,12 @@ impl<'a> Rewriter<'a> {
         let (prefix, local) = self.started.ok_or(ManifestError::Malformed)?;
         let is_uri = match (local, name) {
             // XLink's, whatever it calls its namespace. No other one is known in manifests.
-            (_, (namespace, "href")) => !namespace.is_empty(),
-            ("SegmentTemplate", ("", "media" | "index" | "initialization" | "bitstreamSwitching"))
-            | ("SegmentURL", ("", "media" | "index"))
-            | ("Initialization" | "RepresentationIndex" | "BitstreamSwitching", ("", "sourceURL"))
-            | ("InitializationSet", ("", "initialization"))
-            | ("UTCTiming", ("", "value")) => self.is_of_schema(prefix),
+            (_, (namespace, "href")) => namespace.is_some(),
+            ("SegmentTemplate", (None, "media" | "index" | "initialization" | "bitstreamSwitching"))
+            | ("SegmentURL", (None, "media" | "index"))
+            | ("Initialization" | "RepresentationIndex" | "BitstreamSwitching", (None, "sourceURL"))
+            | ("InitializationSet", (None, "initialization"))
+            | ("UTCTiming", (None, "value")) => self.is_of_schema(prefix),
             _ => false,
         };
         if !is_uri {
@@ -362,7 +377,9 @@ impl<'a> Rewriter<'a> {
         };
         let parent = self.open.last_mut().ok_or(ManifestError::Malformed)?;
         // The schema puts it before all that it is for. One that comes late must change nothing.
-        if parent.used && (base.foreign || base.depth < parent.base().depth) {
+        let before = parent.base();
+        let same = (base.own, base.foreign) == (before.own, before.foreign) && base.depth >= before.depth;
+        if parent.used && !same {
             return Err(ManifestError::Unclear);
         }
         parent.own = Some(parent.own.map_or(base, |own| own.or(base)));
@@ -377,16 +394,12 @@ impl<'a> Rewriter<'a> {
         let uri = span.as_str().trim_ascii_start();
         let base = self.uri(span.as_str(), span.start(), escaped, self.base, 0)?;
         if reference::target(uri.as_bytes(), self.host) == Target::Relative {
-            let mut pieces = SmallVec::<[&str; 8]>::new();
-            pieces.push(self.prefix);
-            if escaped {
-                pieces.extend(escape(self.directory));
-            } else if self.directory.contains("]]>") {
+            // What would have to be escaped cannot be, in a CDATA section.
+            if !escaped && self.directory.contains(['&', '<', '>']) {
                 return Err(ManifestError::Unclear);
-            } else {
-                pieces.push(self.directory);
             }
-            self.writer.insert(span.end() - uri.len(), &pieces)?;
+            let pieces = [self.prefix].into_iter().chain(escape(self.directory));
+            self.writer.insert(span.end() - uri.len(), pieces)?;
         }
         Ok(base)
     }
@@ -403,6 +416,9 @@ impl<'a> Rewriter<'a> {
     ) -> Result<Base, ManifestError> {
         let uri = text.trim_ascii();
         let at = at + (text.len() - text.trim_ascii_start().len());
+        if uri.is_empty() {
+            return Ok(base);
+        }
         if escaped && !is_plain(uri) {
             return Err(ManifestError::Unclear);
         }
@@ -429,7 +445,7 @@ impl<'a> Rewriter<'a> {
         let below = path.strip_prefix(self.prefix).filter(|below| below.starts_with('/'));
         if below.is_none() {
             let slash = if path.is_empty() { "/" } else { "" };
-            self.writer.insert(at + root, &[self.prefix, slash])?;
+            self.writer.insert(at + root, [self.prefix, slash])?;
         }
         Base::default().descend(below.unwrap_or(path).strip_prefix('/').unwrap_or_default())
     }
@@ -439,13 +455,13 @@ impl<'a> Rewriter<'a> {
         if !self.open.is_empty() || self.started.is_some() {
             return Err(ManifestError::Malformed);
         }
-        self.writer.insert(self.writer.text.len(), &[])?;
+        self.writer.insert(self.writer.text.len(), [])?;
         let mut out = self.writer.out;
         if let (false, Some(place)) = (root.has_base, root.first_child) {
-            let name = [root.prefix, if root.prefix.is_empty() { "" } else { ":" }, "BaseURL>"];
-            let start = ["<"].into_iter().chain(name);
+            let prefix = root.prefix.into_iter().flat_map(|prefix| [prefix, ":"]);
+            let name = prefix.chain(["BaseURL>"]);
             let content = [self.prefix].into_iter().chain(escape(self.directory));
-            let element = start.chain(content).chain(["</"]).chain(name);
+            let element = ["<"].into_iter().chain(name.clone()).chain(content).chain(["</"]).chain(name);
             out.splice(place..place, element.flat_map(str::bytes));
         }
         if out.len() > MAX_OUTPUT { Err(ManifestError::TooLong) } else { Ok(out) }
@@ -468,4 +484,296 @@ fn escape(text: &str) -> impl Iterator<Item = &str> {
         Some((b'>', _)) => [piece.strip_suffix('>').unwrap_or(piece), "&gt;"],
         _ => [piece, ""],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::string::String;
+
+    const PREFIX: &str = "/spbhid/ID";
+
+    fn rewritten(mpd: &str) -> Result<String, ManifestError> {
+        let result = rewrite(mpd.as_bytes(), PREFIX, "/live/", "example.com:8080")?;
+        let again = rewrite(&result, PREFIX, "/live/", "example.com:8080");
+        assert_eq!(again.as_ref(), Ok(&result), "again");
+        Ok(String::from_utf8(result).unwrap())
+    }
+
+    /// What becomes of an MPD with this content and no other `BaseURL`.
+    fn inside(content: &str) -> Result<String, ManifestError> {
+        let result = rewritten(&format!("<MPD>{content}</MPD>"))?;
+        let start = "<MPD><BaseURL>/spbhid/ID/live/</BaseURL>";
+        let content = result.strip_prefix(start).and_then(|rest| rest.strip_suffix("</MPD>"));
+        Ok(content.unwrap_or_else(|| panic!("{result}")).into())
+    }
+
+    #[track_caller]
+    fn assert_kept(content: &str) {
+        assert_eq!(inside(content).as_deref(), Ok(content));
+    }
+
+    #[track_caller]
+    fn assert_refused(mpd: &str, why: ManifestError) {
+        assert_eq!(rewritten(mpd), Err(why), "{mpd}");
+    }
+
+    #[test]
+    fn a_manifest_without_base_gets_one_where_the_schema_has_it() {
+        let base = "<BaseURL>/spbhid/ID/live/</BaseURL>";
+        for (before, after) in [
+            ("<MPD>", "\n<Period/></MPD>"),
+            (
+                "\u{feff}<?xml version='1.0' encoding='utf-8'?><!-- > --><?a <b>?>\n<MPD a='>'\n>",
+                "<Location>/x</Location></MPD>\n",
+            ),
+            (
+                "<MPD><ProgramInformation><Title>a</Title></ProgramInformation>\n<ProgramInformation/>",
+                "<Period/></MPD>",
+            ),
+            ("<MPD><!-- <BaseURL>a</BaseURL> --><ProgramInformation></ProgramInformation>", "</MPD>"),
+            ("<MPD>", "<Period><BaseURL>a/</BaseURL></Period></MPD>"),
+            ("<MPD>", "<BaseURL/><BaseURL>\n</BaseURL><Period/></MPD>"),
+        ] {
+            assert_eq!(rewritten(&format!("{before}{after}")), Ok(format!("{before}{base}{after}")));
+        }
+        assert_eq!(
+            rewritten("<d:MPD xmlns:d='urn:mpeg:dash:schema:mpd:2011'><BaseURL>/x/</BaseURL></d:MPD>")
+                .as_deref(),
+            Ok("<d:MPD xmlns:d='urn:mpeg:dash:schema:mpd:2011'><d:BaseURL>/spbhid/ID/live/</d:BaseURL>\
+                <BaseURL>/x/</BaseURL></d:MPD>")
+        );
+        assert_eq!(rewritten("<MPD/>").as_deref(), Ok("<MPD/>"));
+    }
+
+    #[test]
+    fn bases_of_the_manifest_get_the_prefix() {
+        for (uri, expected) in [
+            ("livestream/", "/spbhid/ID/live/livestream/"),
+            ("../vod/", "/spbhid/ID/live/../vod/"),
+            ("./", "/spbhid/ID/live/./"),
+            ("\n  a/b/ \n", "\n  /spbhid/ID/live/a/b/ \n"),
+            ("/", "/spbhid/ID/"),
+            ("/vod/?a&amp;b", "/spbhid/ID/vod/?a&amp;b"),
+            ("http://example.com:8080", "http://example.com:8080/spbhid/ID/"),
+            ("http://EXAMPLE.com:8080/a/", "http://EXAMPLE.com:8080/spbhid/ID/a/"),
+            ("//example.com:8080?a", "//example.com:8080/spbhid/ID/?a"),
+            ("<![CDATA[a&b/]]>", "<![CDATA[/spbhid/ID/live/a&b/]]>"),
+            (" <!-- a --><![CDATA[ /b/]]>\n", " <!-- a --><![CDATA[ /spbhid/ID/b/]]>\n"),
+            ("/spbhid/ID/live/", "/spbhid/ID/live/"),
+            ("/spbhid/other/live/", "/spbhid/ID/spbhid/other/live/"),
+            ("http://other.net/a/", "http://other.net/a/"),
+            ("http://other.net/a&#47;", "http://other.net/a&#47;"),
+            ("http://example.com/a/", "http://example.com/a/"),
+        ] {
+            let mpd = |uri| format!("<MPD><BaseURL serviceLocation='/a'>{uri}</BaseURL><Period/></MPD>");
+            if uri.contains("&#") {
+                assert_refused(&mpd(uri), ManifestError::Unclear);
+                continue;
+            }
+            assert_eq!(rewritten(&mpd(uri)), Ok(mpd(expected)));
+        }
+    }
+
+    #[test]
+    fn uris_from_the_root_get_the_prefix() {
+        for (element, expected) in [
+            ("<BaseURL>/a/</BaseURL>", "<BaseURL>/spbhid/ID/a/</BaseURL>"),
+            (
+                "<BaseURL>http://example.com:8080/a/</BaseURL>",
+                "<BaseURL>http://example.com:8080/spbhid/ID/a/</BaseURL>",
+            ),
+            (
+                "<PatchLocation ttl='6'>/a.mpp</PatchLocation>",
+                "<PatchLocation ttl='6'>/spbhid/ID/a.mpp</PatchLocation>",
+            ),
+            ("<ContentSteering>/s</ContentSteering>", "<ContentSteering>/spbhid/ID/s</ContentSteering>"),
+            (
+                "<SegmentTemplate media=\"/a-$Number%05d$.m4s?b&amp;c\" initialization='/a' index = '/b'/>",
+                "<SegmentTemplate media=\"/spbhid/ID/a-$Number%05d$.m4s?b&amp;c\" initialization='/spbhid/ID/a' index = '/spbhid/ID/b'/>",
+            ),
+            (
+                "<SegmentURL media='/a' index='//example.com:8080/b'/>",
+                "<SegmentURL media='/spbhid/ID/a' index='//example.com:8080/spbhid/ID/b'/>",
+            ),
+            (
+                "<Initialization sourceURL=' /a&amp;b '/>",
+                "<Initialization sourceURL=' /spbhid/ID/a&amp;b '/>",
+            ),
+            (
+                "<RepresentationIndex sourceURL='/a'></RepresentationIndex>",
+                "<RepresentationIndex sourceURL='/spbhid/ID/a'></RepresentationIndex>",
+            ),
+            ("<BitstreamSwitching sourceURL='/a'/>", "<BitstreamSwitching sourceURL='/spbhid/ID/a'/>"),
+            (
+                "<SegmentTemplate bitstreamSwitching='/a'/>",
+                "<SegmentTemplate bitstreamSwitching='/spbhid/ID/a'/>",
+            ),
+            (
+                "<AdaptationSet xlink:href='/a' xlink:actuate='onLoad'/>",
+                "<AdaptationSet xlink:href='/spbhid/ID/a' xlink:actuate='onLoad'/>",
+            ),
+            (
+                "<InitializationSet id='1' initialization='/a'/>",
+                "<InitializationSet id='1' initialization='/spbhid/ID/a'/>",
+            ),
+            (
+                "<UTCTiming value='/a  http://other.net/ /b'/>",
+                "<UTCTiming value='/spbhid/ID/a  http://other.net/ /spbhid/ID/b'/>",
+            ),
+        ] {
+            let period = |element| format!("<Period>{element}</Period>");
+            assert_eq!(inside(&period(element)), Ok(period(expected)));
+        }
+    }
+
+    #[test]
+    fn all_else_stays_as_it_is() {
+        for content in [
+            "<Location>/live/a.mpd</Location>",
+            "<Period xlink:href='urn:mpeg:dash:resolve-to-zero:2013'/>",
+            "<Period><BaseURL>a/</BaseURL><SegmentTemplate media='../$Time$.m4s' initialization='a'/></Period>",
+            "<Period><BaseURL>http://other.net/a/</BaseURL><SegmentTemplate media='/a' initialization='../../b'/></Period>",
+            "<SegmentURL media='//other.net/a'/>",
+            "<SegmentURL mediaRange='/a' x='media=\"/a\"'/>",
+            "<UTCTiming schemeIdUri='urn:mpeg:dash:utc:direct:2014' value='2026-11-22T15:32:12Z'/>",
+            "<UTCTiming schemeIdUri='urn:mpeg:dash:utc:ntp:2014' value='a.ntp.org b.ntp.org'/>",
+            "<Event media='/a'><x:BaseURL>/a</x:BaseURL><![CDATA[<BaseURL>/a</BaseURL>]]></Event>",
+            "<x:SegmentURL media='/a'/><!-- <SegmentURL media='/a'/> --><?x <SegmentURL media='/a'/>?>",
+            "<cenc:pssh>/a</cenc:pssh><dashif:Laurl>/a</dashif:Laurl>&lt;BaseURL&gt;/a",
+            "<Label href='/a'>/a &#47; &unknown;</Label>",
+        ] {
+            assert_kept(content);
+        }
+    }
+
+    #[test]
+    fn what_is_below_another_host_stays_there() {
+        let mpd = "<MPD><BaseURL>http://other.net/</BaseURL><Period><SegmentTemplate media='/a' initialization='b'/>\
+                   <BaseURL>c/</BaseURL></Period></MPD>";
+        assert_eq!(rewritten(mpd).as_deref(), Ok(mpd));
+        let back = |uri| {
+            format!(
+                "<MPD><BaseURL>//other.net/</BaseURL><Period><BaseURL>http://example.com:8080{uri}</BaseURL>\
+                 <SegmentURL media='{uri}b'/></Period></MPD>"
+            )
+        };
+        assert_eq!(rewritten(&back("/a/")), Ok(back("/spbhid/ID/a/")));
+    }
+
+    #[test]
+    fn alternatives_may_be_on_either_side() {
+        let mpd = |own, media| {
+            format!(
+                "<MPD><BaseURL>http://other.net/</BaseURL><BaseURL>{own}</BaseURL>\
+                 <Period><SegmentURL media='{media}'/></Period></MPD>"
+            )
+        };
+        assert_eq!(rewritten(&mpd("/x/", "a")), Ok(mpd("/spbhid/ID/x/", "a")));
+        assert_refused(&mpd("/x/", "/a"), ManifestError::Unclear);
+        assert_refused(&mpd("/x/", "../../a"), ManifestError::Unclear);
+    }
+
+    #[test]
+    fn what_climbs_above_the_root_is_refused() {
+        for (content, climbs) in [
+            ("<SegmentURL media='../a'/>", false),
+            ("<SegmentURL media='b/../../a'/>", false),
+            ("<SegmentURL media='../a?../../..'/>", false),
+            ("<SegmentURL media='../../a'/>", true),
+            ("<SegmentURL media='..'/>", false),
+            ("<SegmentURL media='../..'/>", true),
+            ("<SegmentURL media='/../a'/>", true),
+            ("<BaseURL>a/b/</BaseURL><SegmentURL media='../../../c'/>", false),
+            ("<BaseURL>a/b</BaseURL><SegmentURL media='../../../c'/>", true),
+            ("<BaseURL>/</BaseURL><SegmentURL media='../c'/>", true),
+            ("<BaseURL>a/</BaseURL><BaseURL>/</BaseURL><SegmentURL media='../c'/>", true),
+            ("<BaseURL>../</BaseURL><BaseURL>../</BaseURL>", false),
+            ("<BaseURL>../</BaseURL><AdaptationSet><BaseURL>../</BaseURL></AdaptationSet>", true),
+        ] {
+            let result = inside(&format!("<Period>{content}</Period>"));
+            assert_eq!(result.is_err_and(|why| why == ManifestError::Unclear), climbs, "{content}");
+        }
+        assert_refused("<MPD><BaseURL>../../</BaseURL></MPD>", ManifestError::Unclear);
+    }
+
+    #[test]
+    fn what_is_unclear_is_refused() {
+        for content in [
+            "<BaseURL>/a<!-- -->b/</BaseURL>",
+            "<BaseURL>/a<![CDATA[b]]></BaseURL>",
+            "<BaseURL>/a<b/></BaseURL>",
+            "<BaseURL>&#x2f;a/</BaseURL>",
+            "<BaseURL>&slash;a/</BaseURL>",
+            "<SegmentURL media='&#47;a'/>",
+            "<SegmentURL media='/a'/><BaseURL>http://other.net/</BaseURL>",
+            "<SegmentURL media='../a'/><BaseURL>/</BaseURL>",
+            "<SegmentURL media='?a'/>",
+            "<BaseURL>#a</BaseURL>",
+            "<AdaptationSet><SegmentURL media='../a'/></AdaptationSet><BaseURL>/</BaseURL>",
+        ] {
+            assert_refused(&format!("<MPD><Period>{content}</Period></MPD>"), ManifestError::Unclear);
+        }
+        assert_kept("<Period><BaseURL>a</BaseURL><SegmentURL media='?b'/></Period>");
+        // What comes late and changes nothing is none of it.
+        assert_kept("<Period><SegmentURL media='a'/><BaseURL>b/</BaseURL></Period>");
+        assert_kept("<Period><SegmentURL media='a?b=&#47;'/></Period>");
+    }
+
+    #[test]
+    fn only_manifests_are_rewritten() {
+        for (text, why) in [
+            ("", ManifestError::NoManifest),
+            ("<!-- -->", ManifestError::NoManifest),
+            ("<SmoothStreamingMedia/>", ManifestError::NoManifest),
+            ("<Patch><add/></Patch>", ManifestError::NoManifest),
+            ("#EXTM3U", ManifestError::Malformed),
+            ("<MPD>", ManifestError::Malformed),
+            ("<MPD", ManifestError::Malformed),
+            ("<MPD a='", ManifestError::Malformed),
+            ("<MPD></Period></MPD>", ManifestError::Malformed),
+            ("<MPD></MPD></MPD>", ManifestError::Malformed),
+            ("<MPD></MPD><MPD></MPD>", ManifestError::Malformed),
+            ("<MPD></x:MPD>", ManifestError::Malformed),
+            ("<MPD>\u{0}</MPD>", ManifestError::Malformed),
+            ("<MPD a=b></MPD>", ManifestError::Malformed),
+            ("<!DOCTYPE MPD><MPD></MPD>", ManifestError::Doctype),
+            ("<!DOCTYPE MPD [<!ENTITY a 'b'>]><MPD></MPD>", ManifestError::Doctype),
+        ] {
+            assert_refused(text, why);
+        }
+        assert_eq!(rewrite(b"<MPD>\xFF</MPD>", PREFIX, "/", ""), Err(ManifestError::Malformed));
+        let utf16: Vec<_> = "<MPD></MPD>".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(rewrite(&utf16, PREFIX, "/", ""), Err(ManifestError::Malformed));
+    }
+
+    #[test]
+    fn manifests_have_limits() {
+        let deep = |depth| format!("{}{}", "<MPD>".repeat(depth), "</MPD>".repeat(depth));
+        assert!(rewritten(&deep(MAX_DEPTH)).is_ok());
+        assert_refused(&deep(MAX_DEPTH + 1), ManifestError::TooDeep);
+        let prefix = "/a".repeat(10_000);
+        let long = |count| {
+            let mpd = format!("<MPD><Period>{}</Period></MPD>", "<SegmentURL media='/'/>".repeat(count));
+            rewrite(mpd.as_bytes(), &prefix, "/", "").map(drop)
+        };
+        assert_eq!(long(MAX_OUTPUT / prefix.len() - 5), Ok(()));
+        assert_eq!(long(MAX_OUTPUT / prefix.len() + 1), Err(ManifestError::TooLong));
+    }
+
+    #[test]
+    fn the_directory_is_escaped() {
+        let of = |mpd: &str| {
+            let result = rewrite(mpd.as_bytes(), PREFIX, "/a&b/<c>/", "").unwrap();
+            String::from_utf8(result).unwrap()
+        };
+        assert_eq!(of("<MPD></MPD>"), "<MPD><BaseURL>/spbhid/ID/a&amp;b/&lt;c&gt;/</BaseURL></MPD>");
+        assert_eq!(
+            of("<MPD><BaseURL>d/</BaseURL></MPD>"),
+            "<MPD><BaseURL>/spbhid/ID/a&amp;b/&lt;c&gt;/d/</BaseURL></MPD>"
+        );
+        let cdata = rewrite(b"<MPD><BaseURL><![CDATA[d]]></BaseURL></MPD>", PREFIX, "/a&b/", "");
+        assert_eq!(cdata, Err(ManifestError::Unclear));
+    }
 }

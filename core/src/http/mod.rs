@@ -1,7 +1,9 @@
-//! HTTP/1.1 and 1.0 as a gateway speaks it: to clients as a server, to origins as a client.
+//! HTTP/1.1 and 1.0 as a gateway speaks it: to clients as a server, to origins as a client; and the
+//! playlists and manifests that go through.
 
 mod api;
 pub mod body;
+mod change;
 mod connection;
 mod exchange;
 pub mod fields;

@@ -167,24 +167,23 @@ impl Writer<'_> {
         self.copy(after);
     }
 
-    /// A URI without its fragment.
+    /// A URI without its fragment. Empty parameters at the end of its query are left out.
     fn resource(&mut self, resource: &[u8]) {
         let path = resource.iter().position(|byte| *byte == b'?').unwrap_or(resource.len());
         let (path, query) = resource.split_at(path);
         self.copy(path);
-        let mut separator = b'?';
-        // The query with its question mark; an empty parameter at its end needs no second ampersand.
-        if let Some((_, query)) = query.split_first() {
-            let others = query.split(|byte| *byte == b'&').filter(|parameter| !is_id(parameter));
-            for parameter in others {
-                self.out.push(separator);
-                self.copy(parameter);
-                separator = b'&';
-            }
+        self.out.push(b'?');
+        let begin = self.out.len();
+        let parameters = query.strip_prefix(b"?").unwrap_or_default().split(|byte| *byte == b'&');
+        for parameter in parameters.filter(|parameter| !is_id(parameter)) {
+            self.copy(parameter);
+            self.out.push(b'&');
         }
-        if separator == b'?' || self.out.last() != Some(&b'&') && self.out.last() != Some(&b'?') {
-            self.out.push(separator);
-        }
+        // One ampersand is enough, and none if it would be the first.
+        let written = self.out.get(begin..).unwrap_or_default();
+        let blank = written.iter().rev().take_while(|byte| **byte == b'&').count();
+        let kept = written.len() - blank;
+        self.out.truncate(begin + if kept == 0 { 0 } else { kept + 1 });
         self.copy(PARAMETER);
         self.out.push(b'=');
         self.copy(self.spbhid);
@@ -223,6 +222,8 @@ mod tests {
             ("a.ts?", "a.ts?spbhid=ID"),
             ("a.ts?b", "a.ts?b&spbhid=ID"),
             ("a.ts?b=c&", "a.ts?b=c&spbhid=ID"),
+            ("a.ts?&", "a.ts?spbhid=ID"),
+            ("a.ts?&b&&", "a.ts?&b&spbhid=ID"),
             ("a.ts?b=c&&d=e", "a.ts?b=c&&d=e&spbhid=ID"),
             ("a.ts#t=1", "a.ts?spbhid=ID#t=1"),
             ("a.ts?b#t=1?x", "a.ts?b&spbhid=ID#t=1?x"),
@@ -357,10 +358,12 @@ mod tests {
 
     #[test]
     fn a_result_has_a_limit() {
-        let lines = |count| format!("#EXTM3U\n{}", "a\n".repeat(count));
-        let added = "?spbhid=ID".len() + 2;
-        assert!(rewrite(lines(MAX_OUTPUT / added - 1).as_bytes(), "ID", HOST).is_ok());
-        let long = rewrite(lines(MAX_OUTPUT / added + 1).as_bytes(), "ID", HOST);
-        assert_eq!(long, Err(PlaylistError::TooLong));
+        let id = "i".repeat(10_000);
+        let long = |count| {
+            let playlist = format!("#EXTM3U\n{}", "a\n".repeat(count));
+            rewrite(playlist.as_bytes(), &id, HOST).map(drop)
+        };
+        assert_eq!(long(MAX_OUTPUT / id.len() - 5), Ok(()));
+        assert_eq!(long(MAX_OUTPUT / id.len() + 1), Err(PlaylistError::TooLong));
     }
 }

@@ -1,6 +1,7 @@
 //! What a request is for: a resource of the proxy's own, a stream at its origin, or a file. Reads no body and sends
 //! nothing.
 
+use super::change::{is_description, resource};
 use super::head::Head;
 use crate::key::{KeyError, StreamKey, parameter};
 use crate::origin::Protocol;
@@ -10,6 +11,12 @@ pub(super) const SESSION: &str = "spbhid";
 
 /// The longest session id, in bytes. Ours have 24, those of other proxies of the fleet fewer.
 const MAX_SESSION: usize = 64;
+
+/// Where SRS takes signalling in JSON.
+const ENVELOPES: [&str; 2] = ["/rtc/v1/publish", "/rtc/v1/play"];
+
+/// Where WHIP and WHEP endpoints are, if the path names the stream; it may as well end with `/whip`.
+const ENDPOINTS: [&str; 4] = ["/rtc/v1/whip/", "/rtc/v1/whep/", "/whip/", "/whep/"];
 
 /// Which of the proxy's HTTP servers it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,14 +82,18 @@ pub(super) enum Kind {
     Playlist,
     /// A DASH manifest: likewise.
     Manifest,
+    /// An offer of WHIP or WHEP, or what is added to one: the answer's media is to come by the proxy.
+    Description,
+    /// The same in SRS's JSON.
+    Envelope,
     /// Anything else: it passes as it is.
     Plain,
 }
 
 impl Kind {
-    /// Whether the answer is changed on its way.
-    pub(super) const fn is_rewritten(self) -> bool {
-        matches!(self, Self::Playlist | Self::Manifest)
+    /// Whether it is about media that do not come by HTTP.
+    pub(super) const fn is_signalling(self) -> bool {
+        matches!(self, Self::Description | Self::Envelope)
     }
 }
 
@@ -107,8 +118,11 @@ pub(super) fn wanted<'a>(server: Server, head: &Head<'a>, has_files: bool) -> Op
     match server {
         Server::System => None,
         Server::HttpApi => {
-            let key = StreamKey::from_query(host, target)?;
-            Some(Wanted { need: Protocol::Api, kind: Kind::Plain, session: None, target, key })
+            let (kind, target, key) = signalling(head, host, target).or_else(|| {
+                let key = StreamKey::from_query(host, target)?;
+                Some((Kind::Plain, target, key))
+            })?;
+            Some(Wanted { need: Protocol::Api, kind, session: None, target, key })
         }
         Server::Http => {
             let (session, target) = split_session(target);
@@ -138,6 +152,31 @@ pub(super) fn wanted<'a>(server: Server, head: &Head<'a>, has_files: bool) -> Op
             Some(Wanted { need: Protocol::Http, kind, session, target, key })
         }
     }
+}
+
+/// What is wanted of WebRTC: SRS's calls, offers to WHIP and WHEP, and the resources they made.
+fn signalling<'a>(
+    head: &Head<'a>,
+    host: &str,
+    target: &'a str,
+) -> Option<(Kind, &'a str, Result<StreamKey, KeyError>)> {
+    let kind = if is_description(&head.fields) { Kind::Description } else { Kind::Plain };
+    if let Some((key, target)) = resource(target) {
+        return Some((kind, target, Ok(key)));
+    }
+    let path = target.split('?').next().unwrap_or(target);
+    if head.method == "POST" && ENVELOPES.contains(&path.trim_end_matches('/')) {
+        // The stream's name is in the offer.
+        return Some((Kind::Envelope, target, Err(KeyError::NoStream)));
+    }
+    let below = ENDPOINTS.iter().find_map(|endpoint| path.strip_prefix(endpoint));
+    let above = ["/whip", "/whep"].iter().find_map(|endpoint| path.strip_suffix(endpoint));
+    if kind == Kind::Plain && below.is_none() {
+        return None;
+    }
+    let named = StreamKey::from_query(host, target);
+    let key = named.unwrap_or_else(|| StreamKey::from_path(host, target, below.or(above).unwrap_or(path)));
+    Some((kind, target, key))
 }
 
 /// Whether it can be a session's id at all, of whichever proxy of the fleet.
@@ -223,6 +262,45 @@ mod tests {
         assert_eq!((wanted.0, &*wanted.3), (Kind::Plain, "v.net/live/a"));
         assert_eq!(route(Server::HttpApi, "/api/v1/streams", false), None);
         assert_eq!(route(Server::System, "/live/a.flv", false), None);
+    }
+
+    #[test]
+    fn signalling_names_its_stream_in_one_of_several_places() {
+        let route = |line: &str, media_type: &str| {
+            let text = format!("{line} HTTP/1.1\r\nHost: v.net\r\nContent-Type: {media_type}\r\n\r\n");
+            let Ok(Parsed::Complete(head, _)) = HeadReader::default().read(text.as_bytes()) else {
+                panic!("{text}")
+            };
+            wanted(Server::HttpApi, &head, false).map(|wanted| {
+                (wanted.kind, wanted.key.map_or_else(|why| why.to_string(), |key| key.to_string()))
+            })
+        };
+        for target in [
+            "/rtc/v1/whip/?app=live&stream=a",
+            "/rtc/v1/whep/live/a?token=x",
+            "/whip/live/a",
+            "/live/a/whep?token=x",
+            "/live/a",
+            "/of/v.net%2Flive%2Fa/session/1",
+        ] {
+            let (kind, key) = route(&format!("POST {target}"), "application/sdp; charset=x").expect(target);
+            assert_eq!((kind, &*key), (Kind::Description, "v.net/live/a"), "{target}");
+        }
+        for target in ["/of/v.net%2Flive%2Fa/session/1", "/whip/live/a", "/x?app=live&stream=a"] {
+            assert_eq!(
+                route(&format!("DELETE {target}"), "x/y"),
+                Some((Kind::Plain, "v.net/live/a".into())),
+                "{target}"
+            );
+        }
+        for target in ["/rtc/v1/publish/", "/rtc/v1/play"] {
+            assert!(matches!(
+                route(&format!("POST {target}"), "application/json"),
+                Some((Kind::Envelope, _))
+            ));
+        }
+        assert_eq!(route("POST /live/a", "x/y"), None);
+        assert_eq!(route("GET /rtc/v1/play/", "x/y"), None);
     }
 
     #[test]

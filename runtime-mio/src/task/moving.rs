@@ -34,6 +34,7 @@ impl Task {
 
     /// Reads from one leg until there is nothing, the way on is blocked, or the budget is used up.
     pub(super) fn pump(&mut self, io: &mut Io, slot: u32) {
+        self.tell_hang_up(io, slot);
         let mut budget = READ_BUDGET;
         loop {
             match self.pull(io, slot) {
@@ -44,6 +45,18 @@ impl Task {
                 io.ready.push_back((self.id, slot));
                 return;
             }
+        }
+    }
+
+    /// Tells the machine of a peer that is gone even where its bytes are not read now.
+    fn tell_hang_up(&mut self, io: &mut Io, slot: u32) {
+        let Some(Some(Slot { generation, link: Link::Tcp(tcp), .. })) = self.slots.get_mut(slot as usize)
+        else {
+            return;
+        };
+        if tcp.hung_up && !std::mem::replace(&mut tcp.hang_up_told, true) {
+            io.pending.push_back(Pending::HungUp(Leg::new(slot, *generation)));
+            self.settle(io);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The programs that are compared, as processes, and what the system says of them. Knows nothing of RTMP.
+//! The programs that are compared, as processes, and what the system says of them. Knows no protocol's load.
 
 use super::relay::Method;
 use std::collections::BTreeMap;
@@ -18,6 +18,18 @@ const LOG: &str = "log";
 /// Nanoseconds in one tick of `/proc/PID/stat`; fixed by the kernel's interface.
 const TICK: u64 = 10_000_000;
 
+/// nginx's module that relays TCP; Debian has it in a package of its own.
+const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// What the peers pass on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Protocol {
+    /// RTMP.
+    Rtmp,
+    /// HTTP.
+    Http,
+}
+
 /// Who moves the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Peer {
@@ -29,9 +41,28 @@ pub enum Peer {
     Copy,
     /// HAProxy in TCP mode, one thread.
     HaProxy,
+    /// HAProxy in HTTP mode, one thread.
+    HaProxyHttp,
+    /// nginx as a reverse proxy, one process.
+    Nginx,
+    /// nginx's stream module, one process.
+    NginxStream,
     /// `srs-proxy` with this many workers, or as many as it chooses.
     Proxy(Option<usize>),
 }
+
+/// All peers, in the order of the table's columns.
+pub const PEERS: [Peer; 9] = [
+    Peer::Direct,
+    Peer::Splice,
+    Peer::Copy,
+    Peer::HaProxy,
+    Peer::HaProxyHttp,
+    Peer::NginxStream,
+    Peer::Nginx,
+    Peer::Proxy(Some(1)),
+    Peer::Proxy(None),
+];
 
 impl Peer {
     /// The column's title.
@@ -40,9 +71,33 @@ impl Peer {
             Self::Direct => "direct".into(),
             Self::Splice => "splice relay".into(),
             Self::Copy => "copy relay".into(),
-            Self::HaProxy => "HAProxy".into(),
+            Self::HaProxy => "HAProxy TCP".into(),
+            Self::HaProxyHttp => "HAProxy HTTP".into(),
+            Self::Nginx => "nginx HTTP".into(),
+            Self::NginxStream => "nginx stream".into(),
             Self::Proxy(Some(workers)) => format!("srs-proxy, {workers} worker"),
             Self::Proxy(None) => "srs-proxy, default".into(),
+        }
+    }
+
+    /// Whether it is one of the peers for `protocol`.
+    pub fn passes(self, protocol: Protocol) -> bool {
+        protocol == Protocol::Http || !matches!(self, Self::HaProxyHttp | Self::Nginx | Self::NginxStream)
+    }
+
+    /// Whether its program is installed, `proxy` being that of srs-proxy.
+    pub fn is_there(self, proxy: &Path) -> bool {
+        let runs = |program, argument| {
+            let status =
+                Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            status.is_ok_and(|status| status.success())
+        };
+        match self {
+            Self::Direct | Self::Splice | Self::Copy => true,
+            Self::HaProxy | Self::HaProxyHttp => runs("haproxy", "-v"),
+            Self::Nginx => runs("nginx", "-v"),
+            Self::NginxStream => runs("nginx", "-v") && Path::new(STREAM_MODULE).is_file(),
+            Self::Proxy(_) => proxy.is_file(),
         }
     }
 }
@@ -62,15 +117,27 @@ impl Process {
     ///
     /// # Errors
     /// It cannot be started, or does not listen in time; the error names its log.
-    pub fn start(peer: Peer, proxy: &Path, origin: SocketAddr, dir: &Path) -> io::Result<Option<Self>> {
+    pub fn start(
+        peer: Peer,
+        protocol: Protocol,
+        proxy: &Path,
+        origin: SocketAddr,
+        dir: &Path,
+    ) -> io::Result<Option<Self>> {
         let ports = free_ports::<6>()?;
-        let listen = local(ports[0]);
+        let listen = match (peer, protocol) {
+            (Peer::Proxy(_), Protocol::Http) => local(ports[1]),
+            _ => local(ports[0]),
+        };
         let mut command = match peer {
             Peer::Direct => return Ok(None),
             Peer::Splice => relay(Method::Splice, listen, origin)?,
             Peer::Copy => relay(Method::Copy, listen, origin)?,
-            Peer::HaProxy => haproxy(listen, origin, dir)?,
-            Peer::Proxy(workers) => srs_proxy(proxy, workers, ports, origin),
+            Peer::HaProxy => haproxy(haproxy_tcp(listen, origin), dir)?,
+            Peer::HaProxyHttp => haproxy(haproxy_http(listen, origin), dir)?,
+            Peer::Nginx => nginx(&nginx_http(listen, origin, dir), dir)?,
+            Peer::NginxStream => nginx(&nginx_stream(listen, origin), dir)?,
+            Peer::Proxy(workers) => srs_proxy(proxy, workers, ports, protocol, origin),
         };
         let log = dir.join(LOG);
         let began = Instant::now();
@@ -203,19 +270,77 @@ fn relay(method: Method, listen: SocketAddr, origin: SocketAddr) -> io::Result<C
     Ok(command)
 }
 
-fn haproxy(listen: SocketAddr, origin: SocketAddr, dir: &Path) -> io::Result<Command> {
+fn haproxy(config: String, dir: &Path) -> io::Result<Command> {
     let file = dir.join("haproxy.cfg");
-    let text = format!(
-        "global\n nbthread 1\n maxconn 9000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n \
-         timeout server 1h\nlisten rtmp\n bind {listen}\n server origin {origin}\n"
-    );
-    fs::write(&file, text)?;
+    fs::write(&file, config)?;
     let mut command = Command::new("haproxy");
     command.arg("-db").arg("-f").arg(file);
     Ok(command)
 }
 
-fn srs_proxy(binary: &Path, workers: Option<usize>, ports: [u16; 6], origin: SocketAddr) -> Command {
+fn haproxy_tcp(listen: SocketAddr, origin: SocketAddr) -> String {
+    format!(
+        "global\n nbthread 1\n maxconn 9000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n \
+         timeout server 1h\nlisten media\n bind {listen}\n server origin {origin}\n"
+    )
+}
+
+fn haproxy_http(listen: SocketAddr, origin: SocketAddr) -> String {
+    // Buffers as large as the relays'. Live media is not to wait for more; for all else that only costs.
+    format!(
+        "global\n nbthread 1\n maxconn 9000\n tune.bufsize 65536\ndefaults\n mode http\n timeout connect 5s\n \
+         timeout client 1h\n timeout server 1h\n timeout http-request 10s\n http-reuse safe\n\
+         frontend media\n bind {listen}\n use_backend live if {{ path_end .flv }}\n default_backend files\n\
+         backend live\n option http-no-delay\n server origin {origin}\n\
+         backend files\n server origin {origin}\n"
+    )
+}
+
+/// With a configuration of its own only, and in one process, whose CPU time is all of its.
+fn nginx(part: &str, dir: &Path) -> io::Result<Command> {
+    let file = dir.join("nginx.conf");
+    let pid = dir.join("nginx.pid");
+    let text = format!(
+        "{part}\ndaemon off;\nmaster_process off;\nerror_log stderr;\npid {};\n\
+         events {{ worker_connections 9000; }}\n",
+        pid.display()
+    );
+    fs::write(&file, text)?;
+    let mut command = Command::new("nginx");
+    command.args(["-e", "stderr", "-p"]).arg(dir).arg("-c").arg(file);
+    Ok(command)
+}
+
+fn nginx_http(listen: SocketAddr, origin: SocketAddr, dir: &Path) -> String {
+    let dir = dir.display();
+    // Buffers as large as the relays', nothing in files, connections kept.
+    format!(
+        "http {{\n access_log off;\n client_body_temp_path {dir}/body;\n proxy_temp_path {dir}/proxy;\n \
+         fastcgi_temp_path {dir}/fastcgi;\n uwsgi_temp_path {dir}/uwsgi;\n scgi_temp_path {dir}/scgi;\n \
+         keepalive_timeout 1h;\n keepalive_requests 1000000000;\n \
+         upstream origin {{ server {origin}; keepalive 64; keepalive_timeout 1h; keepalive_requests 1000000000; }}\n \
+         proxy_http_version 1.1;\n proxy_set_header Connection \"\";\n proxy_set_header Host $http_host;\n \
+         proxy_read_timeout 1h;\n proxy_buffer_size 64k;\n proxy_buffers 8 64k;\n \
+         proxy_busy_buffers_size 128k;\n proxy_max_temp_file_size 0;\n server {{\n  listen {listen};\n  \
+         location / {{ proxy_pass http://origin; }}\n  \
+         location ~ \\.flv$ {{ proxy_pass http://origin; proxy_buffering off; }}\n }}\n}}"
+    )
+}
+
+fn nginx_stream(listen: SocketAddr, origin: SocketAddr) -> String {
+    format!(
+        "load_module {STREAM_MODULE};\nstream {{\n server {{ listen {listen}; proxy_pass {origin}; \
+         proxy_timeout 1h; proxy_buffer_size 64k; }}\n}}"
+    )
+}
+
+fn srs_proxy(
+    binary: &Path,
+    workers: Option<usize>,
+    ports: [u16; 6],
+    protocol: Protocol,
+    origin: SocketAddr,
+) -> Command {
     let mut command = Command::new(binary);
     let servers = ["RTMP_SERVER", "HTTP_SERVER", "HTTP_API", "SYSTEM_API", "WEBRTC_SERVER", "SRT_SERVER"];
     for (server, port) in servers.iter().zip(ports) {
@@ -223,7 +348,11 @@ fn srs_proxy(binary: &Path, workers: Option<usize>, ports: [u16; 6], origin: Soc
     }
     command.env("PROXY_DEFAULT_BACKEND_ENABLED", "on");
     command.env("PROXY_DEFAULT_BACKEND_IP", origin.ip().to_string());
-    command.env("PROXY_DEFAULT_BACKEND_RTMP", origin.port().to_string());
+    let of = match protocol {
+        Protocol::Rtmp => "PROXY_DEFAULT_BACKEND_RTMP",
+        Protocol::Http => "PROXY_DEFAULT_BACKEND_HTTP",
+    };
+    command.env(of, origin.port().to_string());
     match workers {
         Some(workers) => command.env("PROXY_WORKERS", workers.to_string()),
         None => command.env_remove("PROXY_WORKERS"),

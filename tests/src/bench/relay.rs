@@ -1,7 +1,7 @@
 //! The floors: relays that understand nothing. One thread, epoll, one connection to the target for each accepted.
 //! They are the cheapest that can be written with plain calls; a proxy that parses is measured against them.
 
-use super::Poll;
+use super::load::Poll;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -218,8 +218,9 @@ fn watch(poll: &Poll, pair: &mut Pair, key: usize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::driver::{Flow, World};
-    use crate::bench::media::Media;
+    use crate::bench::load::{Drive, Flow};
+    use crate::bench::rtmp::chunks::Media;
+    use crate::bench::rtmp::driver::World;
     use crate::rtmp::{OriginScript, Role};
     use std::time::Duration;
 

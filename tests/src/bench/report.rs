@@ -1,21 +1,30 @@
 //! The table. Knows figures, not how they came to be.
 
-use super::case::{Metric, Outcome};
-use super::peer::Peer;
+use super::measure::{Metric, Outcome};
+use super::peer::{Peer, Protocol};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+
+/// Ratios are to these peers.
+const FLOORS: [Peer; 2] = [Peer::Copy, Peer::HaProxyHttp];
 
 /// All rounds of one case.
 pub struct Results {
     title: &'static str,
+    protocol: Protocol,
     figures: BTreeMap<Metric, BTreeMap<Peer, Vec<f64>>>,
     invalid: BTreeMap<Peer, String>,
 }
 
 impl Results {
     /// No round yet.
-    pub fn new(title: &'static str) -> Self {
-        Self { title, figures: BTreeMap::new(), invalid: BTreeMap::new() }
+    pub fn new(title: &'static str, protocol: Protocol) -> Self {
+        Self { title, protocol, figures: BTreeMap::new(), invalid: BTreeMap::new() }
+    }
+
+    /// What the case is of.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Adds one round: each peer's outcome. Latencies are compared with the direct ones of the same round.
@@ -66,12 +75,13 @@ impl Results {
         format!("{median} ({} – {})", number(low), number(high))
     }
 
-    fn ratio(&self, metric: Metric, peer: Peer) -> String {
-        let of = |peer| self.figures.get(&metric)?.get(&peer).map(|values| median(values));
-        match (of(peer), of(Peer::Copy)) {
-            (Some(ours), Some(floor))
-                if floor > 0.0 && peer != Peer::Direct && !self.invalid.contains_key(&peer) =>
-            {
+    fn ratio(&self, metric: Metric, peer: Peer, to: Peer) -> String {
+        let of = |peer| {
+            let values = self.figures.get(&metric)?.get(&peer)?;
+            (!self.invalid.contains_key(&peer)).then(|| median(values))
+        };
+        match (of(peer), of(to)) {
+            (Some(ours), Some(floor)) if floor > 0.0 && peer != Peer::Direct => {
                 format!("{:.2}", ours / floor)
             }
             _ => "–".into(),
@@ -80,7 +90,7 @@ impl Results {
 }
 
 /// A Markdown table of all cases: medians over the rounds, with lowest and highest.
-pub fn table(results: &[Results], peers: &[Peer]) -> String {
+pub fn table(results: &[&Results], peers: &[Peer]) -> String {
     let mut text = String::from("| case | figure |");
     peers.iter().for_each(|peer| text.extend([" ", &peer.title(), " |"]));
     text.push_str("\n|---|---|");
@@ -95,8 +105,8 @@ pub fn table(results: &[Results], peers: &[Peer]) -> String {
                 let _ = writeln!(text, "| {} | {name} | {} |", std::mem::take(&mut title), cells.join(" | "));
             };
             row(metric.title(), &|peer| case.cell(metric, peer));
-            if metric.has_ratio() {
-                row("– ÷ copy relay", &|peer| case.ratio(metric, peer));
+            for &to in FLOORS.iter().filter(|to| metric.has_ratio() && peers.contains(to)) {
+                row(&format!("– ÷ {}", to.title()), &|peer| case.ratio(metric, peer, to));
             }
         }
     }
@@ -137,7 +147,7 @@ mod tests {
 
     #[test]
     fn medians_spread_added_latency_and_ratios_are_shown() {
-        let mut results = Results::new("a case");
+        let mut results = Results::new("a case", Protocol::Rtmp);
         for step in [0.0, 0.5, 0.25] {
             let mut lost = outcome(9.0);
             lost.invalid = Some("lost".into());
@@ -148,7 +158,7 @@ mod tests {
                 (Peer::Splice, lost),
             ]));
         }
-        let text = table(&[results], &[Peer::Direct, Peer::Copy, Peer::HaProxy, Peer::Splice]);
+        let text = table(&[&results], &[Peer::Direct, Peer::Copy, Peer::HaProxy, Peer::Splice]);
         assert!(
             text.contains(
                 "| a case | CPU s/GB | 12.5 (10 – 15) | 22.5 (20 – 25) | 32.5 (30 – 35) | INVALID |"

@@ -1,20 +1,22 @@
-//! The RTMP benchmark's command line; see `srs_proxy_tests::bench`.
+//! The benchmark's command line; see `srs_proxy_tests::bench`.
 
-use srs_proxy_tests::bench::case::{CASES, Case, Scale, measure};
-use srs_proxy_tests::bench::peer::Peer;
+use srs_proxy_tests::bench::case::{CASES, Case};
+use srs_proxy_tests::bench::measure::Scale;
+use srs_proxy_tests::bench::peer::{PEERS, Peer, Protocol};
 use srs_proxy_tests::bench::relay::{self, Method};
 use srs_proxy_tests::bench::report::{Results, table};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 const USAGE: &str = "\
-bench [--quick] [--rounds N] [--case NAME]... [--proxy PATH]
+bench [--quick] [--rounds N] [--case NAME]... [--peer NAME]... [--proxy PATH]
     --quick       everything once and briefly, to see that it works
     --rounds N    interleaved rounds, 3 by default
     --case NAME   only this case; may be repeated, may be the beginning of several names
+    --peer NAME   only this one of the columns; may be repeated, may be the beginning of several titles
     --proxy PATH  the srs-proxy to measure; $BENCH_PROXY, or the one beside this program, by default
 bench relay copy|splice LISTEN TARGET
     a floor: a relay that understands nothing";
@@ -23,6 +25,8 @@ struct Options {
     quick: bool,
     rounds: usize,
     cases: Vec<Case>,
+    /// The beginnings of the titles wanted; all if there are none.
+    peers: Vec<String>,
     proxy: PathBuf,
 }
 
@@ -57,7 +61,7 @@ fn relay(method: &str, listen: &str, target: &str) -> Result<(), Box<dyn Error>>
 fn options(arguments: &[&str]) -> Result<Option<Options>, Box<dyn Error>> {
     let beside = std::env::current_exe()?.with_file_name("srs-proxy");
     let proxy = std::env::var_os("BENCH_PROXY").map_or(beside, PathBuf::from);
-    let mut options = Options { quick: false, rounds: 0, cases: Vec::new(), proxy };
+    let mut options = Options { quick: false, rounds: 0, cases: Vec::new(), peers: Vec::new(), proxy };
     let mut arguments = arguments.iter();
     while let Some(&argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(USAGE);
@@ -65,6 +69,7 @@ fn options(arguments: &[&str]) -> Result<Option<Options>, Box<dyn Error>> {
             "--quick" => options.quick = true,
             "--rounds" => options.rounds = value()?.parse()?,
             "--proxy" => options.proxy = std::path::absolute(value()?)?,
+            "--peer" => options.peers.push(value()?.to_string()),
             "--case" => {
                 let name = value()?;
                 let exact: Vec<_> = CASES.into_iter().filter(|case| case.name == *name).collect();
@@ -107,7 +112,13 @@ fn bench(options: &Options) -> Result<bool, Box<dyn Error>> {
     let results = rounds(options, &peers, &dir);
     std::fs::remove_dir_all(&dir)?;
     let results = results?;
-    println!("{}", table(&results, &peers));
+    for protocol in [Protocol::Rtmp, Protocol::Http] {
+        let of: Vec<_> = results.iter().filter(|results| results.protocol() == protocol).collect();
+        let peers: Vec<_> = peers.iter().copied().filter(|peer| peer.passes(protocol)).collect();
+        if !of.is_empty() {
+            println!("{}", table(&of, &peers));
+        }
+    }
     println!(
         "Medians of {} interleaved rounds (lowest – highest). CPU: user and system time of",
         options.rounds
@@ -117,6 +128,8 @@ fn bench(options: &Options) -> Result<bool, Box<dyn Error>> {
     );
     let cpus = std::thread::available_parallelism()?;
     println!("{cpus} CPUs; load average {before} before, {} after.", load_average());
+    let congestion = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
+    println!("TCP congestion control: {}.", congestion.trim());
     let invalid: Vec<_> = results.iter().flat_map(Results::invalid).collect();
     invalid.iter().for_each(|line| println!("INVALID {line}"));
     Ok(invalid.is_empty())
@@ -127,7 +140,7 @@ fn rounds(options: &Options, peers: &[Peer], dir: &Path) -> std::io::Result<Vec<
     let scale = if options.quick { Scale::QUICK } else { Scale::FULL };
     let mut results = Vec::new();
     for case in &options.cases {
-        let mut rounds = Results::new(case.title);
+        let mut rounds = Results::new(case.title, case.protocol());
         for round in 0..options.rounds {
             let mut outcomes = BTreeMap::new();
             // Each round begins with another peer, so that none is always measured after the same other.
@@ -136,7 +149,7 @@ fn rounds(options: &Options, peers: &[Peer], dir: &Path) -> std::io::Result<Vec<
             order.rotate_left(turn);
             for peer in order {
                 eprintln!("{}, round {} of {}: {}", case.name, round + 1, options.rounds, peer.title());
-                outcomes.insert(peer, measure(case, peer, &scale, &options.proxy, dir)?);
+                outcomes.insert(peer, case.measure(peer, &scale, &options.proxy, dir)?);
             }
             rounds.add(&outcomes);
         }
@@ -151,19 +164,18 @@ fn load_average() -> String {
     all.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// The peers that are there.
+/// The peers that are wanted and there.
 fn peers(options: &Options) -> Vec<Peer> {
-    let mut peers = vec![Peer::Direct, Peer::Splice, Peer::Copy];
-    let haproxy = Command::new("haproxy").arg("-v").stdout(Stdio::null()).status();
-    if haproxy.is_ok_and(|status| status.success()) {
-        peers.push(Peer::HaProxy);
-    } else {
-        eprintln!("haproxy is not installed: left out");
-    }
-    if options.proxy.is_file() {
-        peers.extend([Peer::Proxy(Some(1)), Peer::Proxy(None)]);
-    } else {
-        eprintln!("{} is not there: left out", options.proxy.display());
-    }
-    peers
+    let wanted = |peer: &Peer| {
+        let title = peer.title();
+        options.peers.is_empty() || options.peers.iter().any(|wanted| title.starts_with(wanted))
+    };
+    let there = |peer: &Peer| {
+        let there = peer.is_there(&options.proxy);
+        if !there {
+            eprintln!("{} is not installed: left out", peer.title());
+        }
+        there
+    };
+    PEERS.into_iter().filter(wanted).filter(there).collect()
 }

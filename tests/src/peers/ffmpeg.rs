@@ -4,7 +4,7 @@ use super::PATIENCE;
 use super::film::film;
 use super::packets::{self, Packet};
 use super::process::{Ended, Pipe, Process, command};
-use std::path::Path;
+use std::ffi::OsStr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,10 +26,23 @@ impl Publisher {
     /// Starts publishing to `url`; what becomes of it is not waited for.
     #[track_caller]
     pub fn try_start(url: &str) -> Self {
+        Self::with(&[], url)
+    }
+
+    /// Starts publishing by an HTTP request with an endless body, and waits until media flows.
+    #[track_caller]
+    pub fn start_post(url: &str) -> Self {
+        let mut publisher = Self::with(&["-method", "POST"], url);
+        publisher.wait_flowing();
+        publisher
+    }
+
+    #[track_caller]
+    fn with(options: &[&str], url: &str) -> Self {
         let mut publish = ffmpeg();
         // -progress writes a block of lines as soon as the first packets are sent, then two each second.
         publish.args(["-progress", "pipe:1", "-stats_period", "0.2", "-re", "-stream_loop", "-1", "-i"]);
-        publish.arg(film()).args(["-c", "copy", "-f", "flv", url]);
+        publish.arg(film()).args(["-c", "copy", "-f", "flv"]).args(options).arg(url);
         Self { process: Process::start(format!("publish {url}"), &mut publish) }
     }
 
@@ -62,10 +75,10 @@ pub fn packets(url: &str, count: usize) -> Vec<Packet> {
     PacketPlayer::start(url, count).finish()
 }
 
-/// All packets of a file.
+/// All packets of a file, or of whatever has an end.
 #[track_caller]
-pub fn file_packets(path: &Path) -> Vec<Packet> {
-    let ended = Process::start("ffprobe file", ffprobe_packets().arg(path)).wait_end(PATIENCE).success();
+pub fn file_packets(source: &(impl AsRef<OsStr> + ?Sized)) -> Vec<Packet> {
+    let ended = Process::start("ffprobe file", ffprobe_packets().arg(source)).wait_end(PATIENCE).success();
     packets::parse(&ended.stdout)
 }
 
@@ -103,6 +116,8 @@ pub fn codecs(url: &str) -> Vec<String> {
     let ended = Process::start(format!("probe {url}"), &mut probe).wait_end(PATIENCE).success();
     let mut codecs: Vec<_> = ended.stdout.split_whitespace().map(str::to_owned).collect();
     codecs.sort();
+    // Streams of a program, as MPEG-TS has it, are listed twice.
+    codecs.dedup();
     codecs
 }
 
@@ -130,7 +145,7 @@ pub fn decode_for(url: &str, seconds: u32, deadline: Duration) -> Ended {
     Process::start(format!("decode {url}"), &mut play).wait_end(deadline)
 }
 
-fn ffmpeg() -> Command {
+pub(super) fn ffmpeg() -> Command {
     let mut command = command("ffmpeg");
     command.args(["-hide_banner", "-nostats", "-loglevel", "warning"]);
     command

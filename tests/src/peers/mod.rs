@@ -3,19 +3,27 @@
 //! Everything started here is stopped by its process id when its value is dropped; every wait has a
 //! deadline and ends the test with what the program said. No test sleeps: it waits for a condition.
 
+pub mod browser;
 pub mod ffmpeg;
 pub mod film;
 pub mod http;
+pub mod http_origin;
+pub mod nat;
 pub mod nginx;
 pub mod nms;
+pub mod packaged;
 pub mod packets;
+pub mod pion;
+pub mod playlist;
 pub mod ports;
 pub mod proc;
 pub mod process;
 pub mod proxy;
 pub mod recorder;
+pub mod rtc;
 pub mod session;
 pub mod temp;
+pub mod ts_origin;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::PathBuf;

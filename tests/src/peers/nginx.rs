@@ -1,18 +1,21 @@
-//! nginx with its RTMP module: the first real origin.
+//! nginx with its RTMP module: the first real origin, of RTMP, of HLS, and of files over HTTP.
 
 use super::ports::free_port;
 use super::process::{Process, command};
 use super::temp::TempDir;
 use super::{PATIENCE, http};
+use rustix::process::Signal;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 const CONFIG: &str = include_str!("../../peers/nginx-rtmp.conf");
 
 /// The chunk size the module uses when it is not told one.
 pub const CHUNK_SIZE: u32 = 4096;
 
-/// A running nginx. Its applications: `live`, and `guarded`, which refuses whoever says `token=wrong`.
+/// A running nginx. Its applications: `live`; `guarded`, which refuses whoever says `token=wrong`; `hls` and `keyed`,
+/// whose streams are HLS as well, at the same path. What lies in [`files`](Nginx::files) it serves as it is.
 #[derive(Debug)]
 pub struct Nginx {
     process: Process,
@@ -49,6 +52,9 @@ impl Nginx {
     #[track_caller]
     pub fn at(rtmp_port: u16, chunk_size: u32) -> Self {
         let dir = TempDir::new("nginx");
+        for folder in ["www/hls", "www/keyed"] {
+            fs::create_dir_all(dir.path().join(folder)).expect("a folder for files");
+        }
         let http_port = free_port();
         let config = CONFIG
             .replace("DIR", &dir.path().display().to_string())
@@ -69,9 +75,24 @@ impl Nginx {
         self.rtmp
     }
 
+    /// Where it serves HTTP.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The folder whose files it serves.
+    pub fn files(&self) -> PathBuf {
+        self.dir.path().join("www")
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// Kills it as a crash would.
@@ -83,7 +104,8 @@ impl Nginx {
     #[track_caller]
     pub fn streams(&self) -> Vec<Stream> {
         let stat = http::get(self.http, "/stat").expect("nginx answers /stat");
-        let blocks = stat.body.split("<stream>").skip(1);
+        let text = stat.body.text();
+        let blocks = text.split("<stream>").skip(1);
         blocks.filter_map(|block| Stream::parse(block.split("</stream>").next()?)).collect()
     }
 

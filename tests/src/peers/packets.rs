@@ -28,7 +28,8 @@ pub struct Overlap {
 
 /// Reads `ffprobe -show_packets -of csv=p=0` with the entries kind, pts, dts, size, flags and hash.
 pub fn parse(csv: &str) -> Vec<Packet> {
-    csv.lines().filter_map(parse_line).collect()
+    // Side data, as packets of MPEG-TS have it, ends a line in the middle of a packet.
+    csv.replace("\n,", ",").lines().filter_map(parse_line).collect()
 }
 
 fn parse_line(line: &str) -> Option<Packet> {

@@ -2,9 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// The state of a listener in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
+
+/// The state of a socket with a peer in `/proc/net/udp`.
+const CONNECTED: &str = "01";
+
+/// The kernel's unit of time in `/proc`, milliseconds: 100 Hz wherever Linux runs.
+const TICK: u64 = 10;
 
 /// Descriptors, threads and memory of a process at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,22 +39,89 @@ pub fn usage(pid: u32) -> Usage {
     }
 }
 
+/// How long a process has kept the processors busy since it began, in the kernel too.
+#[track_caller]
+pub fn busy(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    // The name in parentheses may hold anything.
+    let fields = stat.rsplit(") ").next().expect("fields after the name").split(' ');
+    let ticks = fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("a number of ticks"));
+    Duration::from_millis(ticks.sum::<u64>() * TICK)
+}
+
 /// TCP connections that a process holds, in whatever state; its listeners do not count.
 #[track_caller]
 pub fn connections(pid: u32) -> usize {
-    let sockets: BTreeSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+    sockets(pid, ["tcp", "tcp6"]).iter().filter(|entry| entry.state != LISTENING).count()
+}
+
+/// Where a process' UDP sockets over IPv4 lead that have one peer only.
+#[track_caller]
+pub fn udp_peers(pid: u32) -> Vec<SocketAddr> {
+    let connected = sockets(pid, ["udp"]).into_iter().filter(|entry| entry.state == CONNECTED);
+    connected.map(|entry| entry.remote.expect("an address over IPv4")).collect()
+}
+
+/// What waits to be read at a UDP port by whoever has it, in bytes as the kernel counts them.
+pub fn udp_unread(port: u16) -> u64 {
+    let local = format!(":{port:04X}");
+    let entries = table("udp").into_iter().filter(|entry| entry.local.ends_with(&local));
+    entries.map(|entry| entry.unread).sum()
+}
+
+/// A line of `/proc/net/tcp` or its likes.
+struct Entry {
+    local: String,
+    /// If it is over IPv4.
+    remote: Option<SocketAddr>,
+    state: String,
+    unread: u64,
+    inode: String,
+}
+
+fn table(name: &str) -> Vec<Entry> {
+    let text = fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
+    text.lines().skip(1).filter_map(Entry::read).collect()
+}
+
+/// A process' own entries of these tables.
+#[track_caller]
+fn sockets<const N: usize>(pid: u32, tables: [&str; N]) -> Vec<Entry> {
+    let held: BTreeSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
         .expect("its descriptors can be listed")
         .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()?.into_os_string().into_string().ok())
         .filter_map(|target| Some(target.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
         .collect();
-    let tables = ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/{pid}/net/{name}")));
-    let lines = tables.iter().flatten().flat_map(|table| table.lines());
-    lines.filter(|line| is_connection_of(line, &sockets)).count()
+    let entries = tables.into_iter().flat_map(table);
+    entries.filter(|entry| held.contains(&entry.inode)).collect()
 }
 
-/// Whether a line of `/proc/net/tcp` is a connection by one of these sockets.
-fn is_connection_of(line: &str, sockets: &BTreeSet<String>) -> bool {
-    let mut fields = line.split_whitespace().skip(3);
-    let (state, inode) = (fields.next(), fields.nth(5));
-    state.is_some_and(|state| state != LISTENING) && inode.is_some_and(|inode| sockets.contains(inode))
+impl Entry {
+    fn read(line: &str) -> Option<Self> {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
+        let (_, unread) = fields.next()?.split_once(':')?;
+        Some(Self {
+            local: local.to_owned(),
+            remote: address(remote),
+            state: state.to_owned(),
+            unread: u64::from_str_radix(unread, 16).ok()?,
+            inode: fields.nth(4)?.to_owned(),
+        })
+    }
+}
+
+/// An address over IPv4 as these tables have it: `0100007F:1F90`.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':').filter(|(ip, _)| ip.len() == 8)?;
+    let ip = u32::from_str_radix(ip, 16).ok()?;
+    let ip = Ipv4Addr::from(ip.to_ne_bytes());
+    Some((IpAddr::V4(ip), u16::from_str_radix(port, 16).ok()?).into())
+}
+
+/// Whether somebody listens at this TCP port; asked of the kernel, for programs that take one connection only.
+pub fn is_listening(port: u16) -> bool {
+    let address = format!(":{port:04X}");
+    let mut entries = ["tcp", "tcp6"].into_iter().flat_map(table);
+    entries.any(|entry| entry.local.ends_with(&address) && entry.state == LISTENING)
 }

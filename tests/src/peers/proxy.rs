@@ -1,6 +1,7 @@
 //! The proxy itself, run as people run it: by environment variables, with its output kept.
 
 use super::http::{self, Response};
+use super::pion::Pion;
 use super::ports::free_port;
 use super::proc::{self, Usage};
 use super::process::{Ended, Process, command};
@@ -8,7 +9,7 @@ use super::temp::TempDir;
 use super::{PATIENCE, profile_dir, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub const SERVERS: [&str; 6] = [
 /// Those that take connections.
 pub const TCP_SERVERS: [&str; 4] =
     ["PROXY_RTMP_SERVER", "PROXY_HTTP_SERVER", "PROXY_HTTP_API", "PROXY_SYSTEM_API"];
+
+/// The RTMP address of an origin that nobody asks for RTMP: the port of `tcpmux`, which no program here listens on.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// A running proxy on free ports.
 #[derive(Debug)]
@@ -71,6 +75,22 @@ impl Proxy {
         proxy
     }
 
+    /// Starts one with these settings and one origin, of which only HTTP is of interest.
+    #[track_caller]
+    pub fn before(http: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        let proxy = Self::with(settings);
+        proxy.register_http("origin", http);
+        proxy
+    }
+
+    /// Starts one with these settings and one origin, of which only WebRTC is of interest.
+    #[track_caller]
+    pub fn before_rtc(origin: &Pion, settings: &[(&str, &str)]) -> Self {
+        let proxy = Self::with(settings);
+        proxy.register_rtc("origin", origin.api(), origin.media());
+        proxy
+    }
+
     /// The address of one of [`SERVERS`].
     pub fn addr(&self, server: &str) -> SocketAddr {
         let index = SERVERS.iter().position(|known| *known == server).expect("one of the six servers");
@@ -82,6 +102,38 @@ impl Proxy {
         self.addr("PROXY_RTMP_SERVER")
     }
 
+    /// The HTTP server's address.
+    pub fn http(&self) -> SocketAddr {
+        self.addr("PROXY_HTTP_SERVER")
+    }
+
+    /// The HTTP API's address.
+    pub fn http_api(&self) -> SocketAddr {
+        self.addr("PROXY_HTTP_API")
+    }
+
+    /// Where it takes WebRTC media.
+    pub fn rtc(&self) -> SocketAddr {
+        self.addr("PROXY_WEBRTC_SERVER")
+    }
+
+    /// The URL of a WHIP or WHEP endpoint, or of SRS's JSON: `role` is the last part of its path.
+    pub fn rtc_url(&self, role: &str, app: &str, stream: &str) -> String {
+        format!("http://{}/rtc/v1/{role}/?app={app}&stream={stream}", self.http_api())
+    }
+
+    /// The origins that its WebRTC sessions lead to: one entry for each socket.
+    #[track_caller]
+    pub fn rtc_sessions(&self) -> Vec<SocketAddr> {
+        proc::udp_peers(self.pid())
+    }
+
+    /// Waits until its WebRTC server has read all that has been sent to it.
+    #[track_caller]
+    pub fn wait_read(&self) {
+        wait_until("the datagrams are read", PATIENCE, || proc::udp_unread(self.rtc().port()) == 0);
+    }
+
     /// The system API's address.
     pub fn system_api(&self) -> SocketAddr {
         self.addr("PROXY_SYSTEM_API")
@@ -90,6 +142,11 @@ impl Proxy {
     /// The RTMP URL of `app/stream?query`.
     pub fn url(&self, path: &str) -> String {
         format!("rtmp://{}/{path}", self.rtmp())
+    }
+
+    /// The HTTP URL of `app/stream.ext?query`.
+    pub fn http_url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.http())
     }
 
     /// Its process id.
@@ -127,8 +184,31 @@ impl Proxy {
     /// Registers an origin: `server` names it, `life` is its service and pid, new at each start.
     #[track_caller]
     pub fn register(&self, server: &str, life: &str, rtmp: SocketAddr) {
-        let answer = self.post_registration(&registration(server, life, rtmp), &[]);
+        self.register_serving(server, life, rtmp, &[]);
+    }
+
+    /// Registers an origin that serves more than RTMP: `http`, `api`, `rtc`.
+    #[track_caller]
+    pub fn register_serving(&self, server: &str, life: &str, rtmp: SocketAddr, more: &[(&str, SocketAddr)]) {
+        let mut registration = registration(server, life, rtmp);
+        for (protocol, addr) in more {
+            let scheme = if matches!(*protocol, "rtc" | "srt") { "udp" } else { "tcp" };
+            registration[protocol] = json!([format!("{scheme}://{addr}")]);
+        }
+        let answer = self.post_registration(&registration, &[]);
         assert_eq!((answer.status, &answer.json()["code"]), (200, &json!(0)), "{}", answer.body);
+    }
+
+    /// Registers an origin of which only HTTP is of interest.
+    #[track_caller]
+    pub fn register_http(&self, server: &str, http: SocketAddr) {
+        self.register_serving(server, "1", NOWHERE, &[("http", http)]);
+    }
+
+    /// Registers an origin of which only WebRTC is of interest: where it takes signalling and media.
+    #[track_caller]
+    pub fn register_rtc(&self, server: &str, api: SocketAddr, media: SocketAddr) {
+        self.register_serving(server, "1", NOWHERE, &[("api", api), ("rtc", media)]);
     }
 
     /// Posts a registration with extra headers, and gives the answer.

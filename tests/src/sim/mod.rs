@@ -1,6 +1,6 @@
 //! A deterministic simulator: drives any machine exactly as the contract says, in a seeded world with virtual time. It may
-//! use no clock, no thread, no socket and no entropy, and only [`rtmp`] and
-//! [`scene`] know a protocol.
+//! use no clock, no thread, no socket and no entropy, and only [`rtmp`], [`scene`]
+//! and [`http`] know a protocol.
 //!
 //! The world re-splits, delays, stalls, breaks and half-closes TCP connections, loses, doubles and reorders
 //! datagrams, and lets a load balancer answer late, never, or with a no. After every step it asserts that
@@ -11,12 +11,16 @@
 
 mod balancer;
 mod dice;
+mod files;
+pub mod http;
 mod net;
 mod peer;
 mod pipe;
+pub mod rtc;
 pub mod rtmp;
 pub mod scene;
 pub mod seeds;
+mod slots;
 mod straight;
 mod trace;
 mod weather;
@@ -24,6 +28,7 @@ mod world;
 
 pub use balancer::{Balancer, Manner, Real, Reply, Scripted};
 pub use dice::Dice;
+pub use files::File;
 pub use net::{Fates, Host};
 pub use peer::{End, Io, Peer};
 pub use straight::Straight;

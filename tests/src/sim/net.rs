@@ -49,10 +49,15 @@ pub(crate) enum Event {
     /// The peer may write on.
     PeerTurn(usize),
     PeerTimer(usize, u32),
-    Opened(Leg, SocketAddr),
-    OpenFailed(Leg, OpenError),
-    Answer(Ticket, Answer),
+    /// What was asked for under this number is there.
+    Opened(Opening),
+    OpenFailed(Opening, OpenError),
+    /// An answer for this session.
+    Answer(u32, Ticket, Answer),
+    /// A file that is being sent.
+    FileTurn(usize),
     Tick,
+    Drain,
     /// A closed connection had delivered so much when last looked at.
     Linger(usize, u64),
     Datagram {
@@ -61,6 +66,10 @@ pub(crate) enum Event {
         bytes: Bytes,
     },
 }
+
+/// A leg that was asked for; the number tells it from legs of other sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Opening(pub(crate) Leg, pub(crate) u64);
 
 struct Entry(Time, u64, Event);
 
@@ -81,11 +90,23 @@ impl Ord for Entry {
     }
 }
 
+/// A direction that the driver moves by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Splice {
+    pub(crate) to: Leg,
+    /// So many bytes are to come; at 0 the machine is about to be told.
+    pub(crate) left: Option<u64>,
+}
+
 /// A TCP connection, with what the driver and the peer hold for it.
 pub(crate) struct Conn {
     pub(crate) leg: Leg,
+    /// The server it leads to; nothing for one that a client opened.
+    pub(crate) server: Option<SocketAddr>,
     /// The machine still has it.
     pub(crate) owned: bool,
+    /// It is kept for another session, since then.
+    pub(crate) pooled: Option<Time>,
     pub(crate) inward: Pipe,
     pub(crate) outward: Pipe,
     pub(crate) broken: bool,
@@ -94,11 +115,13 @@ pub(crate) struct Conn {
     pub(crate) kept: Bytes,
     pub(crate) received: Vec<u8>,
     pub(crate) paused: bool,
-    pub(crate) splice: Option<Leg>,
+    pub(crate) splice: Option<Splice>,
     pub(crate) feeds: BTreeSet<Leg>,
     pub(crate) queue: BytesMut,
     pub(crate) above_high_water: bool,
     pub(crate) eof_told: bool,
+    /// The machine knows that the peer sends no more.
+    pub(crate) hang_up_told: bool,
     turn_due: bool,
     // The peer's side.
     peer: usize,
@@ -111,6 +134,18 @@ pub(crate) struct Conn {
     expected: BytesMut,
     pub(crate) delivered: u64,
     pub(crate) excused: bool,
+}
+
+impl Conn {
+    /// All of a bounded splice has been moved, and the machine is about to be told.
+    pub(crate) fn is_splice_done(&self) -> bool {
+        self.splice.is_some_and(|splice| splice.left == Some(0))
+    }
+
+    /// The peer has all that was sent to it, or will never have it.
+    pub(crate) fn is_delivered(&self) -> bool {
+        self.excused || self.expected.is_empty()
+    }
 }
 
 enum Place {
@@ -192,12 +227,20 @@ impl Net {
     }
 
     /// A connection that stands, with its peer.
-    pub(crate) fn connect(&mut self, leg: Leg, peer: Box<dyn Peer>, fates: Fates) -> usize {
+    pub(crate) fn connect(
+        &mut self,
+        leg: Leg,
+        server: Option<SocketAddr>,
+        peer: Box<dyn Peer>,
+        fates: Fates,
+    ) -> usize {
         let conn = self.conns.len();
         let peer = self.peer(peer, Place::Tcp(conn));
         self.conns.push(Conn {
             leg,
+            server,
             owned: true,
+            pooled: None,
             inward: Pipe::new(fates.from_peer),
             outward: Pipe::new(fates.to_peer),
             broken: false,
@@ -210,6 +253,7 @@ impl Net {
             queue: BytesMut::new(),
             above_high_water: false,
             eof_told: false,
+            hang_up_told: false,
             turn_due: false,
             peer,
             unsent: BytesMut::new(),
@@ -225,14 +269,14 @@ impl Net {
     }
 
     /// Begins to open a TCP leg.
-    pub(crate) fn open(&mut self, leg: Leg, to: SocketAddr) {
+    pub(crate) fn open(&mut self, opening: Opening, to: SocketAddr) {
         let delay = self.dice.range(0..=2 * self.weather.delay.as_micros() as u64);
         let at = self.now + Duration::from_micros(delay);
         match self.hosts.get(&to) {
-            Some((Host::Serves(..), _)) => self.at(at, Event::Opened(leg, to)),
+            Some((Host::Serves(..), _)) => self.at(at, Event::Opened(opening)),
             Some((Host::Silent, _)) => {}
-            Some((Host::Exhausted, _)) => self.at(self.now, Event::OpenFailed(leg, OpenError::Exhausted)),
-            _ => self.at(at, Event::OpenFailed(leg, OpenError::Unreachable)),
+            Some((Host::Exhausted, _)) => self.at(self.now, Event::OpenFailed(opening, OpenError::Exhausted)),
+            _ => self.at(at, Event::OpenFailed(opening, OpenError::Unreachable)),
         }
     }
 
@@ -241,7 +285,46 @@ impl Net {
         let (Host::Serves(make, fates), count) = self.hosts.get_mut(&to)? else { return None };
         let (peer, fates) = (make(*count), *fates);
         *count += 1;
-        Some(self.connect(leg, peer, fates))
+        Some(self.connect(leg, Some(to), peer, fates))
+    }
+
+    /// Keeps a connection, if nothing is on its way that anybody knows of.
+    pub(crate) fn keep(&mut self, conn: usize) -> bool {
+        let c = &mut self.conns[conn];
+        let clean = c.kept.is_empty() && c.inward.unread() == 0 && c.queue.is_empty();
+        if !clean || c.broken || c.eof_told || c.inward.ended() || c.server.is_none() {
+            return false;
+        }
+        c.pooled = Some(self.now);
+        c.feeds.clear();
+        c.paused = false;
+        true
+    }
+
+    /// Takes out the connection to this server that was kept last.
+    pub(crate) fn kept(&mut self, to: SocketAddr) -> Option<usize> {
+        let candidates = (0..self.conns.len()).filter(|conn| self.conns[*conn].server == Some(to));
+        let conn = candidates.max_by_key(|conn| self.conns[*conn].pooled)?;
+        let since = self.conns[conn].pooled.take()?;
+        if self.now.since(since) > self.weather.keep {
+            self.part(conn);
+            return None;
+        }
+        Some(conn)
+    }
+
+    /// The driver is to deliver what is queued, to end the connection, and to wait a while for the peer's end.
+    pub(crate) fn part(&mut self, conn: usize) {
+        let delivered = self.conns[conn].delivered;
+        self.at(self.now + self.weather.linger, Event::Linger(conn, delivered));
+        self.turn(conn);
+    }
+
+    /// Whether a kept connection's peer has got all that was sent to it, and is between messages.
+    pub(crate) fn is_clean(&self, conn: usize) -> bool {
+        let c = &self.conns[conn];
+        let script = self.peers[c.peer].script.as_ref();
+        !c.expected.is_empty() || c.excused || script.is_none_or(|script| script.between_messages())
     }
 
     /// The driver shall look at a connection soon.
@@ -317,6 +400,7 @@ impl Net {
         c.unsent.clear();
         c.above_high_water = false;
         c.dead |= !c.owned;
+        c.pooled = None;
         let (peer, told) = (c.peer, c.peer_told || by_peer);
         c.peer_told = true;
         self.turn(conn);

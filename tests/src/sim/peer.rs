@@ -31,6 +31,11 @@ pub trait Peer {
 
     /// A timer of [`Io::wake`] rings.
     fn timer(&mut self, _io: &mut Io<'_>, _tag: u32) {}
+
+    /// Whether it could serve another session: nothing it got or wrote is half a message.
+    fn between_messages(&self) -> bool {
+        true
+    }
 }
 
 /// What a peer can do.

@@ -139,6 +139,11 @@ impl Pipe {
         self.fin == Fin::Arrived && self.inbox.is_empty()
     }
 
+    /// Whether nothing more will be received, whatever is unread.
+    pub(crate) fn hung_up(&self) -> bool {
+        self.fin == Fin::Arrived
+    }
+
     /// Whether the sender has ended it.
     pub(crate) fn finished(&self) -> bool {
         self.fin != Fin::Open

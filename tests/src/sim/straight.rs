@@ -2,11 +2,11 @@
 //! sessions and fuzzing; [`super::World`] is for everything that takes time.
 
 use super::dice::Dice;
-use srs_proxy_core::machine::{Action, Actions, Cx, Fault, Input, Leg, Machine, OpenError, Ticket};
+use srs_proxy_core::machine::{Action, Actions, Cx, Fault, Input, Leg, Machine, OpenError, Opened, Ticket};
 use srs_proxy_core::query::{Answer, Query};
 use srs_proxy_core::time::Time;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
 /// One machine, driven by hand.
 pub struct Straight<M> {
@@ -15,7 +15,7 @@ pub struct Straight<M> {
     now: Time,
     legs: BTreeMap<Leg, Side>,
     /// Legs the machine has opened and nobody has answered for.
-    pub opening: VecDeque<(Leg, SocketAddr)>,
+    pub opening: VecDeque<Leg>,
     /// Questions nobody has answered.
     pub questions: VecDeque<(Ticket, Query)>,
     /// What was sent to each leg there ever was.
@@ -31,8 +31,14 @@ struct Side {
     open: bool,
     kept: Vec<u8>,
     paused: bool,
-    splice: Option<Leg>,
+    splice: Option<(Leg, Option<u64>)>,
     ended: bool,
+}
+
+/// What is due after all actions of an input.
+enum Due {
+    Offer(Leg),
+    Spliced(Leg),
 }
 
 impl<M: Machine> Straight<M> {
@@ -62,6 +68,16 @@ impl<M: Machine> Straight<M> {
         self.sent.get(&leg).map_or(&[], Vec::as_slice)
     }
 
+    /// What was sent to every leg there ever was.
+    pub fn all_sent(&self) -> impl Iterator<Item = (Leg, &[u8])> {
+        self.sent.iter().map(|(leg, bytes)| (*leg, bytes.as_slice()))
+    }
+
+    /// Whether a leg is not read.
+    pub fn is_paused(&self, leg: Leg) -> bool {
+        self.legs.get(&leg).is_some_and(|side| side.paused)
+    }
+
     /// What a leg brought that the machine has not taken.
     pub fn kept(&self, leg: Leg) -> usize {
         self.legs.get(&leg).map_or(0, |side| side.kept.len())
@@ -71,15 +87,44 @@ impl<M: Machine> Straight<M> {
     pub fn bytes(&mut self, leg: Leg, bytes: &[u8]) {
         let Some(side) = self.legs.get_mut(&leg).filter(|side| side.open && !side.ended) else { return };
         side.kept.extend_from_slice(bytes);
-        if side.paused {
-            return;
+        if !side.paused {
+            self.go_on(leg);
         }
-        match side.splice {
-            Some(to) => {
-                let bytes = std::mem::take(&mut side.kept);
-                self.sent.entry(to).or_default().extend(bytes);
-            }
-            None => self.offer(leg),
+    }
+
+    /// Moves what is spliced, offers the rest.
+    fn go_on(&mut self, leg: Leg) {
+        if self.legs.get(&leg).is_some_and(|side| side.splice.is_none()) {
+            self.offer(leg);
+        } else if self.move_spliced(leg) {
+            self.spliced(leg);
+        }
+    }
+
+    /// Whether it is done.
+    fn move_spliced(&mut self, leg: Leg) -> bool {
+        let Some(Side { kept, splice: Some((to, left)), .. }) = self.legs.get_mut(&leg) else { return false };
+        let most = left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+        let bytes: Vec<u8> = kept.drain(..kept.len().min(most)).collect();
+        if let Some(left) = left {
+            *left -= bytes.len() as u64;
+        }
+        let done = *left == Some(0);
+        self.sent.entry(*to).or_default().extend(bytes);
+        done
+    }
+
+    fn spliced(&mut self, leg: Leg) {
+        if let Some(side) = self.legs.get_mut(&leg) {
+            side.splice = None;
+            self.feed(Input::Spliced { leg }, &[]);
+            self.go_on_unless_paused(leg);
+        }
+    }
+
+    fn go_on_unless_paused(&mut self, leg: Leg) {
+        if self.legs.get(&leg).is_some_and(|side| !side.paused) {
+            self.go_on(leg);
         }
     }
 
@@ -87,23 +132,31 @@ impl<M: Machine> Straight<M> {
     pub fn eof(&mut self, leg: Leg) {
         if let Some(side) = self.legs.get_mut(&leg).filter(|side| side.open && !side.ended && !side.paused) {
             side.ended = true;
-            self.feed(Input::Eof { leg }, &[]);
+            self.feed(Input::HungUp { leg }, &[]);
+            if self.legs.contains_key(&leg) {
+                self.feed(Input::Eof { leg }, &[]);
+            }
         }
     }
 
-    /// The oldest leg that is being opened is open.
+    /// The oldest leg that is being opened is open, with a peer that heard nothing yet.
     pub fn opened(&mut self) -> Option<Leg> {
-        let (leg, _) = self.opening.pop_front()?;
+        self.opened_as(Opened::Fresh)
+    }
+
+    /// The oldest leg that is being opened is open, and this is at its other end.
+    pub fn opened_as(&mut self, what: Opened) -> Option<Leg> {
+        let leg = self.opening.pop_front()?;
         if let Some(side) = self.legs.get_mut(&leg) {
             side.open = true;
         }
-        self.feed(Input::Opened { leg, what: srs_proxy_core::machine::Opened::Fresh }, &[]);
+        self.feed(Input::Opened { leg, what }, &[]);
         Some(leg)
     }
 
     /// The oldest leg that is being opened will not be.
     pub fn open_failed(&mut self, why: OpenError) {
-        if let Some((leg, _)) = self.opening.pop_front() {
+        if let Some(leg) = self.opening.pop_front() {
             self.legs.remove(&leg);
             self.feed(Input::OpenFailed { leg, why }, &[]);
         }
@@ -114,6 +167,11 @@ impl<M: Machine> Straight<M> {
         if let Some((ticket, _)) = self.questions.pop_front() {
             self.feed(Input::Answer { ticket, answer }, &[]);
         }
+    }
+
+    /// The process is about to end.
+    pub fn drain(&mut self) {
+        self.feed(Input::Drain, &[]);
     }
 
     /// Time passes to the next deadline.
@@ -148,9 +206,9 @@ impl<M: Machine> Straight<M> {
         if let Some(side) = source.and_then(|leg| self.legs.get_mut(&leg)) {
             side.kept = given[consumed..].to_vec();
         }
-        let mut again = Vec::new();
+        let mut due = Vec::new();
         for action in actions.drain() {
-            self.perform(action, &given[..consumed], &mut again);
+            self.perform(action, &given[..consumed], &mut due);
         }
         if let Err(fault) = result {
             self.fault = Some(fault);
@@ -160,14 +218,15 @@ impl<M: Machine> Straight<M> {
             self.opening.clear();
             self.questions.clear();
         }
-        for leg in again {
-            if self.legs.get(&leg).is_some_and(|side| !side.paused && side.splice.is_none()) {
-                self.offer(leg);
+        for due in due {
+            match due {
+                Due::Offer(leg) => self.go_on_unless_paused(leg),
+                Due::Spliced(leg) => self.spliced(leg),
             }
         }
     }
 
-    fn perform(&mut self, action: Action, given: &[u8], again: &mut Vec<Leg>) {
+    fn perform(&mut self, action: Action, given: &[u8], due: &mut Vec<Due>) {
         match action {
             Action::Forward { to, peer: None, range } => self.send(to, &given[range]),
             Action::Write { to, peer: None, bytes } => self.send(to, &bytes),
@@ -177,44 +236,47 @@ impl<M: Machine> Straight<M> {
                 self.questions.push_back((ticket, query.clone()));
                 self.deeds.push(Action::Ask { ticket, query });
             }
-            Action::Open { leg, to, transport } => {
+            Action::Open { leg, .. } | Action::OpenFile { leg, .. } => {
                 let newest =
                     self.legs.keys().chain(self.sent.keys()).filter(|old| old.slot == leg.slot).max();
                 assert!(newest.is_none_or(|newest| newest.generation < leg.generation), "{leg:?} is not new");
                 assert!(self.legs.keys().all(|open| open.slot != leg.slot), "{leg:?}: the slot is in use");
                 self.legs.insert(leg, Side::default());
-                self.opening.push_back((leg, to));
-                self.deeds.push(Action::Open { leg, to, transport });
+                self.opening.push_back(leg);
+                self.deeds.push(action);
             }
             Action::Pause { leg } => {
                 self.side(leg).paused = true;
                 self.deeds.push(Action::Pause { leg });
             }
             Action::Resume { leg } => {
-                let side = self.side(leg);
-                side.paused = false;
-                if let Some(to) = side.splice {
-                    let bytes = std::mem::take(&mut side.kept);
-                    self.sent.entry(to).or_default().extend(bytes);
-                }
-                again.push(leg);
+                self.side(leg).paused = false;
+                due.push(Due::Offer(leg));
                 self.deeds.push(Action::Resume { leg });
             }
             Action::Splice { from, to, limit } => {
                 assert!(self.side(to).open, "{to:?} is not open yet");
                 let side = self.side(from);
-                assert!(side.splice.replace(to).is_none() && !side.ended, "{from:?} is spliced, or over");
-                let bytes = std::mem::take(&mut side.kept);
-                self.sent.entry(to).or_default().extend(bytes);
+                let splice = (to, limit.map(NonZeroU64::get));
+                assert!(side.splice.replace(splice).is_none() && !side.ended, "{from:?} is spliced, or over");
+                if self.move_spliced(from) {
+                    due.push(Due::Spliced(from));
+                }
                 self.deeds.push(Action::Splice { from, to, limit });
             }
             Action::Close { leg, how } => {
                 self.side(leg);
                 self.legs.remove(&leg);
-                self.opening.retain(|(opening, _)| *opening != leg);
+                self.opening.retain(|opening| *opening != leg);
                 self.deeds.push(Action::Close { leg, how });
             }
-            Action::OpenFile { .. } | Action::SendFile { .. } => panic!("there are no files here"),
+            // There are no files here; what is sent of one is as many zeros.
+            Action::SendFile { from, to, ref range } => {
+                self.side(from);
+                self.send(to, &vec![0; (range.end - range.start) as usize]);
+                due.push(Due::Spliced(from));
+                self.deeds.push(action);
+            }
             Action::Tell(_) | Action::Note(_) => self.deeds.push(action),
         }
     }
@@ -225,7 +287,8 @@ impl<M: Machine> Straight<M> {
 
     fn send(&mut self, to: Leg, bytes: &[u8]) {
         assert!(self.side(to).open, "{to:?} is not open yet");
-        let into = self.legs.values().any(|side| side.splice == Some(to) && !side.ended);
+        let into =
+            self.legs.values().any(|side| side.splice.is_some_and(|(into, _)| into == to) && !side.ended);
         assert!(!into, "{to:?} is spliced into; other bytes would get between");
         self.sent.entry(to).or_default().extend_from_slice(bytes);
     }

@@ -55,13 +55,16 @@ impl Trace {
             Input::Datagram { leg, from, bytes } => {
                 ("Datagram", format!("{}.{} from {from}", leg.slot, leg.generation), bytes)
             }
-            Input::Opened { leg, .. } => ("Opened", format!("{}.{}", leg.slot, leg.generation), &[]),
+            Input::Opened { leg, what } => {
+                ("Opened", format!("{}.{} {what:?}", leg.slot, leg.generation), &[])
+            }
             Input::OpenFailed { leg, why } => {
                 ("OpenFailed", format!("{}.{} {why:?}", leg.slot, leg.generation), &[])
             }
             Input::Eof { leg } => ("Eof", format!("{}.{}", leg.slot, leg.generation), &[]),
             Input::Answer { ticket, answer } => ("Answer", format!("{} {answer:?}", ticket.0), &[]),
             Input::Spliced { leg } => ("Spliced", format!("{}.{}", leg.slot, leg.generation), &[]),
+            Input::HungUp { leg } => ("HungUp", format!("{}.{}", leg.slot, leg.generation), &[]),
             Input::Tick => ("Tick", String::new(), &[]),
             Input::Drain => ("Drain", String::new(), &[]),
         };

@@ -32,6 +32,8 @@ pub struct Weather {
     pub sees_hangup_while_paused: bool,
     /// How long a closed leg may take to deliver what is queued and to see the peer's end.
     pub linger: Duration,
+    /// How long the driver keeps a connection that nobody uses.
+    pub keep: Duration,
 }
 
 impl Weather {
@@ -51,6 +53,7 @@ impl Weather {
             late: Duration::ZERO,
             sees_hangup_while_paused: false,
             linger: Duration::from_secs(5),
+            keep: Duration::from_secs(30),
         }
     }
 
@@ -71,6 +74,7 @@ impl Weather {
             late: Duration::from_micros(*dice.pick(&[0, 1000, 10_000])),
             sees_hangup_while_paused: dice.chance(500),
             linger: Duration::from_secs(5),
+            keep: Duration::from_secs(*dice.pick(&[0, 5, 60])),
         }
     }
 }

@@ -3,8 +3,10 @@
 
 use super::balancer::{Balancer, Reply};
 use super::dice::Dice;
-use super::net::{Event, Fates, Host, Net};
+use super::files::{File, Files};
+use super::net::{Conn, Event, Fates, Host, Net, Opening, Splice};
 use super::peer::Peer;
+use super::slots::{Slots, State, Target};
 use super::trace::Trace;
 use super::weather::Weather;
 use bytes::Bytes;
@@ -15,35 +17,21 @@ use srs_proxy_core::query::{Answer, Query};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::panic::Location;
 
 /// Inputs of one run after which it is taken for endless.
 const MAX_STEPS: u64 = 2_000_000;
 
-/// Where a slot's present leg stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// Closed, failed, or never used.
-    Gone,
-    /// Asked for.
-    Opening(Transport, SocketAddr),
-    /// A TCP connection.
-    Tcp(usize),
-    /// A UDP socket at this address, connected to one peer or to none.
-    Udp(SocketAddr, Option<SocketAddr>),
-}
-
-#[derive(Debug)]
-struct Slot {
-    /// Of the present leg, or the last one.
-    generation: Option<u32>,
-    state: State,
-}
+/// How long the driver takes between two pieces of a file.
+const FILE_TURN: Duration = Duration::from_micros(50);
 
 /// Inputs that are due before time moves on.
 enum Soon {
     Answer(Ticket, Answer),
     Offer(Leg),
+    Spliced(Leg),
 }
 
 /// What one run came to.
@@ -88,8 +76,10 @@ pub struct World<M> {
     balancer: Box<dyn Balancer>,
     balancer_dice: Dice,
     net: Net,
-    slots: Vec<Slot>,
+    slots: Slots,
     sockets: BTreeMap<SocketAddr, Leg>,
+    files: Files,
+    session: u32,
     next_port: u16,
     tickets: BTreeSet<Ticket>,
     never_answered: u64,
@@ -101,6 +91,7 @@ pub struct World<M> {
     notes: Vec<Note>,
     trace: Trace,
     bounds: Bounds,
+    ends_with_client: bool,
     check: Box<dyn Fn(&M)>,
 }
 
@@ -108,16 +99,32 @@ impl<M: Machine> World<M> {
     /// A world whose client leg is a TCP connection from `client`.
     pub fn tcp(seed: u64, weather: Weather, machine: M, client: Box<dyn Peer>, fates: Fates) -> Self {
         let mut world = Self::new(seed, weather, machine);
-        let conn = world.net.connect(Leg::CLIENT, client, fates);
-        world.slots.push(Slot { generation: Some(0), state: State::Tcp(conn) });
-        world.reschedule();
+        world.client(client, fates);
         world
+    }
+
+    /// The next session, after the last is over, with the connections that were kept.
+    pub fn again(&mut self, machine: M, client: Box<dyn Peer>, fates: Fates) {
+        assert!(self.over, "one session at a time");
+        self.machine = machine;
+        (self.over, self.fault, self.tick_at) = (false, None, None);
+        self.session += 1;
+        self.files.forget();
+        self.notes.clear();
+        self.soon.clear();
+        self.client(client, fates);
+    }
+
+    fn client(&mut self, client: Box<dyn Peer>, fates: Fates) {
+        let conn = self.net.connect(Leg::CLIENT, None, client, fates);
+        self.slots.begin(State::Tcp(conn));
+        self.reschedule();
     }
 
     /// A world whose client leg is a UDP socket at `local`.
     pub fn hub(seed: u64, weather: Weather, machine: M, local: SocketAddr) -> Self {
         let mut world = Self::new(seed, weather, machine);
-        world.slots.push(Slot { generation: Some(0), state: State::Udp(local, None) });
+        world.slots.begin(State::Udp(local, None));
         world.sockets.insert(local, Leg::CLIENT);
         world.reschedule();
         world
@@ -137,8 +144,10 @@ impl<M: Machine> World<M> {
             balancer: Box::new(Nobody),
             balancer_dice: dice.fork(),
             net: Net::new(weather, dice),
-            slots: Vec::new(),
+            slots: Slots::default(),
             sockets: BTreeMap::new(),
+            files: Files::default(),
+            session: 0,
             next_port: 1024,
             tickets: BTreeSet::new(),
             never_answered: 0,
@@ -150,6 +159,7 @@ impl<M: Machine> World<M> {
             notes: Vec::new(),
             trace: Trace::default(),
             bounds: Bounds::default(),
+            ends_with_client: false,
             check: Box::new(|_| ()),
         }
     }
@@ -164,14 +174,39 @@ impl<M: Machine> World<M> {
         self.net.host(at, host);
     }
 
+    /// What is found at a path; elsewhere nothing is.
+    pub fn file(&mut self, path: &str, file: File) {
+        self.files.add(path, file);
+    }
+
+    /// The process is about to end, after this time.
+    pub fn drain(&mut self, after: Duration) {
+        self.net.at(self.net.now + after, Event::Drain);
+    }
+
     /// Other bounds than the ordinary.
     pub fn bounds(&mut self, bounds: Bounds) {
         self.bounds = bounds;
     }
 
+    /// Asserts that the session is over as soon as it hears that its client has left.
+    pub fn ends_with_client(&mut self) {
+        self.ends_with_client = true;
+    }
+
     /// Asserts something of the machine after every step.
     pub fn check(&mut self, check: impl Fn(&M) + 'static) {
         self.check = Box::new(check);
+    }
+
+    /// Now.
+    pub fn now(&self) -> Time {
+        self.net.now
+    }
+
+    /// Connections that are kept for a later session.
+    pub fn kept(&self) -> usize {
+        self.net.conns.iter().filter(|conn| conn.pooled.is_some()).count()
     }
 
     /// The machine.
@@ -186,7 +221,7 @@ impl<M: Machine> World<M> {
 
     /// Legs that are open, the client's too.
     pub fn open_legs(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.state != State::Gone).count()
+        self.slots.open_legs().count()
     }
 
     /// Datagrams that came for a socket that was gone.
@@ -230,7 +265,12 @@ impl<M: Machine> World<M> {
         assert!(self.over, "the session did not end; {} legs are open\n{}", self.open_legs(), tail());
         assert_eq!(self.open_legs(), 0, "a leg leaked\n{}", tail());
         for (index, conn) in self.net.conns.iter().enumerate() {
-            assert!(conn.dead, "{:?} is closed, its connection is not\n{}", conn.leg, tail());
+            assert!(
+                conn.dead || conn.pooled.is_some(),
+                "{:?} is closed, its connection is not\n{}",
+                conn.leg,
+                tail()
+            );
             let missing = self.net.missing(index);
             assert_eq!(missing, 0, "{:?}: bytes never reached the peer\n{}", conn.leg, tail());
         }
@@ -241,10 +281,12 @@ impl<M: Machine> World<M> {
             match soon {
                 Soon::Answer(ticket, answer) => self.answer(ticket, answer),
                 Soon::Offer(leg) => self.offer(leg),
+                Soon::Spliced(leg) => self.spliced(leg),
             }
             return true;
         }
-        if self.over && self.net.conns.iter().all(|conn| conn.dead) {
+        let mut conns = self.net.conns.iter();
+        if self.over && conns.all(|conn| conn.dead || conn.pooled.is_some() && conn.is_delivered()) {
             return false;
         }
         let Some(event) = self.net.next(limit) else { return false };
@@ -255,10 +297,13 @@ impl<M: Machine> World<M> {
             Event::Turn(conn) => self.turn(conn),
             Event::PeerTurn(conn) => self.net.peer_turn(conn),
             Event::PeerTimer(peer, tag) => self.net.peer_timer(peer, tag),
-            Event::Opened(leg, to) => self.opened(leg, to),
-            Event::OpenFailed(leg, why) => self.open_failed(leg, why),
-            Event::Answer(ticket, answer) => self.answer(ticket, answer),
+            Event::Opened(opening) => self.opened(opening),
+            Event::OpenFailed(opening, why) => self.open_failed(opening, why),
+            Event::Answer(session, ticket, answer) if session == self.session => self.answer(ticket, answer),
+            Event::Answer(..) => {}
+            Event::FileTurn(file) => self.file_turn(file),
             Event::Tick => self.tick(),
+            Event::Drain => self.feed(Input::Drain, &Bytes::new()),
             Event::Linger(conn, delivered) => self.linger(conn, delivered),
             Event::Datagram { to, from, bytes } => self.datagram(to, from, &bytes),
         }
@@ -279,7 +324,15 @@ impl<M: Machine> World<M> {
         if was_above && !self.net.conns[conn].above_high_water {
             self.wake_feeders(leg);
         }
-        let c = &self.net.conns[conn];
+        let c = &mut self.net.conns[conn];
+        if c.pooled.is_some() {
+            // A connection that nobody uses is closed as soon as something happens to it.
+            if c.inward.unread() > 0 || c.inward.ended() {
+                c.pooled = None;
+                self.net.part(conn);
+            }
+            return;
+        }
         if !c.owned {
             if c.queue.is_empty() && !c.outward.finished() {
                 self.net.finish(conn);
@@ -289,9 +342,17 @@ impl<M: Machine> World<M> {
             c.dead |= c.inward.ended() && c.peer_told;
             return;
         }
-        if c.eof_told {
+        // A kept connection is the machine's once it has been told so.
+        if c.eof_told || self.slots.tcp(leg) != Some(conn) {
             return;
         }
+        let c = &mut self.net.conns[conn];
+        if c.inward.hung_up() && !std::mem::replace(&mut c.hang_up_told, true) {
+            self.feed(Input::HungUp { leg }, &Bytes::new());
+            // It may have been closed for that.
+            return self.net.turn(conn);
+        }
+        let c = &self.net.conns[conn];
         let hangup = self.net.weather.sees_hangup_while_paused
             && c.broken
             && c.kept.is_empty()
@@ -299,7 +360,7 @@ impl<M: Machine> World<M> {
         if c.paused && !hangup {
             return;
         }
-        if c.feeds.iter().any(|to| self.is_above(*to)) {
+        if c.is_splice_done() || c.feeds.iter().any(|to| self.is_above(*to)) {
             return;
         }
         let max = self.net.dice.any_size(read);
@@ -312,12 +373,15 @@ impl<M: Machine> World<M> {
         if c.inward.unread() > 0 {
             self.net.turn(conn);
         }
-        if let Some(to) = self.net.conns[conn].splice {
-            self.move_spliced(conn, to);
+        if self.net.conns[conn].splice.is_some() {
+            self.move_spliced(conn);
         } else if fresh {
             self.offer(leg);
         }
         let c = &mut self.net.conns[conn];
+        if c.is_splice_done() {
+            return;
+        }
         if c.owned && !c.eof_told && (!c.paused || hangup) && c.inward.ended() {
             c.eof_told = true;
             self.feed(Input::Eof { leg }, &Bytes::new());
@@ -326,7 +390,7 @@ impl<M: Machine> World<M> {
 
     /// Offers what was kept of a leg's bytes.
     fn offer(&mut self, leg: Leg) {
-        let Some(conn) = self.tcp_of(leg) else { return };
+        let Some(conn) = self.slots.tcp(leg) else { return };
         let c = &self.net.conns[conn];
         if c.paused || c.splice.is_some() || c.eof_told {
             return;
@@ -338,21 +402,68 @@ impl<M: Machine> World<M> {
         self.net.turn(conn);
     }
 
-    fn move_spliced(&mut self, conn: usize, to: Leg) {
-        let bytes = std::mem::take(&mut self.net.conns[conn].kept);
-        if let Some(to) = self.tcp_of(to) {
+    fn move_spliced(&mut self, conn: usize) {
+        let c = &mut self.net.conns[conn];
+        let Some(splice) = &mut c.splice else { return };
+        let most = splice.left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+        let bytes = c.kept.split_to(c.kept.len().min(most));
+        if let Some(left) = splice.left.as_mut().filter(|_| !bytes.is_empty()) {
+            *left -= bytes.len() as u64;
+            if *left == 0 {
+                self.soon.push_back(Soon::Spliced(c.leg));
+            }
+        }
+        if let Some(to) = self.slots.tcp(self.net.conns[conn].splice.map_or(Leg::CLIENT, |splice| splice.to))
+        {
             self.net.enqueue(to, &bytes);
         }
     }
 
-    fn opened(&mut self, leg: Leg, to: SocketAddr) {
-        let State::Opening(transport, _) = self.state(leg) else { return };
-        let state = match transport {
-            Transport::Tcp | Transport::Kept => match self.net.accept(leg, to) {
+    /// All of a bounded splice, or of a part of a file, is on its way.
+    fn spliced(&mut self, leg: Leg) {
+        match self.slots.state(leg) {
+            State::Tcp(conn) => self.net.conns[conn].splice = None,
+            State::File(_) => {}
+            _ => return,
+        }
+        self.feed(Input::Spliced { leg }, &Bytes::new());
+        self.offer(leg);
+    }
+
+    /// The driver sends a piece of a file, if its receiver has room.
+    fn file_turn(&mut self, file: usize) {
+        let Some((leg, to)) = self.files.sending(file) else { return };
+        if self.slots.state(leg) != State::File(file) || self.is_above(to) {
+            return;
+        }
+        let (most, to) = (self.net.dice.any_size(self.net.weather.read), self.stream(to));
+        let (bytes, done) = self.files.read(file, most);
+        self.net.enqueue(to, &bytes);
+        match done {
+            None => self.net.at(self.net.now + FILE_TURN, Event::FileTurn(file)),
+            Some(true) => self.soon.push_back(Soon::Spliced(leg)),
+            Some(false) => self.feed(Input::Eof { leg }, &Bytes::new()),
+        }
+    }
+
+    fn opened(&mut self, opening: Opening) {
+        let Some(target) = self.slots.awaited(opening) else { return };
+        let leg = opening.0;
+        let mut what = Opened::Fresh;
+        let state = match target {
+            Target::Tcp(to) => match self.net.accept(leg, to) {
                 Some(conn) => State::Tcp(conn),
-                None => return self.open_failed(leg, OpenError::Unreachable),
+                None => return self.open_failed(opening, OpenError::Unreachable),
             },
-            Transport::Udp => {
+            Target::Kept(conn) => {
+                what = Opened::Reused;
+                State::Tcp(conn)
+            }
+            Target::File(file) => {
+                what = Opened::File(self.files.info(file));
+                State::File(file)
+            }
+            Target::Udp(to) => {
                 // Each socket gets a port of its own, so that what comes late for an old one is seen as such.
                 let local = SocketAddr::from((Ipv4Addr::LOCALHOST, self.next_port));
                 self.next_port = self.next_port.checked_add(1).expect("a port that was not used");
@@ -360,17 +471,17 @@ impl<M: Machine> World<M> {
                 State::Udp(local, Some(to))
             }
         };
-        self.slots[leg.slot as usize].state = state;
-        self.feed(Input::Opened { leg, what: Opened::Fresh }, &Bytes::new());
+        self.slots.set(leg, state);
+        self.feed(Input::Opened { leg, what }, &Bytes::new());
         if let State::Tcp(conn) = state {
             self.net.turn(conn);
         }
     }
 
-    fn open_failed(&mut self, leg: Leg, why: OpenError) {
-        if matches!(self.state(leg), State::Opening(..)) {
-            self.slots[leg.slot as usize].state = State::Gone;
-            self.feed(Input::OpenFailed { leg, why }, &Bytes::new());
+    fn open_failed(&mut self, opening: Opening, why: OpenError) {
+        if self.slots.awaited(opening).is_some() {
+            self.slots.set(opening.0, State::Gone);
+            self.feed(Input::OpenFailed { leg: opening.0, why }, &Bytes::new());
         }
     }
 
@@ -422,7 +533,7 @@ impl<M: Machine> World<M> {
 
     fn datagram(&mut self, to: SocketAddr, from: SocketAddr, bytes: &Bytes) {
         let Some(&leg) = self.sockets.get(&to) else { return self.net.deliver(to, from, bytes) };
-        match self.state(leg) {
+        match self.slots.state(leg) {
             State::Udp(_, peer) if peer.is_none_or(|peer| peer == from) => {
                 self.feed(Input::Datagram { leg, from, bytes }, bytes);
             }
@@ -439,13 +550,14 @@ impl<M: Machine> World<M> {
             Input::Stream { leg, .. } => Some(leg),
             _ => None,
         };
+        let left = matches!(input, Input::Eof { leg: Leg::CLIENT });
         let mut actions = std::mem::take(&mut self.actions);
         let mut cx = Cx { now: self.net.now, rng: self.machine_dice.rng(), actions: &mut actions };
         let result = self.machine.handle(&mut cx, input);
         let consumed = result.unwrap_or(0);
         assert!(consumed <= given.len(), "{consumed} of {} bytes consumed", given.len());
         let forwardable = if result.is_err() { given.len() } else { consumed };
-        match stream.and_then(|leg| self.tcp_of(leg)) {
+        match stream.and_then(|leg| self.slots.tcp(leg)) {
             Some(conn) => self.net.conns[conn].kept = given.slice(consumed..),
             None => assert_eq!(consumed, 0, "no stream, nothing to consume"),
         }
@@ -459,18 +571,15 @@ impl<M: Machine> World<M> {
         self.actions = actions;
         if let Err(fault) = result {
             self.fault = Some(fault);
-            for slot in 0..self.slots.len() {
-                if let Slot { generation: Some(generation), state } = self.slots[slot]
-                    && state != State::Gone
-                {
-                    self.close(Leg::new(slot as u32, generation), Close::Flush);
-                }
+            for leg in self.slots.open_legs().collect::<Vec<_>>() {
+                self.close(leg, Close::Flush);
             }
         }
-        self.over = self.slots.iter().all(|slot| slot.state == State::Gone);
+        self.over = self.open_legs() == 0;
         if self.over {
             self.tickets.clear();
         }
+        assert!(self.over || !left || !self.ends_with_client, "the client has left, and something stays");
         self.assert_bounds();
         (self.check)(&self.machine);
         self.reschedule();
@@ -491,7 +600,7 @@ impl<M: Machine> World<M> {
                 match self.balancer.ask(self.net.now, &mut self.balancer_dice, ticket, query) {
                     Reply::Now(answer) => self.soon.push_back(Soon::Answer(ticket, answer)),
                     Reply::After(wait, answer) => {
-                        self.net.at(self.net.now + wait, Event::Answer(ticket, answer));
+                        self.net.at(self.net.now + wait, Event::Answer(self.session, ticket, answer));
                     }
                     Reply::Later => {}
                     Reply::Never => {
@@ -507,33 +616,30 @@ impl<M: Machine> World<M> {
             }
             Action::Resume { leg } => {
                 let conn = self.stream(leg);
-                if std::mem::take(&mut self.net.conns[conn].paused) {
-                    self.soon.push_back(Soon::Offer(leg));
-                    self.net.turn(conn);
-                }
-            }
-            Action::Splice { from, to, limit: _ } => {
-                let conn = self.stream(from);
-                self.stream(to);
-                let c = &mut self.net.conns[conn];
-                assert!(c.splice.is_none() && !c.eof_told, "Splice from {from:?}, which is over");
-                c.splice = Some(to);
-                c.feeds = BTreeSet::from([to]);
-                self.move_spliced(conn, to);
+                self.net.conns[conn].paused = false;
+                self.soon.push_back(Soon::Offer(leg));
                 self.net.turn(conn);
             }
-            Action::OpenFile { .. } | Action::SendFile { .. } => panic!("there are no files here"),
+            Action::Splice { from, to, limit } => self.splice(from, to, limit),
+            Action::OpenFile { leg, path } => {
+                let opening = self.slots.open(leg, Target::File(self.files.next()), self.bounds.legs);
+                let wait = self.net.now + Duration::from_micros(self.net.dice.range(0..=100));
+                match self.files.open(leg, &path) {
+                    true => self.net.at(wait, Event::Opened(opening)),
+                    false => self.net.at(wait, Event::OpenFailed(opening, OpenError::Unreachable)),
+                }
+            }
+            Action::SendFile { from, to, range } => self.send_file(from, to, range),
             Action::Close { leg, how } => self.close(leg, how),
             Action::Note(note) => self.notes.push(note),
         }
     }
 
     fn send(&mut self, to: Leg, peer: Option<SocketAddr>, bytes: &Bytes, source: Option<Leg>) {
-        match (self.state(to), peer) {
+        match (self.slots.state(to), peer) {
             (State::Tcp(conn), None) => {
-                let spliced = self.net.conns.iter().any(|c| c.owned && !c.eof_told && c.splice == Some(to));
-                assert!(!spliced, "{to:?} is spliced into; other bytes would get between");
-                if let Some(source) = source.and_then(|source| self.tcp_of(source)) {
+                assert!(!self.is_fed(to), "{to:?} is spliced into; other bytes would get between");
+                if let Some(source) = source.and_then(|source| self.slots.tcp(source)) {
                     self.net.conns[source].feeds.insert(to);
                 }
                 self.net.enqueue(conn, bytes);
@@ -545,78 +651,104 @@ impl<M: Machine> World<M> {
         }
     }
 
+    fn splice(&mut self, from: Leg, to: Leg, limit: Option<NonZeroU64>) {
+        let conn = self.stream(from);
+        self.stream(to);
+        assert!(!self.is_fed(to), "{to:?} is spliced into from elsewhere");
+        let c = &mut self.net.conns[conn];
+        assert!(c.splice.is_none() && !c.eof_told, "Splice from {from:?}, which is over");
+        c.splice = Some(Splice { to, left: limit.map(NonZeroU64::get) });
+        c.feeds = BTreeSet::from([to]);
+        self.move_spliced(conn);
+        self.net.turn(conn);
+    }
+
+    fn send_file(&mut self, from: Leg, to: Leg, range: Range<u64>) {
+        let State::File(file) = self.slots.state(from) else { panic!("{from:?} is no open file") };
+        self.stream(to);
+        assert!(!self.is_fed(to), "{to:?} is spliced into from elsewhere");
+        self.files.send(file, to, range);
+        self.net.at(self.net.now, Event::FileTurn(file));
+    }
+
+    /// Whether the driver moves bytes to this leg by itself.
+    fn is_fed(&self, to: Leg) -> bool {
+        let into = |c: &Conn| c.owned && !c.eof_told && c.splice.is_some_and(|splice| splice.to == to);
+        self.net.conns.iter().any(into) || self.files.feeding(to).any(|(leg, _)| self.slots.is_open(leg))
+    }
+
     fn open(&mut self, leg: Leg, to: SocketAddr, transport: Transport) {
-        let slot = leg.slot as usize;
-        assert!(slot < self.bounds.legs, "{leg:?}: slots are dense");
-        while self.slots.len() <= slot {
-            self.slots.push(Slot { generation: None, state: State::Gone });
-        }
-        let state = State::Opening(transport, to);
-        let old = &mut self.slots[slot];
-        assert!(old.state == State::Gone, "{leg:?}: the slot is in use");
-        assert!(old.generation < Some(leg.generation), "{leg:?}: the generation was used before");
-        *old = Slot { generation: Some(leg.generation), state };
-        match transport {
-            Transport::Tcp | Transport::Kept => self.net.open(leg, to),
-            Transport::Udp if self.net.dice.chance(self.net.weather.exhausted) => {
-                self.net.at(self.net.now, Event::OpenFailed(leg, OpenError::Exhausted));
+        let kept = if transport == Transport::Kept { self.net.kept(to) } else { None };
+        let target = match (transport, kept) {
+            (Transport::Udp, _) => Target::Udp(to),
+            (_, Some(conn)) => Target::Kept(conn),
+            (_, None) => Target::Tcp(to),
+        };
+        let opening = self.slots.open(leg, target, self.bounds.legs);
+        let soon = self.net.now + Duration::from_micros(self.net.dice.range(0..=100));
+        match target {
+            Target::Kept(conn) => {
+                assert!(self.net.is_clean(conn), "{leg:?} was given back in the middle of a message");
+                let c = &mut self.net.conns[conn];
+                (c.leg, c.owned) = (leg, true);
+                self.net.at(soon, Event::Opened(opening));
             }
-            Transport::Udp => {
-                let wait = self.net.dice.range(0..=100);
-                self.net.at(self.net.now + Duration::from_micros(wait), Event::Opened(leg, to));
+            Target::Udp(_) if self.net.dice.chance(self.net.weather.exhausted) => {
+                self.net.at(self.net.now, Event::OpenFailed(opening, OpenError::Exhausted));
             }
+            Target::Udp(_) => self.net.at(soon, Event::Opened(opening)),
+            _ => self.net.open(opening, to),
         }
     }
 
     fn close(&mut self, leg: Leg, how: Close) {
-        let state = self.state(leg);
+        let state = self.slots.state(leg);
         assert!(state != State::Gone, "{leg:?} is closed twice");
-        self.slots[leg.slot as usize].state = State::Gone;
+        self.slots.set(leg, State::Gone);
         match state {
             State::Tcp(conn) => {
+                if how == Close::Keep {
+                    let c = &self.net.conns[conn];
+                    let moving = c.splice.is_some() || self.is_fed(leg);
+                    assert!(!moving && c.server.is_some(), "{leg:?} cannot be kept");
+                }
+                let kept = how == Close::Keep && self.net.keep(conn);
                 let c = &mut self.net.conns[conn];
                 c.owned = false;
                 c.kept = Bytes::new();
                 c.dead = c.broken;
-                let delivered = c.delivered;
-                if how == Close::Abort {
-                    self.net.reset(conn, false);
-                } else {
-                    let at = self.net.now + self.net.weather.linger;
-                    self.net.at(at, Event::Linger(conn, delivered));
-                    self.net.turn(conn);
+                match how {
+                    Close::Abort => self.net.reset(conn, false),
+                    _ if kept => self.net.turn(conn),
+                    _ => self.net.part(conn),
                 }
                 self.wake_feeders(leg);
             }
             State::Udp(local, _) => {
                 self.sockets.remove(&local);
             }
-            State::Opening(..) | State::Gone => {}
+            // Nobody has used it, so it is as good as before.
+            State::Opening(_, Target::Kept(conn)) => {
+                let kept = how == Close::Keep && self.net.keep(conn);
+                self.net.conns[conn].owned = false;
+                if !kept {
+                    self.net.part(conn);
+                }
+            }
+            State::File(_) | State::Opening(..) | State::Gone => {}
         }
     }
 
     // Small things.
 
-    fn state(&self, leg: Leg) -> State {
-        match self.slots.get(leg.slot as usize) {
-            Some(slot) if slot.generation == Some(leg.generation) => slot.state,
-            _ => State::Gone,
-        }
-    }
-
-    fn tcp_of(&self, leg: Leg) -> Option<usize> {
-        match self.state(leg) {
-            State::Tcp(conn) => Some(conn),
-            _ => None,
-        }
-    }
-
     fn stream(&self, leg: Leg) -> usize {
-        self.tcp_of(leg).unwrap_or_else(|| panic!("{leg:?} is no open stream but {:?}", self.state(leg)))
+        self.slots
+            .tcp(leg)
+            .unwrap_or_else(|| panic!("{leg:?} is no open stream but {:?}", self.slots.state(leg)))
     }
 
     fn is_above(&self, leg: Leg) -> bool {
-        self.tcp_of(leg).is_some_and(|conn| self.net.conns[conn].above_high_water)
+        self.slots.tcp(leg).is_some_and(|conn| self.net.conns[conn].above_high_water)
     }
 
     fn wake_feeders(&mut self, leg: Leg) {
@@ -624,6 +756,9 @@ impl<M: Machine> World<M> {
             if self.net.conns[conn].feeds.contains(&leg) {
                 self.net.turn(conn);
             }
+        }
+        for (_, file) in self.files.feeding(leg) {
+            self.net.at(self.net.now, Event::FileTurn(file));
         }
     }
 
@@ -641,8 +776,14 @@ impl<M: Machine> World<M> {
             let queued = conn.queue.len();
             let most = self.net.weather.high_water + self.bounds.above_high_water;
             assert!(queued <= most, "{queued} bytes are queued for {:?}", conn.leg);
-            let into_gone = conn.splice.is_some_and(|to| !conn.eof_told && self.tcp_of(to).is_none());
-            assert!(!into_gone, "{:?} is spliced into a leg that is gone", conn.leg);
+            let into_gone = conn.splice.is_some_and(|splice| self.slots.tcp(splice.to).is_none());
+            assert!(!into_gone || conn.eof_told, "{:?} is spliced into a leg that is gone", conn.leg);
+        }
+        for (from, to) in self.files.all_sending() {
+            assert!(
+                !self.slots.is_open(from) || self.slots.is_open(to),
+                "{from:?} is sent to a leg that is gone"
+            );
         }
     }
 }

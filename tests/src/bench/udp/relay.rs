@@ -1,7 +1,7 @@
 //! The floors: relays that understand nothing. One thread, epoll, one socket towards the target for each client
 //! address, for ever.
 
-use super::super::Poll;
+use super::super::load::Poll;
 use super::{Receiver, send, send_segments, socket, tune};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use rustix::event::epoll::EventFlags;

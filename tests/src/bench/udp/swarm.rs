@@ -1,7 +1,7 @@
 //! The load: clients, each with a socket of its own, and the origin they reach, in one thread, so that one clock
 //! times every datagram. Knows nothing of what is in between, nor of cases.
 
-use super::super::Poll;
+use super::super::load::Poll;
 use super::wire::{self, Media};
 use super::{Receiver, send, send_segments, socket};
 use hdrhistogram::Histogram;

@@ -1,53 +1,23 @@
 //! The load: RTMP clients and the origin they reach, in one thread, so that one clock times every message.
 //! Knows nothing of what is in between, nor of cases.
 
-use super::Poll;
-use super::media::Media;
+use super::chunks::Media;
+use crate::bench::load::{Drive, Faults, Flow, Pace, Poll, connect, histogram, listen};
 use crate::rtmp::{Client, ClientScript, Error, Event, Origin, OriginScript, Role};
 use hdrhistogram::Histogram;
 use rustix::event::epoll::EventFlags;
-use rustix::fd::OwnedFd;
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use slab::Slab;
-use socket2::{Domain, Socket, Type};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Enough for every connection of a burst to wait in.
-const BACKLOG: i32 = 4096;
 /// Read at once from one connection.
 const READ_BUFFER: usize = 256 * 1024;
 /// A flat-out sender keeps this much ready for each write.
 const WRITE_AHEAD: usize = 64 * 1024;
-/// Faults kept for the report; one is enough to make a row invalid.
-const FAULTS_KEPT: usize = 5;
-/// How long a turn waits when nothing else bounds it.
-const TURN_MILLIS: i64 = 10;
-/// The longest time that is told apart: one minute, in nanoseconds.
-const TIME_MAX: u64 = 60_000_000_000;
 
 const LISTENER: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
-
-/// Which sessions' senders send.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Flow {
-    /// None.
-    Silent,
-    /// All, whenever their socket takes more.
-    FlatOut,
-    /// All in turn, one message each time this has passed.
-    Paced(Duration),
-}
-
-/// For times in nanoseconds.
-///
-/// # Errors
-/// None; the bounds are constants.
-pub fn histogram() -> io::Result<Histogram<u64>> {
-    Histogram::new_with_bounds(100, TIME_MAX, 3).map_err(io::Error::other)
-}
 
 enum End {
     Client(Client),
@@ -112,14 +82,9 @@ pub struct World {
     connections: Slab<Connection>,
     sessions: Vec<Session>,
     started: Vec<usize>,
-    flow: Flow,
-    timer: OwnedFd,
-    flow_began: u64,
-    /// Paced messages sent since the flow began.
-    paced: u64,
+    pace: Pace,
     buffer: Vec<u8>,
-    clock: Instant,
-    faults: Vec<String>,
+    faults: Faults,
     /// Media messages received and verified.
     pub received: u64,
     /// Nanoseconds from the sender's call to the receiver's, for each of them.
@@ -132,17 +97,10 @@ impl World {
     /// # Errors
     /// The system's.
     pub fn new(script: OriginScript, media: Media) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        let listener = TcpListener::from(socket);
+        let listener = listen()?;
         let poll = Poll::new()?;
         poll.add(&listener, LISTENER, EventFlags::IN)?;
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        // Edge-triggered, it wakes at each interval and need not be read.
-        poll.add(&timer, TIMER, EventFlags::IN | EventFlags::ET)?;
+        let pace = Pace::new(&poll, TIMER)?;
         Ok(Self {
             poll,
             ready: Vec::new(),
@@ -152,24 +110,12 @@ impl World {
             connections: Slab::new(),
             sessions: Vec::new(),
             started: Vec::new(),
-            flow: Flow::Silent,
-            timer,
-            flow_began: 0,
-            paced: 0,
+            pace,
             buffer: vec![0; READ_BUFFER],
-            clock: Instant::now(),
-            faults: Vec::new(),
+            faults: Faults::default(),
             received: 0,
             latency: histogram()?,
         })
-    }
-
-    /// Where the origin listens.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn origin(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
     }
 
     /// Connects a client to `target`, for the stream `stream` with the session's number as its query.
@@ -191,15 +137,9 @@ impl World {
         };
         let chunk_size = Some((chunk_size, crate::rtmp::ChunkSizeAt::Connect));
         let opened = Instant::now();
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        if let Err(error) = socket.connect(&target.into())
-            && error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error())
-        {
-            return Err(error);
-        }
+        let socket = connect(target)?;
         let client = End::Client(Client::new(ClientScript { chunk_size, ..script }));
-        let key = self.insert(socket.into(), client, Some(number))?;
+        let key = self.insert(socket, client, Some(number))?;
         let (client, setup) = (Some(key), None);
         self.sessions.push(Session {
             role,
@@ -247,11 +187,6 @@ impl World {
         self.sessions.clear();
     }
 
-    /// Open connections, clients' and origin's.
-    pub fn open_connections(&self) -> usize {
-        self.connections.len()
-    }
-
     /// Sessions that have started since this was last asked, and how long each took.
     pub fn take_started(&mut self) -> Vec<(usize, Duration)> {
         let sessions = &self.sessions;
@@ -268,30 +203,12 @@ impl World {
         self.sessions.iter().all(|session| session.received == session.sent)
     }
 
-    /// What went wrong, if anything did.
-    pub fn faults(&self) -> &[String] {
-        &self.faults
-    }
-
-    /// Notes that something went wrong.
-    pub fn fault(&mut self, what: impl Into<String>) {
-        if self.faults.len() < FAULTS_KEPT {
-            self.faults.push(what.into());
-        }
-    }
-
     /// Makes the senders of all sessions send, or stop.
     ///
     /// # Errors
     /// The system's.
     pub fn set_flow(&mut self, flow: Flow) -> io::Result<()> {
-        self.flow = flow;
-        self.flow_began = self.now();
-        self.paced = 0;
-        let interval = if let Flow::Paced(interval) = flow { interval } else { Duration::ZERO };
-        let spec = Timespec { tv_sec: interval.as_secs() as i64, tv_nsec: interval.subsec_nanos().into() };
-        let spec = Itimerspec { it_interval: spec, it_value: spec };
-        rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec)?;
+        self.pace.set(flow)?;
         for session in 0..self.sessions.len() {
             if let Some(key) = self.sender(session) {
                 self.connections[key].flat_out = flow == Flow::FlatOut;
@@ -299,68 +216,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// Turns until `done`.
-    ///
-    /// # Errors
-    /// The system's, or that it took longer than `limit`.
-    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> io::Result<()> {
-        let began = Instant::now();
-        while !done(self) {
-            if began.elapsed() > limit {
-                let faults = self.faults.join("; ");
-                return Err(io::Error::other(format!("not done after {limit:?} {faults}")));
-            }
-            self.turn()?;
-        }
-        Ok(())
-    }
-
-    /// Turns for a while.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn run_for(&mut self, duration: Duration) -> io::Result<()> {
-        let began = Instant::now();
-        while began.elapsed() < duration {
-            self.turn()?;
-        }
-        Ok(())
-    }
-
-    /// Waits for something to do and does it.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn turn(&mut self) -> io::Result<()> {
-        let mut ready = std::mem::take(&mut self.ready);
-        // Flat out it never sleeps: waking it, which costs the peer more than moving the bytes, would come and
-        // go with chance.
-        let wait = if self.flow == Flow::FlatOut || self.behind() > 0 { 0 } else { TURN_MILLIS };
-        self.poll.wait(Some(wait), &mut ready)?;
-        for &(token, flags) in &ready {
-            match token {
-                LISTENER => self.accept()?,
-                TIMER => {}
-                _ => {
-                    let key = token as usize;
-                    if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-                        self.readable(key);
-                    }
-                    if flags.intersects(EventFlags::OUT) {
-                        self.flush(key);
-                    }
-                }
-            }
-        }
-        self.ready = ready;
-        self.pace();
-        Ok(())
-    }
-
-    fn now(&self) -> u64 {
-        self.clock.elapsed().as_nanos() as u64
     }
 
     fn accept(&mut self) -> io::Result<()> {
@@ -385,22 +240,12 @@ impl World {
         }
     }
 
-    /// Messages that are due and have not been sent.
-    fn behind(&self) -> u64 {
-        let Flow::Paced(interval) = self.flow else { return 0 };
-        ((self.now() - self.flow_began) / interval.as_nanos() as u64).saturating_sub(self.paced)
-    }
-
-    /// Sends one message, if one is due. Between two there is a turn, so that being late with many adds
-    /// nothing to the time that each of them takes.
+    /// Sends one message, if one is due.
     fn pace(&mut self) {
-        if self.behind() == 0 {
-            return;
-        }
-        let number = (self.paced % self.sessions.len() as u64) as usize;
-        self.paced += 1;
+        let Some(time) = self.pace.due() else { return };
+        let number = (time % self.sessions.len() as u64) as usize;
         let Some(key) = self.sender(number) else { return };
-        let now = self.now();
+        let now = self.pace.now();
         let session = &mut self.sessions[number];
         self.media.write(number as u64, session.sent, now, &mut self.connections[key].out);
         session.sent += 1;
@@ -418,7 +263,7 @@ impl World {
         if let Err(error) = connection.end.feed(&self.buffer[..read]) {
             return self.gone(key, error.0);
         }
-        let now = self.now();
+        let now = self.pace.now();
         while let Some(event) = self.connections[key].end.event() {
             self.take(key, event, now);
         }
@@ -441,12 +286,12 @@ impl World {
                         session.setup = Some(session.opened.elapsed());
                         self.started.push(number);
                     }
-                    _ => self.fault(format!("a stream named {stream:?}")),
+                    _ => self.faults.note(format!("a stream named {stream:?}")),
                 }
             }
             Event::Message(message) => {
                 let Some(number) = connection.session else {
-                    return self.fault("media before its stream started");
+                    return self.faults.note("media before its stream started");
                 };
                 let session = &mut self.sessions[number];
                 match self.media.verify(&message, number as u64, session.received) {
@@ -454,12 +299,12 @@ impl World {
                         self.latency.saturating_record(now.saturating_sub(sent));
                         self.received += 1;
                     }
-                    Err(what) => self.fault(format!("session {number}: {what}")),
+                    Err(what) => self.faults.note(format!("session {number}: {what}")),
                 }
                 self.sessions[number].received += 1;
             }
             Event::Status { level, code, description } if level == "error" => {
-                self.fault(format!("{code}: {description}"));
+                self.faults.note(format!("{code}: {description}"));
             }
             _ => {}
         }
@@ -474,7 +319,7 @@ impl World {
         }
         connection.out.append(connection.end.output());
         if let Some(number) = connection.session.filter(|_| connection.flat_out) {
-            let now = self.clock.elapsed().as_nanos() as u64;
+            let now = self.pace.now();
             while connection.out.len() < WRITE_AHEAD {
                 let session = &mut self.sessions[number];
                 self.media.write(number as u64, session.sent, now, &mut connection.out);
@@ -512,7 +357,44 @@ impl World {
         }
         if !session.closed {
             let end = if at_client { "client" } else { "origin" };
-            self.fault(format!("session {number} at the {end}: {why}"));
+            self.faults.note(format!("session {number} at the {end}: {why}"));
         }
+    }
+}
+
+impl Drive for World {
+    fn turn(&mut self) -> io::Result<()> {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.poll.wait(Some(self.pace.patience()), &mut ready)?;
+        for &(token, flags) in &ready {
+            match token {
+                LISTENER => self.accept()?,
+                TIMER => {}
+                _ => {
+                    let key = token as usize;
+                    if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+                        self.readable(key);
+                    }
+                    if flags.intersects(EventFlags::OUT) {
+                        self.flush(key);
+                    }
+                }
+            }
+        }
+        self.ready = ready;
+        self.pace();
+        Ok(())
+    }
+
+    fn origin(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    fn open_connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn faults(&self) -> &[String] {
+        self.faults.all()
     }
 }

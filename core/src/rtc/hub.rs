@@ -1,0 +1,515 @@
+//! The hub of WebRTC media: one per worker and listening UDP socket. It finds out whose a datagram is and passes it on
+//! untouched. The diagram of a session's stages is in docs/webrtc.md.
+//!
+//! ```text
+//!   clients          listening socket           one socket for each session         origins
+//!  198.51.100.7:4 ◀──────────────────▶ session "Sx4f:9aQe" ◀──────────────────────▶ 10.0.0.1:8000
+//!  203.0.113.9:51 ◀──────────────────▶ session "k0wP:Yx2b" ◀──────────────────────▶ 10.0.0.1:8000
+//!                                      session "k0wP:77ab" ◀──────────────────────▶ 10.0.0.2:8000
+//! ```
+//!
+//! **Who is at an address is said by the origin.** A client is known by the USERNAME of its ICE checks, the names
+//! that signalling has exchanged (`server-ufrag:client-ufrag`, RFC 8445 §7.2.2). But anybody can write any
+//! USERNAME, and the key to the check's MESSAGE-INTEGRITY is known to the client and its origin only. So a check
+//! is passed on, and the address is the session's as soon as the origin's success response to just this
+//! transaction comes back:
+//!
+//! ```text
+//!   client at A                hub                        origin
+//!      │ check n, "s:c" ───────▶│ n was asked by A          │
+//!      │                        │ check n ─────────────────▶│ integrity is right
+//!      │                        │◀──────────────── success n│
+//!      │◀────────────── success n│ A is a client of "s:c"   │
+//!      │ DTLS, SRTP ────────────▶│─────────────────────────▶│
+//!      │◀────────────────────────│◀──────────────── SRTP    │
+//!   forger at X                  │                          │
+//!      │ check m, "s:c" ───────▶│ m was asked by X          │
+//!      │                        │ check m ─────────────────▶│ integrity is wrong
+//!      │◀──────────────── 401 m│◀──────────────────── 401 m│ A is a client of "s:c", as before
+//! ```
+//!
+//! Until then responses to a check go to the address that sent it, and nothing else goes there. So a forged
+//! USERNAME neither takes over a session nor cuts one off, and the hub needs no cryptography. An origin that
+//! checks no integrity can be fooled through the hub exactly as without it. (An origin that is ICE-lite, as SRS
+//! is, sends no checks. Those of another go to the client like media do, and the client's responses come back
+//! like its media.)
+//!
+//! **A client has several addresses.** Browsers check from each network they are in, and go on doing so. All
+//! addresses of which a check was granted are the client's. The present one, where everything goes that is no
+//! response, is the newest; then whichever it sends media from. An address whose check is granted in another
+//! session leaves the old one.
+//!
+//! **What strangers cost.** Only a check with a USERNAME makes the hub do anything for an unknown address, and
+//! what it does is limited in number, in bytes and in time: lookups per second, in all and of one network;
+//! sessions that wait; datagrams that wait with them; and a moment of memory for names that were not found.
+
+mod keyed;
+mod session;
+mod strangers;
+mod table;
+
+pub use strangers::UNKNOWN_LIFE;
+
+use super::demux::Kind;
+use super::drops::{DropReason, Drops};
+use super::stun::{BINDING, Class, Message};
+use crate::machine::{
+    Action, Actions, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Ticket, Transport,
+};
+use crate::origin::Protocol;
+use crate::query::{Answer, Picked, Query, Refusal, Report};
+use crate::time::{Duration, Time};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::net::SocketAddr;
+use keyed::Keyed;
+use session::{Live, MAX_PARKED_DATAGRAM, Network, Parked, Session, Stage};
+use strangers::Strangers;
+use table::Table;
+
+/// From a session's first check until its origin is known: a client gives up a candidate after some ten seconds.
+pub const SETUP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often the load balancer is told that a session's media flow.
+pub const FLOWING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Sessions whose origin is being found. With a load balancer that is silent, this many each three seconds.
+const MAX_WAITING: usize = 1024;
+
+/// What they have parked, all together, in bytes.
+const MAX_PARKED_BYTES: usize = 512 * 1024;
+
+/// Limits of a hub.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RtcConfig {
+    /// A session ends when its client or its origin was silent for so long.
+    pub idle: Duration,
+    /// Sessions at a time; each has a socket.
+    pub max_sessions: usize,
+    /// Of them, those that one client network (an IPv4 address or an IPv6 /64) may hold.
+    pub max_sessions_per_network: usize,
+    /// New USERNAMEs that are looked up within a second.
+    pub lookups_per_second: u32,
+    /// Of them, those of one client network.
+    pub lookups_per_network: u32,
+}
+
+impl Default for RtcConfig {
+    fn default() -> Self {
+        Self {
+            // As long as a client keeps sending without consent (RFC 7675 §5.1).
+            idle: Duration::from_secs(30),
+            max_sessions: 16_384,
+            // A whole company behind one address, or a load test.
+            max_sessions_per_network: 8192,
+            lookups_per_second: 1000,
+            lookups_per_network: 500,
+        }
+    }
+}
+
+/// All sessions of one listening socket.
+#[derive(Debug)]
+pub struct RtcHub {
+    config: RtcConfig,
+    table: Table,
+    strangers: Strangers,
+    /// Questions that are not answered, and the sessions they are about.
+    tickets: BTreeMap<Ticket, usize>,
+    last_ticket: u32,
+    /// Sessions that are not live, and the bytes they have parked.
+    waiting: usize,
+    parked: usize,
+    drops: Drops,
+    /// The tables' secret key has been drawn.
+    is_keyed: bool,
+    is_draining: bool,
+}
+
+impl RtcHub {
+    /// A hub without sessions.
+    pub fn new(config: RtcConfig) -> Self {
+        Self {
+            config,
+            table: Table::new(Keyed::default()),
+            strangers: Strangers::new(Keyed::default()),
+            tickets: BTreeMap::new(),
+            last_ticket: 0,
+            waiting: 0,
+            parked: 0,
+            drops: Drops::default(),
+            is_keyed: false,
+            is_draining: false,
+        }
+    }
+
+    /// How many sessions there are, also those whose origin is being found.
+    pub fn sessions(&self) -> usize {
+        self.table.len()
+    }
+
+    /// What was dropped, by reason.
+    pub fn drops(&self) -> &Drops {
+        &self.drops
+    }
+
+    /// What must hold after every input, in O(n); for tests.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn invariants(&self) -> Result<(), &'static str> {
+        let ensure = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
+        self.table.invariants()?;
+        let (mut asking, mut waiting, mut parked) = (0, 0, 0);
+        for (at, session) in self.table.iter() {
+            waiting += usize::from(session.stage.parked().is_some());
+            parked += session.stage.parked().map_or(0, Parked::bytes);
+            if let Stage::Loading(ticket, _) | Stage::Picking(ticket, ..) = &session.stage {
+                asking += 1;
+                ensure(self.tickets.get(ticket) == Some(&at), "a ticket leads elsewhere")?;
+            }
+        }
+        ensure(asking == self.tickets.len(), "a ticket leads nowhere")?;
+        ensure(waiting == self.waiting && waiting <= MAX_WAITING, "waiting sessions are miscounted")?;
+        ensure(parked == self.parked && parked <= MAX_PARKED_BYTES, "parked bytes are miscounted")?;
+        ensure(self.table.len() <= self.config.max_sessions, "there are too many sessions")?;
+        ensure(self.strangers.remembered().is_some(), "unknown names are miscounted")
+    }
+
+    fn draw_key(&mut self, cx: &mut Cx<'_>) {
+        let keyed = Keyed::draw(cx.rng);
+        self.table = Table::new(keyed);
+        self.strangers = Strangers::new(keyed);
+        self.is_keyed = true;
+    }
+
+    fn discard(&mut self, cx: &mut Cx<'_>, reason: DropReason) {
+        self.drops.add(cx.now, reason, cx.actions);
+    }
+
+    // From clients.
+
+    fn client_datagram(&mut self, cx: &mut Cx<'_>, from: SocketAddr, bytes: &[u8]) {
+        match Kind::of(bytes) {
+            Some(Kind::Stun) => self.stun_from_client(cx, from, bytes),
+            Some(Kind::Dtls | Kind::Rtp) => match self.table.of_address(from) {
+                Some(at) => self.pass_on(cx, at, from, bytes.len(), true),
+                None => self.discard(cx, DropReason::Stranger),
+            },
+            None => self.discard(cx, DropReason::NotWebRtc),
+        }
+    }
+
+    fn stun_from_client(&mut self, cx: &mut Cx<'_>, from: SocketAddr, bytes: &[u8]) {
+        let Ok(message) = Message::parse(bytes) else { return self.discard(cx, DropReason::BadStun) };
+        let known = self.table.of_address(from);
+        let is_check = message.class == Class::Request && message.method == BINDING;
+        match (message.username.filter(|_| is_check), known) {
+            (Some(name), _) => self.check(cx, known, from, name, &message, bytes),
+            (None, Some(at)) => self.pass_on(cx, at, from, bytes.len(), false),
+            (None, None) => self.discard(cx, DropReason::Stranger),
+        }
+    }
+
+    /// What a client sends from an address that is its own goes to its origin.
+    fn pass_on(&mut self, cx: &mut Cx<'_>, at: usize, from: SocketAddr, length: usize, is_media: bool) {
+        if let Some(Session { stage: Stage::Live(live), leg, .. }) = self.table.get_mut(at) {
+            live.hear(from, cx.now, is_media);
+            cx.actions.forward(*leg, 0..length);
+        }
+    }
+
+    /// A check goes to the session it names, wherever it comes from.
+    fn check(
+        &mut self,
+        cx: &mut Cx<'_>,
+        known: Option<usize>,
+        from: SocketAddr,
+        name: &str,
+        message: &Message<'_>,
+        bytes: &[u8],
+    ) {
+        let same = known.filter(|at| self.table.get(*at).is_some_and(|session| &*session.name == name));
+        let Some(at) = same.or_else(|| self.table.of_name(name)) else {
+            return self.begin(cx, from, name, message, bytes);
+        };
+        match self.table.get_mut(at) {
+            Some(Session { stage: Stage::Live(live), leg, .. }) => {
+                live.hear(from, cx.now, false);
+                if live.ask(message.transaction, from, cx.now) {
+                    cx.actions.forward(*leg, 0..bytes.len());
+                } else {
+                    self.discard(cx, DropReason::Repeated);
+                }
+            }
+            Some(_) => self.park(cx, at, from, message, bytes),
+            None => {}
+        }
+    }
+
+    // A session's way to its origin.
+
+    /// A check with a USERNAME that is new here: is there such a session?
+    fn begin(&mut self, cx: &mut Cx<'_>, from: SocketAddr, name: &str, message: &Message<'_>, bytes: &[u8]) {
+        let network = Network::from(from.ip());
+        if let Err(reason) = self.admit(cx.now, network, name, bytes.len()) {
+            return self.discard(cx, reason);
+        }
+        let name: Arc<str> = name.into();
+        let ticket = self.next_ticket();
+        let stage = Stage::Loading(ticket, Parked::default());
+        let at = self.table.insert(Arc::clone(&name), network, stage, cx.now + SETUP_TIMEOUT);
+        self.tickets.insert(ticket, at);
+        self.waiting += 1;
+        self.park(cx, at, from, message, bytes);
+        cx.actions.push(Action::Ask { ticket, query: Query::LoadRtc(name) });
+    }
+
+    /// Whether a session may begin. What a flood is refused for first costs least.
+    fn admit(&mut self, now: Time, network: Network, name: &str, length: usize) -> Result<(), DropReason> {
+        let RtcConfig { max_sessions, max_sessions_per_network, .. } = self.config;
+        if self.is_draining {
+            return Err(DropReason::Draining);
+        }
+        if length > MAX_PARKED_DATAGRAM || self.parked + length > MAX_PARKED_BYTES {
+            return Err(DropReason::TooEarly);
+        }
+        if self.waiting >= MAX_WAITING || self.table.len() >= max_sessions {
+            return Err(DropReason::TooManySessions);
+        }
+        if self.table.charged(network) >= max_sessions_per_network {
+            return Err(DropReason::TooManyOfOne);
+        }
+        if self.strangers.is_unknown(now, name) {
+            return Err(DropReason::UnknownName);
+        }
+        let (in_all, of_one) = (self.config.lookups_per_second, self.config.lookups_per_network);
+        if !self.strangers.admit(now, network, in_all, of_one) {
+            return Err(DropReason::TooManyNames);
+        }
+        Ok(())
+    }
+
+    fn park(&mut self, cx: &mut Cx<'_>, at: usize, from: SocketAddr, message: &Message<'_>, bytes: &[u8]) {
+        let fits = self.parked + bytes.len() <= MAX_PARKED_BYTES;
+        let Some(parked) = self.table.get_mut(at).and_then(|session| session.stage.parked_mut()) else {
+            return;
+        };
+        if parked.has(from, message.transaction) {
+            return;
+        }
+        if fits && parked.push(from, message.transaction, bytes) {
+            self.parked += bytes.len();
+        } else {
+            self.discard(cx, DropReason::TooEarly);
+        }
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.last_ticket = self.last_ticket.wrapping_add(1);
+        Ticket(self.last_ticket)
+    }
+
+    fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
+        let Some(at) = self.tickets.remove(&ticket) else { return };
+        let next_ticket = self.next_ticket();
+        let Some(session) = self.table.get_mut(at) else { return };
+        let refused = match (&mut session.stage, answer) {
+            (Stage::Loading(_, parked), Answer::Rtc(Some(flow))) => {
+                let key = flow.key.clone();
+                session.stage = Stage::Picking(next_ticket, core::mem::take(parked), flow);
+                self.tickets.insert(next_ticket, at);
+                let query = Query::Pick { key, need: Protocol::Rtc };
+                return cx.actions.push(Action::Ask { ticket: next_ticket, query });
+            }
+            (Stage::Picking(_, parked, flow), Answer::Picked(picked)) => {
+                let (leg, to) = (session.leg, picked.to);
+                session.stage = Stage::Opening(core::mem::take(parked), flow.clone(), picked);
+                return cx.actions.push(Action::Open { leg, to, transport: Transport::Udp });
+            }
+            (_, Answer::Rtc(None)) => None,
+            (_, Answer::Refused(Refusal::NoOrigin)) => Some("no origin"),
+            (_, Answer::Refused(Refusal::Unavailable)) => Some("unavailable"),
+            (_, Answer::Refused(Refusal::Full)) => Some("full"),
+            _ => Some("answers another question"),
+        };
+        match refused {
+            Some(why) => self.give_up(cx, at, Fault::Balancer(why)),
+            None => {
+                self.discard(cx, DropReason::UnknownName);
+                self.abandon(cx, at);
+            }
+        }
+    }
+
+    fn opened(&mut self, cx: &mut Cx<'_>, leg: Leg) {
+        let Some(at) = self.table.of_leg(leg) else { return };
+        let Some(session) = self.table.get_mut(at) else { return };
+        let Stage::Opening(parked, flow, Picked { origin, to }) = &mut session.stage else { return };
+        let (parked, origin, to) = (core::mem::take(parked), origin.clone(), *to);
+        let (key, mut live) = (flow.key.clone(), Live::new(flow.clone(), cx.now));
+        self.waiting -= 1;
+        self.parked -= parked.bytes();
+        cx.actions.note(Note::Routed { verb: "webrtc", key, origin, to });
+        for (from, transaction, bytes) in parked.into_iter() {
+            if live.ask(transaction, from, cx.now) {
+                cx.actions.write(leg, bytes);
+            } else {
+                self.drops.add(cx.now, DropReason::Repeated, cx.actions);
+            }
+        }
+        let wake = live.ends_at(self.config.idle);
+        session.stage = Stage::Live(live);
+        self.table.wake(at, wake);
+    }
+
+    fn open_failed(&mut self, cx: &mut Cx<'_>, leg: Leg, why: OpenError) {
+        let Some(at) = self.table.of_leg(leg) else { return };
+        let Some(session) = self.table.get(at) else { return };
+        // Of a session that is live it is no more than word of mouth: silence ends it.
+        let Stage::Opening(_, _, Picked { origin, .. }) = &session.stage else { return };
+        let fault = match why {
+            OpenError::Unreachable => Fault::Origin("cannot be reached"),
+            OpenError::Exhausted => Fault::Proxy("no socket left"),
+        };
+        if why == OpenError::Unreachable {
+            cx.actions.push(Action::Tell(Report::Unreachable(origin.clone())));
+        }
+        cx.actions.note(Note::OriginFailed { origin: origin.clone(), fault });
+        self.forget(cx.now, at);
+    }
+
+    /// A session finds no origin; its client will ask again.
+    fn give_up(&mut self, cx: &mut Cx<'_>, at: usize, fault: Fault) {
+        let key = match self.table.get(at).map(|session| &session.stage) {
+            Some(Stage::Picking(_, _, flow) | Stage::Opening(_, flow, _)) => Some(flow.key.clone()),
+            _ => None,
+        };
+        cx.actions.note(Note::Refused { key, fault });
+        self.abandon(cx, at);
+    }
+
+    fn abandon(&mut self, cx: &mut Cx<'_>, at: usize) {
+        if let Some(Session { leg, stage: Stage::Opening(..), .. }) = self.table.get(at) {
+            cx.actions.close(*leg, Close::Abort);
+        }
+        self.forget(cx.now, at);
+    }
+
+    /// Frees a session that never was live. Its name is unknown for a moment, so that not every check asks anew.
+    fn forget(&mut self, now: Time, at: usize) {
+        let Some(session) = self.table.remove(at) else { return };
+        if let Stage::Loading(ticket, _) | Stage::Picking(ticket, ..) = &session.stage {
+            self.tickets.remove(ticket);
+        }
+        if let Some(parked) = session.stage.parked() {
+            self.waiting -= 1;
+            self.parked -= parked.bytes();
+        }
+        self.strangers.remember(now, &session.name);
+    }
+
+    // From origins.
+
+    fn origin_datagram(&mut self, cx: &mut Cx<'_>, leg: Leg, bytes: &[u8]) {
+        let Some(at) = self.table.of_leg(leg) else { return };
+        let Some(Session { stage: Stage::Live(live), .. }) = self.table.get_mut(at) else { return };
+        live.hear_origin(cx.now);
+        let present = live.client();
+        let to = match Kind::of(bytes) {
+            None => return self.discard(cx, DropReason::NotWebRtcOrigin),
+            Some(Kind::Stun) => self.response(cx, at, bytes).or(present),
+            Some(Kind::Dtls | Kind::Rtp) => present,
+        };
+        let Some(peer) = to else { return self.discard(cx, DropReason::NoClient) };
+        cx.actions.push(Action::Forward { to: Leg::CLIENT, peer: Some(peer), range: 0..bytes.len() });
+    }
+
+    /// The address that sent the check which this answers, if it is an answer to one that is remembered. A
+    /// success makes that address the session's.
+    fn response(&mut self, cx: &mut Cx<'_>, at: usize, bytes: &[u8]) -> Option<SocketAddr> {
+        let message = Message::parse(bytes).ok()?;
+        let is_success = match message.class {
+            Class::Success => true,
+            Class::Error => false,
+            Class::Request | Class::Indication => return None,
+        };
+        let Some(Session { stage: Stage::Live(live), .. }) = self.table.get_mut(at) else { return None };
+        let answered = live.answered(message.transaction, is_success, cx.now)?;
+        if answered.granted {
+            let begins = !live.has_begun();
+            self.table.confirm(at, answered.from, cx.now);
+            if begins {
+                self.look(cx.now, cx.actions, at);
+            }
+        }
+        Some(answered.from)
+    }
+
+    // Time.
+
+    fn tick(&mut self, cx: &mut Cx<'_>) {
+        self.strangers.forget(cx.now);
+        while let Some((wake, at)) = self.table.next()
+            && wake <= cx.now
+        {
+            match self.table.get(at).map(|session| &session.stage) {
+                Some(Stage::Live(_)) => {
+                    self.table.forget_silent(at, cx.now, self.config.idle);
+                    self.look(cx.now, cx.actions, at);
+                }
+                Some(Stage::Loading(..) | Stage::Picking(..)) => {
+                    self.give_up(cx, at, Fault::Balancer("does not answer"));
+                }
+                Some(Stage::Opening(..)) => self.give_up(cx, at, Fault::Proxy("no socket in time")),
+                None => return,
+            }
+        }
+    }
+
+    /// Ends a live session that has been silent, reports one that flows, and sets when to look again. Nothing of
+    /// this is done with a datagram, but for the one that begins it.
+    fn look(&mut self, now: Time, actions: &mut Actions, at: usize) {
+        let Some(Session { stage: Stage::Live(live), leg, .. }) = self.table.get_mut(at) else { return };
+        let ends_at = live.ends_at(self.config.idle);
+        if ends_at <= now {
+            actions.close(*leg, Close::Abort);
+            self.table.remove(at);
+            return;
+        }
+        if live.report(now, FLOWING_INTERVAL) {
+            actions.push(Action::Tell(Report::Flowing(live.flow.clone())));
+        }
+        let wake = live.report_at().map_or(ends_at, |report_at| report_at.min(ends_at));
+        self.table.wake(at, wake);
+    }
+}
+
+impl Machine for RtcHub {
+    fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
+        if !self.is_keyed {
+            self.draw_key(cx);
+        }
+        match input {
+            Input::Datagram { leg: Leg::CLIENT, from, bytes } => self.client_datagram(cx, from, bytes),
+            Input::Datagram { leg, bytes, .. } => self.origin_datagram(cx, leg, bytes),
+            Input::Answer { ticket, answer } => self.answered(cx, ticket, answer),
+            Input::Opened { leg, .. } => self.opened(cx, leg),
+            Input::OpenFailed { leg, why } => self.open_failed(cx, leg, why),
+            Input::Tick => self.tick(cx),
+            Input::Drain => self.is_draining = true,
+            // Of a datagram socket the end is what ICMP says: anybody's word. Silence ends a session.
+            Input::Eof { .. } | Input::HungUp { .. } | Input::Stream { .. } | Input::Spliced { .. } => {}
+        }
+        Ok(0)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.sessions() > 0
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let session = self.table.next().map(|(wake, _)| wake);
+        session.into_iter().chain(self.strangers.next()).min()
+    }
+}

@@ -1,0 +1,440 @@
+//! One session of the hub: where it stands, at which addresses its client is, and which checks are out. Sends nothing.
+
+use crate::machine::{Leg, Ticket};
+use crate::query::{Picked, RtcSession};
+use crate::rtc::stun::TransactionId;
+use crate::time::{Duration, Time};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::net::{IpAddr, SocketAddr};
+use smallvec::SmallVec;
+
+/// Addresses of one client: a browser checks from each of its networks, over IPv4 and IPv6.
+pub(super) const MAX_PATHS: usize = 8;
+
+/// Checks of one session that wait for their responses; a client sends one each 50 ms (RFC 8445 §14.2).
+pub(super) const MAX_ASKED: usize = 8;
+
+/// After this time no response to a check is waited for: longer than any round trip.
+const TRANSACTION_LIFE: Duration = Duration::from_secs(10);
+
+/// A client that was silent for so long at its present address is where it was checked last: twice what lies
+/// between two checks of a living path.
+const PATH_SILENCE: Duration = Duration::from_secs(5);
+
+/// Datagrams of one session that wait for its origin.
+const MAX_PARKED: usize = 4;
+
+/// The longest of them, in bytes: what passes any IPv6 link.
+pub(super) const MAX_PARKED_DATAGRAM: usize = 1280;
+
+/// Where many clients may come from that are one: an IPv4 address, or the /64 an IPv6 host chooses its own from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Network(u64);
+
+impl From<IpAddr> for Network {
+    fn from(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            // As a /64 these would be in 0000:ffff::/32, which is nobody's.
+            IpAddr::V4(ip) => Self(0xffff << 32 | u64::from(ip.to_bits())),
+            IpAddr::V6(ip) => Self((ip.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    /// The USERNAME of its checks.
+    pub(super) name: Arc<str>,
+    /// Who asked for it first, and is charged for it.
+    pub(super) network: Network,
+    /// Its own socket towards its origin; open from `Opening` on.
+    pub(super) leg: Leg,
+    pub(super) stage: Stage,
+}
+
+/// Where a session stands. The transitions are in the hub, and in docs/webrtc.md.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Is there such a session, and of which stream?
+    Loading(Ticket, Parked),
+    /// Which origin has that stream?
+    Picking(Ticket, Parked, RtcSession),
+    /// The socket towards it is being opened.
+    Opening(Parked, RtcSession, Picked),
+    /// Datagrams flow.
+    Live(Live),
+}
+
+impl Stage {
+    /// What waits until datagrams flow.
+    pub(super) fn parked(&self) -> Option<&Parked> {
+        match self {
+            Self::Loading(_, parked) | Self::Picking(_, parked, _) | Self::Opening(parked, ..) => {
+                Some(parked)
+            }
+            Self::Live(_) => None,
+        }
+    }
+
+    /// The same, to park more.
+    pub(super) fn parked_mut(&mut self) -> Option<&mut Parked> {
+        match self {
+            Self::Loading(_, parked) | Self::Picking(_, parked, _) | Self::Opening(parked, ..) => {
+                Some(parked)
+            }
+            Self::Live(_) => None,
+        }
+    }
+}
+
+/// Checks that wait for their session's origin.
+#[derive(Debug, Default)]
+pub(super) struct Parked(Vec<(SocketAddr, TransactionId, Bytes)>);
+
+impl Parked {
+    /// Bytes that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|(_, _, bytes)| bytes.len()).sum()
+    }
+
+    /// Whether this check is here already; a retransmission changes nothing.
+    pub(super) fn has(&self, from: SocketAddr, transaction: TransactionId) -> bool {
+        self.0.iter().any(|(known, id, _)| *known == from && *id == transaction)
+    }
+
+    /// Parks a check, if there is room.
+    pub(super) fn push(&mut self, from: SocketAddr, transaction: TransactionId, bytes: &[u8]) -> bool {
+        let fits = self.0.len() < MAX_PARKED && bytes.len() <= MAX_PARKED_DATAGRAM;
+        if fits {
+            self.0.push((from, transaction, Bytes::copy_from_slice(bytes)));
+        }
+        fits
+    }
+
+    /// Takes all of them, in order.
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (SocketAddr, TransactionId, Bytes)> {
+        self.0.into_iter()
+    }
+}
+
+/// A session whose datagrams flow.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) flow: RtcSession,
+    /// Addresses of which the origin has granted a check, the client's present one first.
+    paths: SmallVec<[Path; 1]>,
+    /// Checks that the origin has not answered yet, or not long ago.
+    asked: Vec<Asked>,
+    /// Since when it is.
+    since: Time,
+    /// When the origin was heard last.
+    origin_heard: Time,
+    /// When to report next that it flows; never before it has begun to.
+    report_at: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Path {
+    address: SocketAddr,
+    heard: Time,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    transaction: TransactionId,
+    from: SocketAddr,
+    at: Time,
+    granted: bool,
+}
+
+/// Whose check an origin's response answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Answered {
+    /// The address that asked.
+    pub(super) from: SocketAddr,
+    /// It is granted now, and was not before.
+    pub(super) granted: bool,
+}
+
+impl Live {
+    pub(super) fn new(flow: RtcSession, now: Time) -> Self {
+        let (paths, asked) = (SmallVec::new(), Vec::new());
+        Self { flow, paths, asked, since: now, origin_heard: now, report_at: None }
+    }
+
+    /// Where the client is.
+    pub(super) fn client(&self) -> Option<SocketAddr> {
+        self.paths.first().map(|path| path.address)
+    }
+
+    /// Every address it is known at, the present one first.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.paths.iter().map(|path| path.address)
+    }
+
+    /// A datagram came from one of its addresses. With media a client says which one it uses; a check is sent
+    /// from all of them.
+    pub(super) fn hear(&mut self, from: SocketAddr, now: Time, is_media: bool) {
+        let Some(at) = self.paths.iter().position(|path| path.address == from) else { return };
+        if let Some(path) = self.paths.get_mut(at) {
+            path.heard = now;
+        }
+        if is_media && at > 0 {
+            self.bring_to_front(at);
+        }
+    }
+
+    /// A datagram came from its origin.
+    pub(super) fn hear_origin(&mut self, now: Time) {
+        self.origin_heard = now;
+    }
+
+    /// Remembers who sent a check, so that the response goes there. False if it is another's.
+    pub(super) fn ask(&mut self, transaction: TransactionId, from: SocketAddr, now: Time) -> bool {
+        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.transaction == transaction) {
+            if asked.from == from {
+                asked.at = now;
+            }
+            return asked.from == from;
+        }
+        self.asked.retain(|asked| now.since(asked.at) < TRANSACTION_LIFE);
+        if self.asked.len() >= MAX_ASKED {
+            self.asked.remove(0);
+        }
+        self.asked.push(Asked { transaction, from, at: now, granted: false });
+        true
+    }
+
+    /// The origin answered a check: whose was it? `None` if it is not known (any more). It stays known for a while:
+    /// the answer may come twice, and the check again, from somebody who has overheard it.
+    pub(super) fn answered(
+        &mut self,
+        transaction: TransactionId,
+        is_success: bool,
+        now: Time,
+    ) -> Option<Answered> {
+        let asked = self.asked.iter_mut().find(|asked| asked.transaction == transaction)?;
+        if now.since(asked.at) >= TRANSACTION_LIFE {
+            return None;
+        }
+        let granted = is_success && !asked.granted;
+        asked.granted |= is_success;
+        Some(Answered { from: asked.from, granted })
+    }
+
+    /// The origin has granted a check from this address. A new one is where the client is now; a known one only if
+    /// the client is silent at the present one. Returns the address that had to make room.
+    pub(super) fn confirm(&mut self, address: SocketAddr, now: Time) -> Option<SocketAddr> {
+        if let Some(at) = self.paths.iter().position(|path| path.address == address) {
+            let silent = |path: &Path| now.since(path.heard) >= PATH_SILENCE;
+            if self.paths.first().is_some_and(silent) {
+                self.bring_to_front(at);
+            }
+            return None;
+        }
+        let surplus = if self.paths.len() >= MAX_PATHS { self.paths.pop() } else { None };
+        self.paths.insert(0, Path { address, heard: now });
+        surplus.map(|path| path.address)
+    }
+
+    /// This address is another session's now.
+    pub(super) fn leave(&mut self, address: SocketAddr) {
+        self.paths.retain(|path| path.address != address);
+    }
+
+    /// Forgets what was not heard of for `idle`: addresses, which are returned, and checks.
+    pub(super) fn forget_silent(&mut self, now: Time, idle: Duration) -> SmallVec<[SocketAddr; 1]> {
+        self.asked.retain(|asked| now.since(asked.at) < TRANSACTION_LIFE);
+        let mut silent = SmallVec::new();
+        self.paths.retain(|path| {
+            let is_silent = now.since(path.heard) >= idle;
+            if is_silent {
+                silent.push(path.address);
+            }
+            !is_silent
+        });
+        silent
+    }
+
+    /// When it is over, if nothing more is heard: from the client, or from the origin.
+    pub(super) fn ends_at(&self, idle: Duration) -> Time {
+        self.heard().min(self.origin_heard) + idle
+    }
+
+    /// Whether its flowing has been reported, which it is as soon as there is a client.
+    pub(super) fn has_begun(&self) -> bool {
+        self.report_at.is_some()
+    }
+
+    /// Whether to report now that the session flows; it is to be asked again after `interval`.
+    pub(super) fn report(&mut self, now: Time, interval: Duration) -> bool {
+        let is_due = self.report_at.map_or(self.client().is_some(), |at| at <= now);
+        if !is_due {
+            return false;
+        }
+        self.report_at = Some(now + interval);
+        now.since(self.heard()) < interval
+    }
+
+    /// When to ask that again, once it has begun.
+    pub(super) fn report_at(&self) -> Option<Time> {
+        self.report_at
+    }
+
+    /// How many checks are remembered.
+    pub(super) fn asked(&self) -> usize {
+        self.asked.len()
+    }
+
+    fn heard(&self) -> Time {
+        self.paths.iter().map(|path| path.heard).fold(self.since, Time::max)
+    }
+
+    fn bring_to_front(&mut self, at: usize) {
+        if let Some(front) = self.paths.get_mut(..=at) {
+            front.rotate_right(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::StreamKey;
+
+    fn live() -> Live {
+        let key = StreamKey::new("", "live", "s").unwrap();
+        Live::new(RtcSession { ufrag: "a:b".into(), key }, Time::ZERO)
+    }
+
+    fn address(n: usize) -> SocketAddr {
+        ([10, 0, 0, 1], n as u16).into()
+    }
+
+    const fn id(n: usize) -> TransactionId {
+        TransactionId([n as u8; 12])
+    }
+
+    fn at(millis: u64) -> Time {
+        Time::from_micros(millis * 1000)
+    }
+
+    #[test]
+    fn a_new_address_is_the_present_one_and_media_move_back_to_a_known_one() {
+        let mut live = live();
+        assert_eq!(live.client(), None);
+        live.confirm(address(1), at(0));
+        live.confirm(address(2), at(1));
+        assert_eq!(live.client(), Some(address(2)));
+        live.hear(address(1), at(2), false);
+        live.confirm(address(1), at(3));
+        assert_eq!(live.client(), Some(address(2)), "checks are sent from all");
+        live.hear(address(1), at(4), true);
+        assert_eq!(live.client(), Some(address(1)));
+        live.hear(address(3), at(5), true);
+        assert_eq!(live.client(), Some(address(1)), "who was not granted moves nothing");
+        assert_eq!(live.addresses().collect::<Vec<_>>(), [address(1), address(2)]);
+    }
+
+    #[test]
+    fn a_check_from_a_known_address_moves_a_client_that_is_silent_elsewhere() {
+        let mut live = live();
+        live.confirm(address(1), at(0));
+        live.confirm(address(2), at(1));
+        live.confirm(address(1), at(5000));
+        assert_eq!(live.client(), Some(address(2)));
+        live.confirm(address(1), at(5001));
+        assert_eq!(live.client(), Some(address(1)));
+    }
+
+    #[test]
+    fn the_address_that_was_of_no_use_for_longest_makes_room() {
+        let mut live = live();
+        for n in 0..MAX_PATHS {
+            assert_eq!(live.confirm(address(n), at(0)), None);
+        }
+        live.hear(address(0), at(1), true);
+        assert_eq!(live.confirm(address(99), at(2)), Some(address(1)));
+        assert_eq!(live.addresses().count(), MAX_PATHS);
+    }
+
+    #[test]
+    fn a_response_goes_to_who_asked_and_grants_once() {
+        let mut live = live();
+        assert!(live.ask(id(1), address(1), at(0)));
+        assert!(live.ask(id(1), address(1), at(1)), "a retransmission");
+        assert!(!live.ask(id(1), address(2), at(2)), "the same from elsewhere");
+        assert_eq!(live.answered(id(2), true, at(3)), None);
+        let from = address(1);
+        assert_eq!(live.answered(id(1), false, at(3)), Some(Answered { from, granted: false }));
+        assert_eq!(live.answered(id(1), true, at(4)), Some(Answered { from, granted: true }));
+        assert_eq!(live.answered(id(1), true, at(5)), Some(Answered { from, granted: false }));
+        assert_eq!(live.answered(id(1), true, at(10_001)), None, "too late");
+    }
+
+    #[test]
+    fn checks_that_are_remembered_are_few() {
+        let mut live = live();
+        for n in 0..2 * MAX_ASKED {
+            assert!(live.ask(id(n), address(2), at(1)));
+        }
+        assert_eq!(live.asked(), MAX_ASKED);
+        assert_eq!(live.answered(id(0), true, at(2)), None);
+        assert!(live.answered(id(MAX_ASKED), true, at(2)).is_some());
+        live.forget_silent(at(20_000), Duration::from_secs(30));
+        assert_eq!(live.asked(), 0);
+    }
+
+    #[test]
+    fn either_sides_silence_ends_it() {
+        const IDLE: Duration = Duration::from_secs(30);
+        let mut live = live();
+        assert_eq!(live.ends_at(IDLE), at(30_000));
+        live.confirm(address(1), at(1000));
+        assert_eq!(live.ends_at(IDLE), at(30_000), "the origin");
+        live.hear_origin(at(5000));
+        assert_eq!(live.ends_at(IDLE), at(31_000), "the client");
+        live.hear(address(1), at(2000), false);
+        assert_eq!(live.ends_at(IDLE), at(32_000));
+        assert!(live.forget_silent(at(31_999), IDLE).is_empty());
+        assert_eq!(live.forget_silent(at(32_000), IDLE).as_slice(), [address(1)]);
+    }
+
+    #[test]
+    fn it_is_told_that_it_flows_at_once_and_then_as_long_as_it_does() {
+        const EVERY: Duration = Duration::from_secs(20);
+        let mut live = live();
+        live.confirm(address(1), at(0));
+        assert!(live.report(at(0), EVERY));
+        assert!(!live.report(at(19_999), EVERY));
+        live.hear(address(1), at(10_000), true);
+        assert!(live.report(at(20_000), EVERY));
+        assert!(!live.report(at(40_000), EVERY), "nothing was heard since");
+        assert_eq!(live.report_at(), Some(at(60_000)));
+    }
+
+    #[test]
+    fn a_network_is_an_ipv4_address_or_an_ipv6_prefix() {
+        let of = |ip: &str| Network::from(ip.parse::<IpAddr>().unwrap());
+        assert_eq!(of("10.0.0.1"), of("::ffff:10.0.0.1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_ne!(of("::1"), of("0.0.0.1"));
+    }
+
+    #[test]
+    fn few_and_short_datagrams_are_parked() {
+        let mut parked = Parked::default();
+        assert!(!parked.push(address(1), id(0), &[0; MAX_PARKED_DATAGRAM + 1]));
+        for n in 0..MAX_PARKED {
+            assert!(!parked.has(address(1), id(n)));
+            assert!(parked.push(address(1), id(n), &[0; 100]));
+            assert!(parked.has(address(1), id(n)));
+        }
+        assert!(!parked.push(address(1), id(9), &[0; 100]));
+        assert_eq!(parked.bytes(), 100 * MAX_PARKED);
+    }
+}

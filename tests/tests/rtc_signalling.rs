@@ -1,0 +1,116 @@
+//! What real WebRTC stacks say to each other, led to the proxy and read by the parser that Firefox uses.
+
+use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::rtc::envelope;
+use srs_proxy_core::rtc::sdp::{self, SdpError};
+use srs_proxy_tests::signalling::{PORT, check_envelope, check_sdp};
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use webrtc_sdp::SdpSession;
+use webrtc_sdp::address::Address;
+use webrtc_sdp::attribute_type::{SdpAttribute, SdpAttributeType};
+
+const SESSIONS: [&str; 6] =
+    ["whip-chromium", "whep-chromium", "whip-pion", "whep-pion", "whep-aiortc", "whip-delete"];
+
+fn fixture(name: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/rtc").join(name)).expect("a fixture")
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn parsed(sdp: &[u8]) -> SdpSession {
+    let text = std::str::from_utf8(sdp).expect("UTF-8");
+    webrtc_sdp::parse_sdp(text, false).unwrap_or_else(|why| panic!("{why}: {text}"))
+}
+
+/// The candidates of each media section: foundation and where to.
+fn candidates(sdp: &[u8]) -> Vec<Vec<(String, IpAddr, u32)>> {
+    let session = parsed(sdp);
+    let of_media = session.media.iter().map(|media| {
+        let all = media.get_attributes_of_type(SdpAttributeType::Candidate);
+        let read = all.into_iter().map(|attribute| match attribute {
+            SdpAttribute::Candidate(candidate) => match candidate.address {
+                Address::Ip(ip) => (candidate.foundation.clone(), ip, candidate.port),
+                Address::Fqdn(_) => panic!("a name: {candidate}"),
+            },
+            other => panic!("{other}"),
+        });
+        read.collect()
+    });
+    of_media.collect()
+}
+
+#[test]
+fn real_answers_lead_to_the_proxy_and_read_as_before() {
+    let origin = || (String::from("0"), ip("10.99.0.1"), u32::from(PORT));
+    let set = [ip("203.0.113.7"), ip("2001:db8::7")];
+    let proxy = || {
+        let numbered = set.into_iter().zip(["1", "2"]);
+        numbered.map(|(ip, foundation)| (foundation.to_owned(), ip, u32::from(PORT))).collect::<Vec<_>>()
+    };
+    for name in SESSIONS {
+        let answer = fixture(&format!("{name}.answer.sdp"));
+        let kept = check_sdp(&answer, &[]).expect("an answer");
+        assert_eq!(candidates(&kept), [[origin()], [origin()]], "{name}");
+        assert_eq!(candidates(&check_sdp(&answer, &set).expect("an answer")), [proxy(), proxy()], "{name}");
+        assert_eq!(kept.len(), answer.len(), "ports of five digits both, nothing else: {name}");
+    }
+}
+
+#[test]
+fn answers_of_other_stacks_lead_to_the_proxy() {
+    let set = [ip("203.0.113.7")];
+    let proxy = || (String::from("1"), set[0], u32::from(PORT));
+    for (name, sections) in [("by-pion", 1), ("by-aiortc", 2), ("by-chromium", 1)] {
+        let answer = fixture(&format!("{name}.answer.sdp"));
+        let led = candidates(&check_sdp(&answer, &set).expect("an answer"));
+        let with_candidates: Vec<_> = led.into_iter().filter(|media| !media.is_empty()).collect();
+        assert_eq!(with_candidates, vec![[proxy()]; sections], "{name}");
+    }
+    let addresses = |name: &str| {
+        let led = check_sdp(&fixture(name), &[]).map(|answer| candidates(&answer));
+        led.map(|led| led[0].iter().map(|(_, ip, _)| ip.to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(addresses("by-pion.answer.sdp"), Ok(vec!["127.0.0.1".into()]), "the second component is gone");
+    assert_eq!(addresses("by-aiortc.answer.sdp"), Ok(vec!["192.0.2.2".into(), "fd00::2".into()]));
+    assert_eq!(addresses("by-chromium.answer.sdp"), Err(SdpError::NoCandidate), "names lead nowhere");
+}
+
+#[test]
+fn the_users_of_real_sessions_are_those_that_srs_names() {
+    // SRS's Location, and the session id in its JSON, are `server:client`.
+    for (name, expected) in [
+        ("whip-pion", "ht49l288:nlUuMxpwyIeCsDDq"),
+        ("whep-aiortc", "8ph2ge83:Wf2v"),
+        ("whip-delete", "d172j1x9:c7583d18"),
+        ("whep-chromium", "e6w71khp:ASq+"),
+    ] {
+        let [answer, offer] = ["answer", "offer"].map(|kind| fixture(&format!("{name}.{kind}.sdp")));
+        let user = [&answer, &offer].map(|sdp| sdp::ufrag(sdp).expect("a user name")).join(":");
+        assert_eq!(user, expected);
+    }
+}
+
+#[test]
+fn real_envelopes_are_read_and_led_to_the_proxy() {
+    for (name, stream) in [("legacy-publish", "live/pion"), ("legacy-play", "live/livestream")] {
+        let offer = envelope::offer(&fixture(&format!("{name}.offer.json"))).expect("an offer");
+        let (app, stream) = stream.split_once('/').expect("two parts");
+        assert_eq!(Ok(offer.key), StreamKey::new("", app, stream));
+        let json = fixture(&format!("{name}.answer.json"));
+        let led = check_envelope(&json, &[ip("203.0.113.7")]).expect("an answer").expect("no refusal");
+        let text = String::from_utf8(led).expect("UTF-8");
+        let expected = String::from_utf8(json.clone()).expect("UTF-8").replace(
+            "a=candidate:0 1 udp 2130706431 10.99.0.1 18003 typ host",
+            "a=candidate:1 1 udp 2130706431 203.0.113.7 18000 typ host",
+        );
+        assert_eq!(text, expected, "and not a byte more");
+        let answer = envelope::answer(&json, &sdp::Candidates { port: PORT, addresses: &[] });
+        let users = answer.expect("an answer").expect("no refusal").ufrag + ":" + &offer.ufrag;
+        assert!(text.contains(&format!("\"sessionid\":\"{users}\"")), "{users}");
+    }
+}

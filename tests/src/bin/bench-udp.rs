@@ -1,7 +1,7 @@
 //! The datagram benchmark's command line; see `srs_proxy_tests::bench::udp`.
 
 use srs_proxy_tests::bench::udp::case::{CASES, Case, Rounds, measure, table};
-use srs_proxy_tests::bench::udp::peer::{PEERS, Peer};
+use srs_proxy_tests::bench::udp::peer::{PEERS, Peer, Programs};
 use srs_proxy_tests::bench::udp::relay::{self, Method};
 use std::error::Error;
 use std::net::UdpSocket;
@@ -10,12 +10,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 const USAGE: &str = "\
-bench udp [--quick] [--rounds N] [--case NAME]... [--peer NAME]... [--hub PATH]
+bench udp [--quick] [--rounds N] [--case NAME]... [--peer NAME]... [--hub PATH] [--proxy PATH]
     --quick       everything once and briefly, to see that it works
     --rounds N    interleaved rounds, 5 by default
     --case NAME   only this case; may be repeated, may be the beginning of several names
     --peer NAME   only this column; may be repeated
     --hub PATH    our runtime's example; the one beside this program by default
+    --proxy PATH  the srs-proxy to measure; $BENCH_PROXY, or the one beside this program, by default
 bench-udp relay simple|mmsg|gso LISTEN TARGET
     a floor: a relay that understands nothing";
 
@@ -24,7 +25,7 @@ struct Options {
     rounds: usize,
     cases: Vec<Case>,
     peers: Vec<Peer>,
-    hub: PathBuf,
+    programs: Programs,
 }
 
 fn main() -> ExitCode {
@@ -54,16 +55,20 @@ fn floor(method: &str, listen: &str, target: &str) -> Result<(), Box<dyn Error>>
 }
 
 fn options(arguments: &[&str]) -> Result<Options, Box<dyn Error>> {
-    let hub = std::env::current_exe()?.with_file_name("examples").join("udp_hub");
+    let own = std::env::current_exe()?;
+    let hub = own.with_file_name("examples").join("udp_hub");
+    let proxy = std::env::var_os("BENCH_PROXY").map_or(own.with_file_name("srs-proxy"), PathBuf::from);
+    let programs = Programs { hub, proxy };
     let mut options =
-        Options { window: Duration::from_secs(2), rounds: 5, cases: Vec::new(), peers: Vec::new(), hub };
+        Options { window: Duration::from_secs(2), rounds: 5, cases: Vec::new(), peers: Vec::new(), programs };
     let mut arguments = arguments.iter();
     while let Some(&argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(USAGE);
         match argument {
             "--quick" => (options.window, options.rounds) = (Duration::from_millis(200), 1),
             "--rounds" => options.rounds = value()?.parse()?,
-            "--hub" => options.hub = std::path::absolute(value()?)?,
+            "--hub" => options.programs.hub = std::path::absolute(value()?)?,
+            "--proxy" => options.programs.proxy = std::path::absolute(value()?)?,
             "--case" => {
                 let name = value()?;
                 let before = options.cases.len();
@@ -92,7 +97,7 @@ fn options(arguments: &[&str]) -> Result<Options, Box<dyn Error>> {
 fn bench(options: &Options) -> Result<bool, Box<dyn Error>> {
     srs_proxy_tests::bench::raise_descriptor_limit()?;
     let (peers, absent): (Vec<_>, Vec<_>) =
-        options.peers.iter().copied().partition(|peer| peer.is_there(&options.hub));
+        options.peers.iter().copied().partition(|peer| peer.is_there(&options.programs));
     absent.iter().for_each(|peer| eprintln!("{} is not there: left out", peer.title()));
     let dir = std::env::temp_dir().join(format!("srs-proxy-bench-udp-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
@@ -106,7 +111,7 @@ fn bench(options: &Options) -> Result<bool, Box<dyn Error>> {
             order.rotate_left(round % peers.len());
             for peer in order {
                 eprintln!("{}, round {} of {}: {}", case.name, round + 1, options.rounds, peer.title());
-                let outcome = measure(case, peer, options.window, &options.hub, &dir)?;
+                let outcome = measure(case, peer, options.window, &options.programs, &dir)?;
                 if let Some(why) = &outcome.invalid {
                     invalid.push(format!("{}, {}: {why}", case.name, peer.title()));
                 }

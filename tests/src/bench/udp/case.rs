@@ -1,7 +1,8 @@
 //! The cases, how one peer is measured in one of them, and the table.
 
-use super::peer::{Peer, Process};
+use super::peer::{Peer, Process, Programs};
 use super::relay::Method;
+use super::signal;
 use super::swarm::{Load, Swarm, Tally};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -74,10 +75,17 @@ pub struct Outcome {
 ///
 /// # Errors
 /// The system's: there is no origin to measure with.
-pub fn measure(case: &Case, peer: Peer, window: Duration, hub: &Path, dir: &Path) -> io::Result<Outcome> {
+pub fn measure(
+    case: &Case,
+    peer: Peer,
+    window: Duration,
+    programs: &Programs,
+    dir: &Path,
+) -> io::Result<Outcome> {
     let mut swarm = Swarm::new(case.load)?;
     let origin = swarm.origin()?;
-    let process = Process::start(peer, hub, origin, dir)?;
+    let signalling = signal::origin();
+    let process = Process::start(peer, programs, origin, signalling.addr(), dir)?;
     let mut outcome = Outcome::default();
     if let Err(error) = run(&mut swarm, process.as_ref(), window, &mut outcome) {
         outcome.invalid = Some(error.to_string());
@@ -92,6 +100,9 @@ fn run(
     outcome: &mut Outcome,
 ) -> io::Result<()> {
     let target = process.map_or(swarm.origin()?, |process| process.address);
+    if let Some(api) = process.and_then(|process| process.api) {
+        signal::offer(api, swarm.flows(), CONNECT_LIMIT)?;
+    }
     swarm.connect(target, CONNECT_LIMIT)?;
     swarm.run_for(window / 5)?;
     swarm.settle()?;

@@ -8,6 +8,7 @@
 pub mod case;
 pub mod peer;
 pub mod relay;
+pub mod signal;
 pub mod swarm;
 pub mod wire;
 

@@ -3,7 +3,7 @@
 use super::relay::Method;
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -21,16 +21,28 @@ pub enum Peer {
     Nginx,
     /// Our runtime with a hub that understands nothing, one worker.
     Hub,
+    /// `srs-proxy`, one worker.
+    Proxy,
+}
+
+/// Where the programs are that are ours.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The runtime's example.
+    pub hub: PathBuf,
+    /// The proxy.
+    pub proxy: PathBuf,
 }
 
 /// All peers, in the order of the table's columns.
-pub const PEERS: [Peer; 6] = [
+pub const PEERS: [Peer; 7] = [
     Peer::Direct,
     Peer::Floor(Method::Simple),
     Peer::Floor(Method::Mmsg),
     Peer::Floor(Method::Gso),
     Peer::Nginx,
     Peer::Hub,
+    Peer::Proxy,
 ];
 
 impl Peer {
@@ -41,15 +53,17 @@ impl Peer {
             Self::Floor(method) => method.name(),
             Self::Nginx => "nginx",
             Self::Hub => "hub",
+            Self::Proxy => "srs-proxy",
         }
     }
 
-    /// Whether its program is there, `hub` being our own.
-    pub fn is_there(self, hub: &Path) -> bool {
+    /// Whether its program is there.
+    pub fn is_there(self, programs: &Programs) -> bool {
         match self {
             Self::Direct | Self::Floor(_) => true,
             Self::Nginx => Path::new(STREAM_MODULE).is_file(),
-            Self::Hub => hub.is_file(),
+            Self::Hub => programs.hub.is_file(),
+            Self::Proxy => programs.proxy.is_file(),
         }
     }
 }
@@ -59,17 +73,26 @@ pub struct Process {
     child: Child,
     /// Where clients send to.
     pub address: SocketAddr,
+    /// Where they signal, if they have to.
+    pub api: Option<SocketAddr>,
 }
 
 impl Process {
-    /// Starts a peer in front of `origin`; `None` for [`Peer::Direct`]. It may not listen yet. Its log and
-    /// configuration are in `dir`, which must be there.
+    /// Starts a peer in front of `origin`, whose HTTP API is at `signalling`; `None` for [`Peer::Direct`]. It may not
+    /// listen yet. Its log and configuration are in `dir`, which must be there.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(peer: Peer, hub: &Path, origin: SocketAddr, dir: &Path) -> io::Result<Option<Self>> {
+    pub fn start(
+        peer: Peer,
+        programs: &Programs,
+        origin: SocketAddr,
+        signalling: SocketAddr,
+        dir: &Path,
+    ) -> io::Result<Option<Self>> {
         // Free a moment ago.
         let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let mut api = None;
         let mut command = match peer {
             Peer::Direct => return Ok(None),
             Peer::Floor(method) => {
@@ -79,15 +102,20 @@ impl Process {
                 command
             }
             Peer::Hub => {
-                let mut command = Command::new(hub);
+                let mut command = Command::new(&programs.hub);
                 command.args([address.to_string(), origin.to_string()]);
                 command
+            }
+            Peer::Proxy => {
+                let ports: [u16; 5] = free_ports()?;
+                api = Some((Ipv4Addr::LOCALHOST, ports[2]).into());
+                srs_proxy(&programs.proxy, address, ports, origin, signalling)
             }
             Peer::Nginx => nginx(address, origin, dir)?,
         };
         let output = File::create(dir.join("log"))?;
         command.current_dir(dir).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        Ok(Some(Self { child: command.spawn()?, address }))
+        Ok(Some(Self { child: command.spawn()?, address, api }))
     }
 
     fn proc(&self, name: &str) -> PathBuf {
@@ -138,4 +166,36 @@ fn nginx(listen: SocketAddr, origin: SocketAddr, dir: &Path) -> io::Result<Comma
     let mut command = Command::new("nginx");
     command.arg("-e").arg("error.log").arg("-p").arg(dir).arg("-c").arg(dir.join("nginx.conf"));
     Ok(command)
+}
+
+/// Ports that were free for TCP a moment ago.
+fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
+    let listeners: Vec<_> =
+        (0..N).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
+
+fn srs_proxy(
+    binary: &Path,
+    media: SocketAddr,
+    ports: [u16; 5],
+    origin: SocketAddr,
+    signalling: SocketAddr,
+) -> Command {
+    let mut command = Command::new(binary);
+    let servers = ["RTMP_SERVER", "HTTP_SERVER", "HTTP_API", "SYSTEM_API", "SRT_SERVER"];
+    for (server, port) in servers.iter().zip(ports) {
+        command.env(format!("PROXY_{server}"), SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string());
+    }
+    command.env("PROXY_WEBRTC_SERVER", media.to_string());
+    command.env("PROXY_DEFAULT_BACKEND_ENABLED", "on");
+    command.env("PROXY_DEFAULT_BACKEND_IP", origin.ip().to_string());
+    command.env("PROXY_DEFAULT_BACKEND_API", signalling.port().to_string());
+    command.env("PROXY_DEFAULT_BACKEND_RTC", origin.port().to_string());
+    command.env("PROXY_WORKERS", "1");
+    command
 }

@@ -22,10 +22,15 @@ const BINDING_SUCCESS: u16 = 0x0101;
 const USERNAME: u16 = 0x0006;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 
+/// The ICE user names of a flow: the origin's, the client's.
+pub fn ufrags(flow: u32) -> (String, String) {
+    (format!("s{flow:07}"), format!("c{flow:07}"))
+}
+
 /// A binding request (RFC 8489) of a flow: its number is in the USERNAME and in the transaction id.
 pub fn binding_request(flow: u32) -> Vec<u8> {
-    let name = format!("s{flow:07}:c{flow:07}");
-    let mut value = name.into_bytes();
+    let (server, client) = ufrags(flow);
+    let mut value = format!("{server}:{client}").into_bytes();
     let length = value.len();
     value.resize(length.next_multiple_of(4), 0);
     stun(BINDING_REQUEST, flow, &[USERNAME.to_be_bytes(), (length as u16).to_be_bytes()].concat(), &value)

@@ -1,7 +1,7 @@
 //! Datagrams that were received at once, and what is to be sent of them. Knows no task.
 //!
 //! ```text
-//!   socket ── recvmmsg, GRO ──▶ buffer: | datagram … datagram |  | datagram |  | …   one slot a message
+//!   socket ── recv, or GRO ──▶ buffer:  | datagram … datagram |  | datagram |  | …   one slot a message
 //!                                            │          │             │
 //!   machine, one datagram at a time ─────────┴──────────┴─────────────┘
 //!      │ Forward, Write
@@ -151,6 +151,36 @@ impl Batch {
 
     /// Receives messages; how many, 0 if there is none now. What ICMP told is counted and passed over.
     pub(crate) fn receive(&mut self, udp: &mut UdpLeg, lost: &mut Lost) -> usize {
+        if udp.coalesces() {
+            return self.receive_coalesced(udp, lost);
+        }
+        let (mut got, mut errors, mut alike) = (0, 0, 0);
+        let mut last = None;
+        while let (Some(slot), Some(meta)) =
+            (self.buffer.get_mut(got * STRIDE..got * STRIDE + SLOT), self.meta.get_mut(got))
+        {
+            match udp.receive(slot) {
+                Ok((len, addr)) => {
+                    (meta.addr, meta.len, meta.stride) = (addr, len, len);
+                    alike += usize::from(last.replace((len, addr)) == Some((len, addr)));
+                    got += 1;
+                }
+                Err(error) if is_icmp(&error) && errors < MAX_ERRORS => {
+                    lost.unreachable += 1;
+                    errors += 1;
+                }
+                Err(_) => {
+                    udp.readable = false;
+                    break;
+                }
+            }
+        }
+        udp.saw(alike);
+        got
+    }
+
+    /// The same, when a message may be several datagrams.
+    fn receive_coalesced(&mut self, udp: &mut UdpLeg, lost: &mut Lost) -> usize {
         let mut slots: SmallVec<[IoSliceMut<'_>; SLOTS]> = self
             .buffer
             .chunks_exact_mut(STRIDE)

@@ -26,12 +26,27 @@ const HUB_BUFFER: usize = 4 * 1024 * 1024;
 /// datagrams, for each is charged with its overhead.
 const LEG_BUFFER: usize = 1024 * 1024;
 
+/// Datagrams of one batch that are like the one before, which make it a burst.
+const BURST: usize = 3;
+
+/// A burst counts for so much, a batch that is none takes one off…
+const BURST_WEIGHT: u8 = 4;
+
+/// … and at so much bursts are the rule with this leg.
+const BURSTY: u8 = 8 * BURST_WEIGHT;
+
 #[derive(Debug)]
 pub(crate) struct UdpLeg {
     pub(crate) socket: UdpSocket,
     pub(crate) readable: bool,
     /// Addresses on the wire are IPv6, those of IPv4 mapped.
     mapped: bool,
+    /// Whom the socket is connected to.
+    peer: Option<SocketAddr>,
+    /// How much there has been of bursts, up to `BURSTY`: then the kernel is asked to hand them over as one message
+    /// (GRO), for good, since what it has put together must never be taken for one datagram. Single ones are cheaper
+    /// without.
+    bursts: u8,
     /// The kernel cuts one large send into datagrams.
     pub(crate) segments: bool,
     /// The run of the current batch that was last added for this leg.
@@ -42,7 +57,7 @@ pub(crate) struct UdpLeg {
 impl UdpLeg {
     /// A listening socket.
     pub(crate) fn hub(socket: UdpSocket, segments: bool) -> Self {
-        Self::new(socket, HUB_BUFFER, segments)
+        Self::new(socket, None, HUB_BUFFER, segments)
     }
 
     /// A socket of its own, connected to `to`.
@@ -50,17 +65,42 @@ impl UdpLeg {
         // Connecting binds it, too.
         let socket = Socket::new(Domain::for_address(to), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         socket.connect(&to.into())?;
-        Ok(Self::new(UdpSocket::from_std(socket.into()), LEG_BUFFER, segments))
+        Ok(Self::new(UdpSocket::from_std(socket.into()), Some(to), LEG_BUFFER, segments))
     }
 
-    fn new(socket: UdpSocket, buffer: usize, segments: bool) -> Self {
+    fn new(socket: UdpSocket, peer: Option<SocketAddr>, buffer: usize, segments: bool) -> Self {
         let options = SockRef::from(&socket);
-        // A smaller buffer or uncut datagrams only cost more.
+        // As large as the system lets it be.
         let _ = options.set_recv_buffer_size(buffer);
         let _ = options.set_send_buffer_size(buffer);
-        let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
         let mapped = socket.local_addr().is_ok_and(|local| local.is_ipv6());
-        Self { socket, readable: false, mapped, segments, run: 0, waiting: VecDeque::new() }
+        Self { socket, readable: false, mapped, peer, bursts: 0, segments, run: 0, waiting: VecDeque::new() }
+    }
+
+    /// Receives one datagram. Not if the kernel may have put several together.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        match self.peer {
+            Some(peer) => Ok((self.socket.recv(buffer)?, peer)),
+            None => self.socket.recv_from(buffer),
+        }
+    }
+
+    /// Whether the kernel hands over several datagrams as one message.
+    pub(crate) fn coalesces(&self) -> bool {
+        self.bursts == BURSTY
+    }
+
+    /// So many datagrams of a batch were like the one before.
+    pub(crate) fn saw(&mut self, alike: usize) {
+        self.bursts = if alike < BURST {
+            self.bursts.saturating_sub(1)
+        } else {
+            (self.bursts + BURST_WEIGHT).min(BURSTY)
+        };
+        if self.coalesces() && setsockopt(&self.socket, sockopt::UdpGroSegment, &true).is_err() {
+            // It cannot, and is asked again when the next bursts come.
+            self.bursts = 0;
+        }
     }
 
     /// Whether datagrams wait for the socket to take more.
@@ -172,4 +212,124 @@ pub(crate) fn is_icmp(error: &io::Error) -> bool {
 
 fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Batch, Piece};
+    use srs_proxy_core::machine::Leg;
+    use std::net::Ipv4Addr;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+
+    /// A leg that is blocked when its peer does not read, which on loopback no UDP socket ever is.
+    fn leg_and_peer() -> (UdpLeg, UnixDatagram) {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let socket = UdpSocket::from_std(std::net::UdpSocket::from(OwnedFd::from(near)));
+        // A few datagrams fill it.
+        (UdpLeg::new(socket, None, 4096, false), far)
+    }
+
+    fn read_available(from: &UnixDatagram) -> Vec<u8> {
+        let mut buffer = [0; 8];
+        std::iter::from_fn(|| from.recv(&mut buffer).ok().map(|_| buffer[0])).collect()
+    }
+
+    #[test]
+    fn what_a_full_socket_does_not_take_waits_then_the_newest_is_dropped_and_counted() {
+        let (mut leg, far) = leg_and_peer();
+        let mut lost = Lost::default();
+        let mut taken = 0;
+        while !leg.is_blocked() {
+            leg.send(None, &[taken], &mut lost);
+            taken += 1;
+        }
+        // One waits already.
+        let waiting = MAX_WAITING as u8 - 1;
+        for number in taken..taken + waiting + 5 {
+            leg.send(None, &[number], &mut lost);
+        }
+        assert_eq!(lost, Lost { blocked: 5, ..Lost::default() });
+        let mut got = Vec::new();
+        while leg.is_blocked() {
+            got.extend(read_available(&far));
+            leg.flush(&mut lost);
+        }
+        got.extend(read_available(&far));
+        assert_eq!(got, Vec::from_iter(0..taken + waiting), "in order, the oldest");
+        assert_eq!(lost.blocked, 5);
+    }
+
+    #[test]
+    fn a_run_that_meets_a_full_socket_waits_in_order() {
+        let (mut leg, far) = leg_and_peer();
+        let (mut lost, mut batch) = (Lost::default(), Batch::new().unwrap());
+        for number in 0..20 {
+            batch.add(Leg::CLIENT, &mut leg, None, Piece::Bytes(vec![number].into()));
+        }
+        assert_eq!(batch.runs.len(), 1);
+        leg.send_run(&batch.runs[0], &[], &mut lost);
+        let mut got = Vec::new();
+        while got.len() < 20 {
+            got.extend(read_available(&far));
+            leg.flush(&mut lost);
+        }
+        assert_eq!(got, Vec::from_iter(0..20));
+        assert_eq!(lost, Lost::default());
+    }
+
+    fn udp_leg(segments: bool) -> (UdpLeg, std::net::UdpSocket) {
+        let far = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        (UdpLeg::connect(far.local_addr().unwrap(), segments).unwrap(), far)
+    }
+
+    /// Runs of the datagrams 0, 1, 2 … with these sizes, as they go out.
+    fn run_through(mut leg: UdpLeg, far: &std::net::UdpSocket, sizes: &[usize]) -> (UdpLeg, Lost, usize) {
+        let (mut lost, mut batch) = (Lost::default(), Batch::new().unwrap());
+        for (number, size) in sizes.iter().enumerate() {
+            batch.add(Leg::CLIENT, &mut leg, None, Piece::Bytes(vec![number as u8; *size].into()));
+        }
+        let runs = std::mem::take(&mut batch.runs);
+        runs.iter().for_each(|run| leg.send_run(run, &[], &mut lost));
+        for (number, size) in sizes.iter().enumerate() {
+            let mut buffer = [0; 65536];
+            let length = far.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[..length], vec![number as u8; *size]);
+        }
+        (leg, lost, runs.len())
+    }
+
+    #[test]
+    fn a_run_ends_with_a_shorter_datagram_at_a_longer_one_and_at_the_kernels_limits() {
+        for (sizes, expected) in [
+            (vec![100; 3], 1),
+            (vec![100, 100, 40, 100], 2),
+            (vec![100, 101, 101], 2),
+            (vec![1; 65], 2),
+            (vec![20_000; 4], 2),
+            (vec![0, 0, 5, 0], 4),
+        ] {
+            for segments in [true, false] {
+                let (leg, far) = udp_leg(segments);
+                let (_, lost, runs) = run_through(leg, &far, &sizes);
+                assert_eq!((runs, lost), (expected, Lost::default()), "{sizes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_that_cannot_have_large_sends_gets_datagrams_one_by_one() {
+        // UDP-Lite never cuts: the kernel answers as for such a device.
+        let lite = Some(Protocol::from(136));
+        let far = Socket::new(Domain::IPV4, Type::DGRAM, lite).unwrap();
+        far.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let near = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), lite).unwrap();
+        near.connect(&far.local_addr().unwrap()).unwrap();
+        let leg = UdpLeg::new(UdpSocket::from_std(near.into()), None, LEG_BUFFER, true);
+        let (leg, lost, _) = run_through(leg, &far.into(), &[100; 5]);
+        assert_eq!((leg.segments, lost), (false, Lost::default()), "and it is not tried again");
+    }
 }

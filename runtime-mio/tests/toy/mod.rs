@@ -22,8 +22,7 @@ struct Flow {
 /// Flows by client and by slot; what comes before the way to the origin is there is parked.
 #[derive(Default)]
 pub(crate) struct Toy {
-    /// Where the origin is, if the load balancer need not be asked.
-    pub(crate) origin: Option<SocketAddr>,
+    origin: Option<SocketAddr>,
     slots: HashMap<SocketAddr, usize>,
     flows: Vec<Option<Flow>>,
     free: Vec<usize>,
@@ -31,6 +30,11 @@ pub(crate) struct Toy {
 }
 
 impl Toy {
+    /// A hub in front of `origin`; if that is not known, the load balancer is asked for each flow.
+    pub(crate) fn new(origin: Option<SocketAddr>) -> Self {
+        Self { origin, ..Self::default() }
+    }
+
     fn flow(&mut self, cx: &mut Cx<'_>, client: SocketAddr) -> usize {
         if let Some(slot) = self.slots.get(&client) {
             return *slot;
@@ -67,6 +71,7 @@ impl Machine for Toy {
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
         match input {
             Input::Datagram { leg: Leg::CLIENT, from, bytes } => {
+                assert_eq!(from.ip(), from.ip().to_canonical(), "an address has one form");
                 let slot = self.flow(cx, from);
                 let Some(flow) = &mut self.flows[slot] else { return Ok(0) };
                 if flow.open {

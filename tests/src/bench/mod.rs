@@ -14,6 +14,7 @@ pub mod peer;
 pub mod relay;
 pub mod report;
 pub mod rtmp;
+pub mod udp;
 
 use std::io;
 

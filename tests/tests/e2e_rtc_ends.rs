@@ -8,8 +8,8 @@ use srs_proxy_tests::peers::{PATIENCE, wait_until};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long the proxy waits for a word of a session, and in words.
-const TIMEOUT: (Duration, &str) = (Duration::from_secs(3), "3s");
+/// How long the proxy waits for a word of a session, and in words. Viewers of Pion say one every four seconds.
+const TIMEOUT: (Duration, &str) = (Duration::from_secs(6), "6s");
 
 /// What looking, and a busy machine, may add to that.
 const SLACK: Duration = Duration::from_secs(4);

@@ -9,8 +9,8 @@ use std::time::Duration;
 /// Frames that are enough to say that media flows: some seconds of it.
 const FRAMES: u64 = 50;
 
-/// How long the proxy waits for a word of a session, and in words.
-const TIMEOUT: (Duration, &str) = (Duration::from_secs(3), "3s");
+/// How long the proxy waits for a word of a session, and in words. Viewers of Pion say one every four seconds.
+const TIMEOUT: (Duration, &str) = (Duration::from_secs(6), "6s");
 
 /// What looking, and a busy machine, may add to that.
 const SLACK: Duration = Duration::from_secs(4);

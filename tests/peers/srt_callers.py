@@ -13,7 +13,7 @@ import time
 import srt_lib as srt
 from srt_lib import LIB
 
-# What a player takes before it says that its stream flows, messages.
+# After how many messages a player says that its stream flows, each time.
 ENOUGH = 20
 PADDING = b"x" * (1316 - 8)
 
@@ -65,7 +65,7 @@ def play(sock, name):
         gaps += not whole or (expected is not None and number != expected)
         expected = number + 1
         count += 1
-        if count == ENOUGH:
+        if count % ENOUGH == 0:
             srt.tell("flows", name=name)
     return count, gaps
 

@@ -113,9 +113,12 @@ struct Relay {
     directions: [Pcg32; 2],
     backs: Vec<Back>,
     known: BTreeMap<SocketAddr, usize>,
-    late: BinaryHeap<Reverse<(Instant, usize, bool, Vec<u8>)>>,
+    late: BinaryHeap<Reverse<Late>>,
     counts: Arc<Counts>,
 }
+
+/// When it is passed on, whose it is, whether it goes to the target, and itself.
+type Late = (Instant, usize, bool, Vec<u8>);
 
 /// The target's side of one client.
 struct Back {

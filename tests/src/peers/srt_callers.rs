@@ -75,6 +75,16 @@ impl Callers {
         self.events(kind)
     }
 
+    /// Waits until each of `players` has received so many pieces of its stream from now on.
+    #[track_caller]
+    pub fn wait_flow(&mut self, players: &[&str], pieces: usize) {
+        let before = self.events("flows").len();
+        wait_until(&format!("all of {players:?} receive"), PATIENCE, || {
+            let flows = self.events("flows").split_off(before);
+            players.iter().all(|name| flows.iter().filter(|flow| flow["name"] == *name).count() >= pieces)
+        });
+    }
+
     /// Waits until all are connected.
     #[track_caller]
     pub fn wait_connected(&mut self) -> Vec<Value> {

@@ -1,13 +1,14 @@
-//! SRT packets that no honest caller sends: they are dropped, cost nothing that lasts, and disturb nobody.
+//! SRT packets written by hand. What no honest caller sends is dropped, costs nothing that lasts, and disturbs nobody.
 
+use srs_proxy_tests::peers::ports::free_port;
 use srs_proxy_tests::peers::proc::Usage;
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::srt::{SrtOrigin, playing, publishing};
 use srs_proxy_tests::peers::srt_callers::{Caller, Callers};
 use srs_proxy_tests::peers::srt_wire::{
-    ask_cookie, conclusion, data, induction, read, receive, shutdown, socket,
+    ask_cookie, conclusion, data, induction, read, receive, shutdown, socket, socket_of,
 };
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// How much larger a process may look that has done work but keeps nothing, KiB.
@@ -176,4 +177,22 @@ fn a_handshake_that_is_repeated_is_answered_again_and_is_one_connection() {
     let again = again.flatten().next().expect("the same answer");
     assert_eq!((again.to, again.socket), (CALLER, accepted.socket));
     assert_eq!(origin.events("hook").len(), 1);
+}
+
+#[test]
+fn callers_are_told_their_own_address_as_without_the_proxy() {
+    for (own, listens) in [("127.0.0.2", "127.0.0.1"), ("::1", "::1")] {
+        let origin = SrtOrigin::with(&["--host", listens]);
+        let at = SocketAddr::new(listens.parse().expect("an address"), free_port());
+        let _proxy = Proxy::before_srt(origin.addr(), &[("PROXY_SRT_SERVER", &at.to_string())]);
+        let told = [origin.addr(), at].map(|at| {
+            let caller = socket_of(own.parse().expect("an address"), at);
+            let first = ask_cookie(&caller, CALLER);
+            caller.send(&conclusion(CALLER, first.cookie, "live/x")).expect("it is sent");
+            let second = receive(&caller).expect("a handshake");
+            assert_eq!(second.kind, u32::MAX, "{second:?}");
+            [first.peer, second.peer]
+        });
+        assert_eq!(told[0], told[1], "{own}");
+    }
 }

@@ -14,6 +14,7 @@ const LEAST_REASON: u64 = 1000;
 const BAD_REQUEST: u64 = 1400;
 const FORBIDDEN: u64 = 1403;
 const BAD_MODE: u64 = 1405;
+const BAD_GATEWAY: u64 = 1502;
 const UNAVAILABLE: u64 = 1503;
 
 #[track_caller]
@@ -75,6 +76,19 @@ fn without_an_origin_callers_are_refused_by_a_reason() {
     let proxy = Proxy::start();
     assert_eq!(refused_for(proxy.srt(), &playing("live/x")), UNAVAILABLE);
     Player::start(&url(proxy.srt(), &playing("live/x"), "")).wait_rejection();
+}
+
+#[test]
+fn an_origin_that_is_not_there_is_a_reason_and_another_is_taken() {
+    let gone = SrtOrigin::start().addr();
+    let proxy = Proxy::before_srt(gone, &[]);
+    assert_eq!(refused_for(proxy.srt(), &playing("live/x")), BAD_GATEWAY);
+    let origin = SrtOrigin::start();
+    proxy.register_srt("another", origin.addr());
+    for stream in 0..6 {
+        connected(Caller::player("c", proxy.srt(), playing(&format!("live/{stream}"))));
+    }
+    assert_eq!(origin.stream_ids().len(), 6);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! SRT through the proxy: what is published is what is played, with every setting that callers and origins agree on.
 
+use rustix::process::Signal;
 use srs_proxy_tests::peers::lossy::{Faults, Lossy};
 use srs_proxy_tests::peers::packaged;
 use srs_proxy_tests::peers::ports::free_port;
@@ -9,7 +10,7 @@ use srs_proxy_tests::peers::srt::{Player, SECURED, SrtOrigin, playing, position,
 use srs_proxy_tests::peers::srt_callers::{Caller, Callers, connected, refusal};
 use srs_proxy_tests::peers::temp::TempDir;
 use srs_proxy_tests::peers::{PATIENCE, ffmpeg, wait_until};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Bytes of a stream that are looked at: some seconds of the film.
@@ -202,4 +203,34 @@ fn goodbyes_of_either_side_end_both() {
     callers.leave();
     wait_until("the origin is told", PATIENCE, || origin.open() == 0);
     wait_until("the proxy is free of them", PATIENCE, || proxy.usage().descriptors <= before);
+}
+
+#[test]
+fn callers_of_an_origin_that_dies_are_freed_in_time() {
+    let mut origin = SrtOrigin::start();
+    let proxy = Proxy::before_srt(origin.addr(), &[("PROXY_SRT_TIMEOUT", "2s")]);
+    proxy.wait_quiet();
+    let before = proxy.usage().descriptors;
+    let mut callers = Callers::start(&pair(proxy.srt(), |caller| caller));
+    callers.wait_flow(&["v"], 1);
+    origin.kill();
+    callers.wait("closed", 2);
+    wait_until("the proxy is free of them", PATIENCE, || proxy.usage().descriptors <= before);
+}
+
+#[test]
+fn a_drain_waits_for_the_last_caller_and_takes_no_other() {
+    let origin = SrtOrigin::start();
+    let mut proxy = Proxy::with(&[("PROXY_GRACE_QUIT_TIMEOUT", "60s"), ("PROXY_FORCE_QUIT_TIMEOUT", "90s")]);
+    proxy.register_srt("origin", origin.addr());
+    let mut callers = Callers::start(&pair(proxy.srt(), |caller| caller));
+    callers.wait_flow(&["v"], 1);
+    proxy.signal(Signal::TERM);
+    wait_until("the proxy drains", PATIENCE, || TcpStream::connect(proxy.rtmp()).is_err());
+    refusal(Caller::player("late", proxy.srt(), playing("live/x")));
+    callers.wait_flow(&["v"], 3);
+    assert!(proxy.is_running());
+    let ends = callers.leave();
+    assert!(ends.len() == 2 && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");
+    assert_eq!(proxy.wait_end(PATIENCE).status.code(), Some(0));
 }

@@ -1,7 +1,7 @@
 //! SRT packets written by hand, for what no real caller sends (draft-sharabayko-srt-01 §3.2.1, §4.3).
 
 use super::PATIENCE;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 const HEADER: usize = 16;
 
@@ -34,16 +34,30 @@ pub struct Handshake {
     pub socket: u32,
     /// The SYN cookie.
     pub cookie: u32,
+    /// The receiver's address, as the sender sees it; its words as the reference library writes them.
+    pub peer: [u32; 4],
 }
+
+/// The field of the peer's address of a caller that knows only that it is on loopback.
+const LOOPBACK: [u32; 4] = [0x0100_007F, 0, 0, 0];
 
 /// The first packet of a caller.
 pub fn induction(socket: u32) -> Vec<u8> {
-    handshake(Handshake { to: 0, version: 4, extension: 2, kind: INDUCTION, socket, cookie: 0 })
+    handshake(Handshake {
+        to: 0,
+        version: 4,
+        extension: 2,
+        kind: INDUCTION,
+        socket,
+        cookie: 0,
+        peer: LOOPBACK,
+    })
 }
 
 /// The second packet of a caller.
 pub fn conclusion(socket: u32, cookie: u32, stream_id: &str) -> Vec<u8> {
-    let fields = Handshake { to: 0, version: 5, extension: FLAGS, kind: CONCLUSION, socket, cookie };
+    let fields =
+        Handshake { to: 0, version: 5, extension: FLAGS, kind: CONCLUSION, socket, cookie, peer: LOOPBACK };
     let mut packet = handshake(fields);
     extension(&mut packet, EXTENSION_HSREQ, &HSREQ);
     let words: Vec<u32> = stream_id
@@ -81,6 +95,7 @@ pub fn read(packet: &[u8]) -> Option<Handshake> {
         kind: word(36)?,
         socket: word(40)?,
         cookie: word(44)?,
+        peer: [word(48)?, word(52)?, word(56)?, word(60)?],
     })
 }
 
@@ -102,19 +117,24 @@ pub fn receive(caller: &UdpSocket) -> Option<Handshake> {
 /// A caller's UDP socket.
 #[track_caller]
 pub fn socket(to: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    socket_of(Ipv4Addr::LOCALHOST.into(), to)
+}
+
+/// A caller's UDP socket at an address of this machine.
+#[track_caller]
+pub fn socket_of(own: IpAddr, to: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((own, 0)).expect("a free port");
     socket.connect(to).expect("a server on loopback");
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     socket
 }
 
 fn handshake(fields: Handshake) -> Vec<u8> {
-    let Handshake { to, version, extension, kind, socket, cookie } = fields;
+    let Handshake { to, version, extension, kind, socket, cookie, peer } = fields;
     let header = [HANDSHAKE_TYPE, 0, 0, to];
-    // The first sequence number, the largest packet, the flow window, and the peer's address as the library writes it.
+    // The first sequence number, the largest packet, the flow window.
     let sizes = [0x1234_5678, 1500, 8192];
-    let body = [kind, socket, cookie, 0x0100_007F, 0, 0, 0];
-    words(&[&header[..], &[version, extension], &sizes, &body].concat())
+    words(&[&header[..], &[version, extension], &sizes, &[kind, socket, cookie], &peer].concat())
 }
 
 fn extension(packet: &mut Vec<u8>, kind: u16, content: &[u32]) {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::srt::{SrtOrigin, playing, publishing};
 use srs_proxy_tests::peers::srt_callers::{Caller, Callers, refusal};
+use srs_proxy_tests::peers::{PATIENCE, wait_until};
 use std::time::Duration;
 
 /// Messages a second of each publisher: many publishers share a small machine.
@@ -15,16 +16,6 @@ const CALLERS_WAIT: Duration = Duration::from_secs(3);
 
 /// The least reason that somebody gave on purpose.
 const LEAST_REASON: u64 = 1000;
-
-/// Three origins behind one proxy.
-fn three() -> (Vec<SrtOrigin>, Proxy) {
-    let origins: Vec<_> = (0..3).map(|_| SrtOrigin::start()).collect();
-    let proxy = Proxy::start();
-    for (number, origin) in origins.iter().enumerate() {
-        proxy.register_srt(&number.to_string(), origin.addr());
-    }
-    (origins, proxy)
-}
 
 fn publishers(proxy: &Proxy, streams: &[String]) -> Vec<Caller> {
     let publisher = |name: &String| {
@@ -47,10 +38,14 @@ fn published(origin: &SrtOrigin) -> Vec<String> {
         .collect()
 }
 
-/// Half of these publish, each to one player, at three origins, none of which has more than the others.
+/// Half of these publish, each to one player, at three origins.
 #[track_caller]
 fn callers_have_their_streams(count: usize) {
-    let (origins, proxy) = three();
+    let origins = [SrtOrigin::start(), SrtOrigin::start(), SrtOrigin::start()];
+    let proxy = Proxy::start();
+    for (name, origin) in ["a", "b", "c"].iter().zip(&origins) {
+        proxy.register_srt(name, origin.addr());
+    }
     let streams: Vec<_> = (0..count / 2).map(|number| number.to_string()).collect();
     let mut publishing = Callers::start(&publishers(&proxy, &streams));
     publishing.wait_connected();
@@ -58,8 +53,9 @@ fn callers_have_their_streams(count: usize) {
     playing.wait_connected();
     let names: Vec<_> = streams.iter().map(String::as_str).collect();
     playing.wait_flow(&names, 2);
-    let shares = origins.iter().map(|origin| published(origin).len());
-    assert!(shares.clone().all(|share| share >= count / 6), "{:?}", shares.collect::<Vec<_>>());
+    let shares: Vec<_> = origins.iter().map(|origin| published(origin).len()).collect();
+    // Origins are chosen at random; that one has them all is no chance.
+    assert!(shares.iter().all(|share| *share < streams.len()), "{shares:?}");
     for ends in [playing.leave(), publishing.leave()] {
         let whole = |end: &Value| end["gaps"] == 0 && end["messages"].as_u64() > Some(0);
         assert!(ends.len() == streams.len() && ends.iter().all(whole), "{ends:?}");
@@ -79,20 +75,26 @@ fn a_hundred_callers_at_three_origins_have_their_own_streams() {
 
 #[test]
 fn a_frozen_origin_is_its_callers_trouble_alone() {
-    let (origins, proxy) = three();
-    let streams: Vec<_> = (0..6).map(|number| number.to_string()).collect();
-    let mut publishing = Callers::start(&publishers(&proxy, &streams));
-    publishing.wait_connected();
+    // Two streams while there is one origin are there for sure, and of ten at three origins nearly always some elsewhere.
+    let streams: Vec<_> = (0..12).map(|number| number.to_string()).collect();
+    let (frozen, others) = (SrtOrigin::start(), [SrtOrigin::start(), SrtOrigin::start()]);
+    let proxy = Proxy::before_srt(frozen.addr(), &[]);
+    let mut first = Callers::start(&publishers(&proxy, &streams[..2]));
+    first.wait_connected();
+    proxy.register_srt("another", others[0].addr());
+    proxy.register_srt("third", others[1].addr());
+    let mut further = Callers::start(&publishers(&proxy, &streams[2..]));
+    further.wait_connected();
     let mut watching = Callers::start(&players(&proxy, &streams));
     watching.wait_connected();
-    let (frozen, others) = origins.split_first().expect("three origins");
-    for origin in &origins {
-        origin.wait_count("accepted", 4);
-    }
-    let lost = published(frozen);
+    let accepted = || [&frozen, &others[0], &others[1]].map(|origin| origin.events("accepted").len());
+    wait_until("the origins have them all", PATIENCE, || {
+        accepted().iter().sum::<usize>() == 2 * streams.len()
+    });
+    let lost = published(&frozen);
     let kept: Vec<_> = others.iter().flat_map(published).collect();
     let kept_names: Vec<_> = kept.iter().map(String::as_str).collect();
-    assert_eq!((lost.len(), kept.len()), (2, 4));
+    assert!(lost.len() >= 2 && !kept.is_empty(), "{lost:?} {kept:?}");
 
     frozen.signal(Signal::STOP);
     // The port is not frozen with it: callers of others come in while its own wait for their answer.
@@ -109,5 +111,5 @@ fn a_frozen_origin_is_its_callers_trouble_alone() {
     }
     frozen.signal(Signal::CONT);
     let ends = more.leave();
-    assert!(ends.len() == 4 && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");
+    assert!(ends.len() == kept.len() && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");
 }

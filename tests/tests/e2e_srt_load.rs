@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::srt::{SrtOrigin, playing, publishing};
-use srs_proxy_tests::peers::srt_callers::{Caller, Callers, refusal};
+use srs_proxy_tests::peers::srt_callers::{Caller, Callers, connected, refusals};
 use srs_proxy_tests::peers::{PATIENCE, wait_until};
 use std::time::Duration;
 
@@ -99,7 +99,7 @@ fn a_frozen_origin_is_its_callers_trouble_alone() {
     frozen.signal(Signal::STOP);
     // The port is not frozen with it: callers of others come in while its own wait for their answer.
     let callers = players(&proxy, &lost);
-    let own = std::thread::spawn(move || callers.into_iter().map(refusal).collect::<Vec<_>>());
+    let own = std::thread::spawn(move || refusals(&callers));
     let mut more = Callers::start(&players(&proxy, &kept));
     for connected in more.wait_connected() {
         assert!(connected["ms"].as_u64() < Some(1000), "{connected}");
@@ -109,6 +109,11 @@ fn a_frozen_origin_is_its_callers_trouble_alone() {
     for refused in own.join().expect("they are refused") {
         assert!(refused.code >= LEAST_REASON && refused.after < CALLERS_WAIT, "{refused:?}");
     }
+    // It is left alone now: whoever comes finds another origin, at once.
+    let (elsewhere, connected) =
+        connected(Caller::player("late", proxy.srt(), playing(&format!("live/{}", lost[0]))));
+    assert!(connected["ms"].as_u64() < Some(1000), "{connected}");
+    elsewhere.leave();
     frozen.signal(Signal::CONT);
     let ends = more.leave();
     assert!(ends.len() == kept.len() && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");

@@ -2,7 +2,7 @@
 
 use super::process::{Pipe, Process, command};
 use super::temp::TempDir;
-use super::{PATIENCE, wait_for, wait_until};
+use super::{PATIENCE, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
@@ -77,14 +77,6 @@ impl SrtOrigin {
             let fits = |event: &Value| event["resource"] == resource && event["publishes"] == publishes;
             self.events(kind).into_iter().find(fits)
         })
-    }
-
-    /// Waits until it has told so many of one kind.
-    #[track_caller]
-    pub fn wait_count(&self, kind: &str, count: usize) {
-        wait_until(&format!("the origin tells {count} times {kind}"), PATIENCE, || {
-            self.events(kind).len() >= count
-        });
     }
 
     /// The stream ids that arrived, in order, as bytes in hex.

@@ -108,10 +108,17 @@ impl Callers {
 /// Calls once and gives why it was refused; ends the test if it was not.
 #[track_caller]
 pub fn refusal(caller: Caller) -> Refused {
-    let mut callers = Callers::start(&[caller]);
-    let refused = callers.wait("refused", 1).remove(0);
-    let number = |name: &str| refused[name].as_u64().expect("a number");
-    Refused { code: number("code"), after: Duration::from_millis(number("ms")) }
+    refusals(&[caller]).remove(0)
+}
+
+/// All call at once; gives why they were refused, ends the test if one was not.
+#[track_caller]
+pub fn refusals(callers: &[Caller]) -> Vec<Refused> {
+    let refused = Callers::start(callers).wait("refused", callers.len());
+    let number = |event: &Value, name: &str| event[name].as_u64().expect("a number");
+    let read =
+        |event| Refused { code: number(event, "code"), after: Duration::from_millis(number(event, "ms")) };
+    refused.iter().map(read).collect()
 }
 
 /// Calls once, waits until it is connected, and gives what was negotiated.

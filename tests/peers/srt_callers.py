@@ -2,7 +2,8 @@
 """Many SRT callers on Debian's libsrt in one process, each a publisher or a player of numbered messages. They tell what
 they see, a line of JSON each; on SIGTERM all close.
 usage: srt_callers.py JSON      a list of callers: name, host, port, stream_id (hex); optional: publishes, passphrase,
-                                key_bytes, latency and timeout (ms), bind (a UDP port that callers may share), rate (messages/s)"""
+                                key_bytes, latency and timeout (ms), bind (a UDP port that callers may share), rate (messages/s),
+                                rekey (packets until another key is used)"""
 import ctypes
 import json
 import signal
@@ -25,6 +26,9 @@ def call(caller):
     sock = srt.checked(LIB.srt_create_socket(), "a socket")
     srt.set_bytes(sock, srt.STREAMID, bytes.fromhex(caller["stream_id"])) if caller["stream_id"] else None
     srt.encrypt(sock, caller.get("passphrase"), caller.get("key_bytes"))
+    if "rekey" in caller:
+        srt.set_number(sock, srt.KMREFRESHRATE, caller["rekey"])
+        srt.set_number(sock, srt.KMPREANNOUNCE, caller["rekey"] // 2 - 1)
     if "latency" in caller:
         srt.set_number(sock, srt.RCVLATENCY, caller["latency"])
         srt.set_number(sock, srt.PEERLATENCY, caller["latency"])

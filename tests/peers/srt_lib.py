@@ -11,9 +11,9 @@ HOOK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_in
 LIB.srt_getlasterror_str.restype = ctypes.c_char_p
 
 # SRT_SOCKOPT of srt.h
-SNDSYN, LINGER, PASSPHRASE, PBKEYLEN, CONNTIMEO = 1, 7, 26, 27, 36
+SNDSYN, PASSPHRASE, PBKEYLEN, CONNTIMEO = 1, 26, 27, 36
 SNDKMSTATE, RCVKMSTATE, RCVLATENCY, PEERLATENCY, STREAMID = 40, 41, 43, 44, 46
-ENFORCEDENCRYPTION, IPV6ONLY, PEERIDLETIMEO = 53, 54, 55
+KMREFRESHRATE, KMPREANNOUNCE, IPV6ONLY, PEERIDLETIMEO = 51, 52, 54, 55
 
 # The most one message of live mode carries, bytes.
 MESSAGE = 1456

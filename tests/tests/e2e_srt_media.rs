@@ -82,6 +82,18 @@ fn encrypted_streams_come_through_with_keys_of_every_length() {
 }
 
 #[test]
+fn keys_that_change_while_a_stream_runs_come_through() {
+    let origin = SrtOrigin::with(&["--passphrase", SECRET]);
+    let proxy = Proxy::before_srt(origin.addr(), &[]);
+    // Another key each half second.
+    let mut callers = Callers::start(&pair(proxy.srt(), |caller| {
+        caller.with("passphrase", SECRET).with("key_bytes", 16).with("rekey", 50)
+    }));
+    callers.wait_flow(&["v"], 15);
+    assert_whole(callers);
+}
+
+#[test]
 fn a_wrong_or_missing_passphrase_is_refused_as_without_the_proxy() {
     let origin = SrtOrigin::with(&["--passphrase", SECRET]);
     let proxy = Proxy::before_srt(origin.addr(), &[]);

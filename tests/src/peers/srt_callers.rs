@@ -26,7 +26,8 @@ impl Caller {
         Self::player(name, at, stream_id).with("publishes", true)
     }
 
-    /// With an option of the program: `passphrase`, `key_bytes`, `latency` and `timeout` in ms, `bind`, `rate`.
+    /// With an option of the program: `passphrase`, `key_bytes`, `latency` and `timeout` in ms, `bind`, `rate`,
+    /// `rekey`.
     pub fn with(mut self, option: &str, value: impl Into<Value>) -> Self {
         self.0[option] = value.into();
         self

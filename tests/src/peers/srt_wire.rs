@@ -1,7 +1,8 @@
 //! SRT packets written by hand, for what no real caller sends (draft-sharabayko-srt-01 §3.2.1, §4.3).
 
-use super::PATIENCE;
+use super::{PATIENCE, wait_for};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 const HEADER: usize = 16;
 
@@ -18,6 +19,9 @@ const EXTENSION_SID: u16 = 5;
 const FLAGS: u32 = 5;
 /// Version 1.5.1, the usual flags, 120 ms each way.
 const HSREQ: [u32; 3] = [0x0001_0501, 0xBF, 120 << 16 | 120];
+
+/// After this time callers ask again.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// A handshake's fields that matter here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,19 +103,26 @@ pub fn read(packet: &[u8]) -> Option<Handshake> {
     })
 }
 
-/// Asks for a cookie as a caller does that is called `socket`, and gives the answer.
+/// Asks for a cookie as a caller does that is called `socket`: again and again, since a datagram may be lost in a flood.
 #[track_caller]
 pub fn ask_cookie(caller: &UdpSocket, socket: u32) -> Handshake {
-    caller.send(&induction(socket)).expect("it is sent");
-    receive(caller).expect("an answer to an induction")
+    wait_for("an answer to an induction", PATIENCE, || {
+        caller.send(&induction(socket)).expect("it is sent");
+        next(caller, RETRY).filter(|answer| answer.kind == INDUCTION)
+    })
 }
 
-/// The next packet, if it is a handshake.
+/// The next handshake that is no answer to an induction.
 #[track_caller]
-pub fn receive(caller: &UdpSocket) -> Option<Handshake> {
+pub fn receive(caller: &UdpSocket) -> Handshake {
+    wait_for("a handshake", PATIENCE, || next(caller, RETRY).filter(|answer| answer.kind != INDUCTION))
+}
+
+/// The next packet, if it comes in time and is a handshake.
+fn next(caller: &UdpSocket, within: Duration) -> Option<Handshake> {
     let mut buffer = [0; 2048];
-    let count = caller.recv(&mut buffer).expect("an answer");
-    read(&buffer[..count])
+    caller.set_read_timeout(Some(within)).expect("a timeout");
+    caller.recv(&mut buffer).ok().and_then(|count| read(&buffer[..count]))
 }
 
 /// A caller's UDP socket.

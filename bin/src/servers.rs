@@ -5,6 +5,7 @@ use crate::settings::Settings;
 use srs_proxy_core::http::{Connection, Files, HttpConfig, Server};
 use srs_proxy_core::rtc::{RtcConfig, RtcHub};
 use srs_proxy_core::rtmp::RtmpSession;
+use srs_proxy_core::srt::{SrtConfig, SrtHub};
 use srs_proxy_runtime_mio::{Accepted, BoxMachine, Class, Listener, NewMachine, bind_tcp, bind_udp};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -13,19 +14,11 @@ use std::sync::Arc;
 /// What `/api/v1/versions` calls us.
 const SIGNATURE: &str = "srs-proxy";
 
-/// All sockets of the process.
-pub(crate) struct Bound {
-    /// Of the servers that run.
-    pub(crate) listeners: Vec<Listener>,
-    /// Of those that do not yet; nobody else shall have them.
-    pub(crate) reserved: Vec<UdpSocket>,
-}
-
 /// Binds every server's sockets, one for each worker, and logs a line for each.
 ///
 /// # Errors
 /// One line that names the variable, the address and what is wrong.
-pub(crate) fn bind(settings: &Settings) -> Result<Bound, String> {
+pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
     let config = Arc::new(HttpConfig {
         pid: std::process::id().to_string(),
         signature: SIGNATURE.into(),
@@ -54,14 +47,21 @@ pub(crate) fn bind(settings: &Settings) -> Result<Bound, String> {
         ("http-api", Class::Session, "PROXY_HTTP_API", settings.api, connection(Server::HttpApi)),
         ("system-api", Class::Control, "PROXY_SYSTEM_API", settings.system, connection(Server::System)),
     ];
-    // SRT is not served yet. That its port is free is seen now, not on the day it is.
-    let reserved = udp("PROXY_SRT_SERVER", settings.srt, 1)?;
     let rtc = RtcConfig { idle: settings.rtc_timeout, ..RtcConfig::default() };
-    let hub: NewMachine = Arc::new(move |_: Accepted| Box::new(RtcHub::new(rtc)) as BoxMachine);
-    let sockets = udp("PROXY_WEBRTC_SERVER", settings.rtc, settings.workers)?;
-    let mut bound = Vec::new();
-    bound.extend(sockets.first().map(UdpSocket::local_addr).map(|address| ("webrtc", address)));
-    let mut listeners = vec![Listener::Udp("webrtc", sockets, hub)];
+    let rtc: NewMachine = Arc::new(move |_: Accepted| Box::new(RtcHub::new(rtc)) as BoxMachine);
+    let srt = SrtConfig { idle: settings.srt_timeout, ..SrtConfig::default() };
+    let srt: NewMachine = Arc::new(move |_: Accepted| Box::new(SrtHub::new(srt)) as BoxMachine);
+    let hubs = [
+        ("webrtc", "PROXY_WEBRTC_SERVER", settings.rtc, rtc),
+        ("srt", "PROXY_SRT_SERVER", settings.srt, srt),
+    ];
+    let (mut bound, mut listeners) = (Vec::new(), Vec::new());
+    for (name, variable, address, new) in hubs {
+        let sockets =
+            bind_udp(address, settings.workers).map_err(|error| cannot_listen(variable, address, &error))?;
+        bound.extend(sockets.first().map(UdpSocket::local_addr).map(|address| (name, address)));
+        listeners.push(Listener::Udp(name, sockets, new));
+    }
     for (name, class, variable, address, new) in servers {
         let sockets =
             bind_tcp(address, settings.workers).map_err(|error| cannot_listen(variable, address, &error))?;
@@ -72,11 +72,7 @@ pub(crate) fn bind(settings: &Settings) -> Result<Bound, String> {
         let address = address.map_err(|error| format!("{name}: {error}"))?;
         log::info!("{name} listens on {address}");
     }
-    Ok(Bound { listeners, reserved })
-}
-
-fn udp(variable: &str, address: SocketAddr, count: usize) -> Result<Vec<UdpSocket>, String> {
-    bind_udp(address, count).map_err(|error| cannot_listen(variable, address, &error))
+    Ok(listeners)
 }
 
 fn cannot_listen(variable: &str, address: SocketAddr, error: &io::Error) -> String {

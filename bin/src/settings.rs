@@ -62,7 +62,7 @@ const fn row(var: &'static str, default: &'static str, kind: Kind, help: &'stati
 }
 
 /// All settings, in the order of the help text.
-static TABLE: [Row; 32] = [
+static TABLE: [Row; 33] = [
     row("PROXY_RTMP_SERVER", "11935", Kind::Listen, "RTMP, TCP"),
     row("PROXY_HTTP_SERVER", "18080", Kind::Listen, "HTTP-FLV, HTTP-TS, HLS, static files, TCP"),
     row("PROXY_HTTP_API", "11985", Kind::Listen, "WHIP, WHEP, origin API, TCP"),
@@ -109,6 +109,12 @@ static TABLE: [Row; 32] = [
         "30s",
         Kind::Duration(Duration::from_secs(1)),
         "A WebRTC session ends after so long without a word",
+    ),
+    row(
+        "PROXY_SRT_TIMEOUT",
+        "10s",
+        Kind::Duration(Duration::from_secs(1)),
+        "An SRT session ends after so long without a word",
     ),
     row("PROXY_HTTP_API_AUTH_ENABLED", "off", Kind::Switch, "Whether registration needs a token"),
     row("PROXY_HTTP_API_AUTH_TYPE", "", Kind::Text, "How the token is sent: only supports bearer"),
@@ -170,6 +176,8 @@ pub(crate) struct Settings {
     pub(crate) candidates: Vec<IpAddr>,
     /// `PROXY_WEBRTC_TIMEOUT`
     pub(crate) rtc_timeout: Duration,
+    /// `PROXY_SRT_TIMEOUT`
+    pub(crate) srt_timeout: Duration,
     /// `PROXY_ORIGIN_SERVER_TTL`
     pub(crate) origin_ttl: Duration,
     /// The bearer token of the registration API, if it asks for one.
@@ -431,6 +439,7 @@ impl Settings {
             origin_timeout: values.duration("PROXY_HTTP_ORIGIN_TIMEOUT")?,
             candidates: candidates(values)?,
             rtc_timeout: values.duration("PROXY_WEBRTC_TIMEOUT")?,
+            srt_timeout: values.duration("PROXY_SRT_TIMEOUT")?,
             origin_ttl: values.duration("PROXY_ORIGIN_SERVER_TTL")?,
             token: token(values)?,
             default_origin: default_origin(values)?,

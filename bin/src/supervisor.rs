@@ -1,7 +1,7 @@
 //! The life of the process: start, the housekeeping in between, draining and the end.
 
 use crate::observer::Log;
-use crate::servers::{self, Bound};
+use crate::servers;
 use crate::settings::Settings;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -50,7 +50,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Memory::new(settings.origin_ttl, Limits::default(), seed));
     let mut heartbeat = Time::ZERO;
     keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
-    let Bound { listeners, reserved } = servers::bind(settings)?;
+    let listeners = servers::bind(settings)?;
     let observer: Arc<dyn Observer> = Arc::new(Log::new());
     let files = files(settings)?;
     let config = Config { idle: IDLE, stall: STALL, max_sessions: max_sessions(settings.workers), files };
@@ -65,7 +65,6 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
         keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
     }
     quit(settings, &runtime, &signals);
-    drop(reserved);
     Ok(())
 }
 

@@ -312,7 +312,7 @@ fn is_part(part: &str) -> bool {
 }
 
 /// What stands before the query, the fragment or the old spelling of the vhost.
-fn path_of(text: &str) -> &str {
+pub(crate) fn path_of(text: &str) -> &str {
     let text = text.split(['?', '#']).next().unwrap_or(text);
     text.split(OLD_VHOST).next().unwrap_or(text)
 }

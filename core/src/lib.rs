@@ -15,6 +15,7 @@ extern crate alloc;
 
 pub mod amf0;
 pub mod endpoint;
+pub mod flow;
 pub mod http;
 pub mod key;
 pub mod machine;
@@ -23,4 +24,5 @@ pub mod query;
 pub mod read;
 pub mod rtc;
 pub mod rtmp;
+pub mod srt;
 pub mod time;

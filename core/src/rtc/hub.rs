@@ -43,7 +43,6 @@
 //! what it does is limited in number, in bytes and in time: lookups per second, in all and of one network;
 //! sessions that wait; datagrams that wait with them; and a moment of memory for names that were not found.
 
-mod keyed;
 mod session;
 mod strangers;
 mod table;
@@ -51,8 +50,9 @@ mod table;
 pub use strangers::UNKNOWN_LIFE;
 
 use super::demux::Kind;
-use super::drops::{DropReason, Drops};
+use super::drops::DropReason;
 use super::stun::{BINDING, Class, Message};
+use crate::flow::{Drops, Keyed, Network};
 use crate::machine::{
     Action, Actions, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Ticket, Transport,
 };
@@ -62,8 +62,7 @@ use crate::time::{Duration, Time};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::net::SocketAddr;
-use keyed::Keyed;
-use session::{Live, MAX_PARKED_DATAGRAM, Network, Parked, Session, Stage};
+use session::{Live, MAX_PARKED_DATAGRAM, Parked, Session, Stage};
 use strangers::Strangers;
 use table::Table;
 
@@ -120,7 +119,7 @@ pub struct RtcHub {
     /// Sessions that are not live, and the bytes they have parked.
     waiting: usize,
     parked: usize,
-    drops: Drops,
+    drops: Drops<DropReason>,
     /// The tables' secret key has been drawn.
     is_keyed: bool,
     is_draining: bool,
@@ -149,7 +148,7 @@ impl RtcHub {
     }
 
     /// What was dropped, by reason.
-    pub fn drops(&self) -> &Drops {
+    pub fn drops(&self) -> &Drops<DropReason> {
         &self.drops
     }
 

@@ -8,5 +8,5 @@ mod hub;
 pub mod sdp;
 pub mod stun;
 
-pub use drops::{DropReason, Drops};
+pub use drops::DropReason;
 pub use hub::{FLOWING_INTERVAL, RtcConfig, RtcHub, SETUP_TIMEOUT, UNKNOWN_LIFE};

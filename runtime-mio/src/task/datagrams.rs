@@ -1,6 +1,6 @@
 //! Brings datagrams in, a batch at a time, and sends what follows from the batch at its end.
 
-use super::{Io, Link, Place, Slot, Task};
+use super::{Io, Link, Pending, Place, Slot, Task};
 use crate::batch::{Batch, Piece};
 use crate::timers::TaskId;
 use crate::worker::leg_token;
@@ -24,7 +24,10 @@ impl Task {
         let Some(Some(Slot { link: Link::Udp(udp), .. })) = self.slots.get_mut(leg.slot as usize) else {
             return 0;
         };
+        let unreachable = self.lost.unreachable;
         let messages = io.batch.receive(udp, &mut self.lost);
+        // Of the listening socket it says nothing: which of all peers is not there is not known.
+        let is_gone = leg.slot > 0 && self.lost.unreachable > unreachable;
         let (mut cost, mut bytes) = (0, 0);
         io.batch.open = true;
         for index in 0..messages {
@@ -41,6 +44,10 @@ impl Task {
         }
         io.batch.open = false;
         self.end_runs(io);
+        if is_gone {
+            io.pending.push_back(Pending::Eof(leg));
+            self.settle(io);
+        }
         *(if leg.slot == 0 { &mut self.received } else { &mut self.from_origin }) += bytes as u64;
         cost
     }

@@ -42,7 +42,8 @@ impl Publisher {
         let mut publish = ffmpeg();
         // -progress writes a block of lines as soon as the first packets are sent, then two each second.
         publish.args(["-progress", "pipe:1", "-stats_period", "0.2", "-re", "-stream_loop", "-1", "-i"]);
-        publish.arg(film()).args(["-c", "copy", "-f", "flv"]).args(options).arg(url);
+        let format = if url.starts_with("srt://") { "mpegts" } else { "flv" };
+        publish.arg(film()).args(["-c", "copy", "-f", format]).args(options).arg(url);
         Self { process: Process::start(format!("publish {url}"), &mut publish) }
     }
 
@@ -50,6 +51,11 @@ impl Publisher {
     #[track_caller]
     pub fn wait_flowing(&mut self) {
         self.process.wait_line("progress=continue", PATIENCE);
+    }
+
+    /// Ends it as a crash would: without a word.
+    pub fn kill(mut self) {
+        self.process.kill();
     }
 
     /// How many frames it has sent.

@@ -8,6 +8,7 @@ pub mod ffmpeg;
 pub mod film;
 pub mod http;
 pub mod http_origin;
+pub mod lossy;
 pub mod nat;
 pub mod nginx;
 pub mod nms;
@@ -22,6 +23,9 @@ pub mod proxy;
 pub mod recorder;
 pub mod rtc;
 pub mod session;
+pub mod srt;
+pub mod srt_callers;
+pub mod srt_wire;
 pub mod temp;
 pub mod ts_origin;
 

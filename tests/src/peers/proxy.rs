@@ -91,6 +91,14 @@ impl Proxy {
         proxy
     }
 
+    /// Starts one with these settings and one origin, of which only SRT is of interest.
+    #[track_caller]
+    pub fn before_srt(srt: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        let proxy = Self::with(settings);
+        proxy.register_srt("origin", srt);
+        proxy
+    }
+
     /// The address of one of [`SERVERS`].
     pub fn addr(&self, server: &str) -> SocketAddr {
         let index = SERVERS.iter().position(|known| *known == server).expect("one of the six servers");
@@ -137,6 +145,11 @@ impl Proxy {
     /// The system API's address.
     pub fn system_api(&self) -> SocketAddr {
         self.addr("PROXY_SYSTEM_API")
+    }
+
+    /// The SRT server's address.
+    pub fn srt(&self) -> SocketAddr {
+        self.addr("PROXY_SRT_SERVER")
     }
 
     /// The RTMP URL of `app/stream?query`.
@@ -187,7 +200,7 @@ impl Proxy {
         self.register_serving(server, life, rtmp, &[]);
     }
 
-    /// Registers an origin that serves more than RTMP: `http`, `api`, `rtc`.
+    /// Registers an origin that serves more than RTMP: `http`, `api`, `rtc`, `srt`.
     #[track_caller]
     pub fn register_serving(&self, server: &str, life: &str, rtmp: SocketAddr, more: &[(&str, SocketAddr)]) {
         let mut registration = registration(server, life, rtmp);
@@ -209,6 +222,12 @@ impl Proxy {
     #[track_caller]
     pub fn register_rtc(&self, server: &str, api: SocketAddr, media: SocketAddr) {
         self.register_serving(server, "1", NOWHERE, &[("api", api), ("rtc", media)]);
+    }
+
+    /// Registers an origin of which only SRT is of interest.
+    #[track_caller]
+    pub fn register_srt(&self, server: &str, srt: SocketAddr) {
+        self.register_serving(server, "1", NOWHERE, &[("srt", srt)]);
     }
 
     /// Posts a registration with extra headers, and gives the answer.

@@ -10,6 +10,7 @@
 //! more of them.
 
 mod balancer;
+pub mod desk;
 mod dice;
 mod files;
 pub mod http;
@@ -21,6 +22,7 @@ pub mod rtmp;
 pub mod scene;
 pub mod seeds;
 mod slots;
+pub mod srt;
 mod straight;
 mod trace;
 mod weather;

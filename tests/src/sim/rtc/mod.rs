@@ -4,7 +4,8 @@ mod desk;
 mod people;
 pub mod wire;
 
-pub use desk::{Desk, Sent};
+pub use crate::sim::desk::Sent;
+pub use desk::Desk;
 pub use people::{Book, Forger, Origin, Plan, Shared, Socket, client};
 pub use wire::{check, dtls, media, refusal, success};
 

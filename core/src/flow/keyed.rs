@@ -6,16 +6,16 @@ use siphasher::sip::SipHasher13;
 
 /// SipHash-1-3 with a secret key.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Keyed(u64, u64);
+pub(crate) struct Keyed(u64, u64);
 
 impl Keyed {
     /// A new key.
-    pub(super) fn draw(rng: &mut dyn Rng) -> Self {
+    pub(crate) fn draw(rng: &mut dyn Rng) -> Self {
         Self(rng.next_u64(), rng.next_u64())
     }
 
     /// The hash of a value.
-    pub(super) fn hash(self, value: &(impl Hash + ?Sized)) -> u64 {
+    pub(crate) fn hash(self, value: &(impl Hash + ?Sized)) -> u64 {
         self.hash_one(value)
     }
 }

@@ -1,0 +1,248 @@
+//! SRT through the proxy: what is published is what is played, with every setting that callers and origins agree on.
+
+use rustix::process::Signal;
+use srs_proxy_tests::peers::lossy::{Faults, Lossy};
+use srs_proxy_tests::peers::packaged;
+use srs_proxy_tests::peers::ports::free_port;
+use srs_proxy_tests::peers::process::{Process, command};
+use srs_proxy_tests::peers::proxy::Proxy;
+use srs_proxy_tests::peers::srt::{Player, SECURED, SrtOrigin, playing, position, publishing, url};
+use srs_proxy_tests::peers::srt_callers::{Caller, Callers, connected, refusal};
+use srs_proxy_tests::peers::temp::TempDir;
+use srs_proxy_tests::peers::{PATIENCE, ffmpeg, wait_until};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Bytes of a stream that are looked at: some seconds of the film.
+const ENOUGH: u64 = 400_000;
+
+/// Long enough for the reference library, which wants ten characters.
+const SECRET: &str = "0123456789ab";
+
+/// A publisher `p` and a player `v` of `live/x`, with further options on both.
+fn pair(at: SocketAddr, more: impl Fn(Caller) -> Caller) -> [Caller; 2] {
+    [Caller::publisher("p", at, publishing("live/x")), Caller::player("v", at, playing("live/x"))].map(more)
+}
+
+/// Waits until the player of such a pair has its stream for some time, ends both, and checks that nothing was missing.
+#[track_caller]
+fn assert_whole(mut callers: Callers) {
+    callers.wait_flow(&["v"], 5);
+    let ends = callers.leave();
+    assert!(ends.len() == 2 && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");
+}
+
+/// Publishes the film by ffmpeg and plays it by srt-live-transmit, both with these options.
+#[track_caller]
+fn film_comes_through(at: SocketAddr, options: &str) {
+    let dir = TempDir::new("film");
+    let film = dir.path().join("film.ts");
+    packaged::transport_stream(&film);
+    let publisher = ffmpeg::Publisher::start(&url(at, &publishing("live/x"), options));
+    let played = Player::start(&url(at, &playing("live/x"), options)).play(ENOUGH);
+    let film = std::fs::read(film).expect("the film");
+    assert!(position(&film, &played).is_some_and(|at| at % 188 == 0), "every byte in its place");
+    drop(publisher);
+}
+
+#[test]
+fn srt_live_transmit_plays_every_byte_that_ffmpeg_publishes() {
+    let origin = SrtOrigin::start();
+    let proxy = Proxy::before_srt(origin.addr(), &[]);
+    film_comes_through(proxy.srt(), "");
+}
+
+#[test]
+fn ffmpeg_ffprobe_and_gstreamer_play() {
+    let origin = SrtOrigin::start();
+    let proxy = Proxy::before_srt(origin.addr(), &[]);
+    let publisher = ffmpeg::Publisher::start(&url(proxy.srt(), &publishing("live/x"), ""));
+    let play = url(proxy.srt(), &playing("live/x"), "");
+    assert_eq!(ffmpeg::codecs(&play), ["aac", "h264"]);
+    ffmpeg::decode_for(&play, 3, PATIENCE).success();
+    let mut gstreamer = command("gst-launch-1.0");
+    gstreamer.args(["-q", "srtsrc", &format!("uri=srt://{}?mode=caller", proxy.srt()), "num-buffers=100"]);
+    gstreamer.args([&format!("streamid={}", playing("live/x")), "!", "fakesink"]);
+    Process::start("gst-launch", &mut gstreamer).wait_end(PATIENCE).success();
+    drop(publisher);
+    wait_until("goodbyes reach the origin", PATIENCE, || origin.open() == 0);
+}
+
+#[test]
+fn encrypted_streams_come_through_with_keys_of_every_length() {
+    for key_bytes in ["16", "24", "32"] {
+        let origin = SrtOrigin::with(&["--passphrase", SECRET, "--key-bytes", key_bytes]);
+        let proxy = Proxy::before_srt(origin.addr(), &[]);
+        film_comes_through(proxy.srt(), &format!("&passphrase={SECRET}&pbkeylen={key_bytes}"));
+        for accepted in origin.events("accepted") {
+            let keys = (&accepted["receives_key"], &accepted["sends_key"]);
+            assert_eq!(keys, (&SECURED.into(), &SECURED.into()), "{accepted}");
+        }
+    }
+}
+
+#[test]
+fn keys_that_change_while_a_stream_runs_come_through() {
+    let origin = SrtOrigin::with(&["--passphrase", SECRET]);
+    let proxy = Proxy::before_srt(origin.addr(), &[]);
+    // Another key each half second.
+    let mut callers = Callers::start(&pair(proxy.srt(), |caller| {
+        caller.with("passphrase", SECRET).with("key_bytes", 16).with("rekey", 50)
+    }));
+    callers.wait_flow(&["v"], 15);
+    assert_whole(callers);
+}
+
+#[test]
+fn a_wrong_or_missing_passphrase_is_refused_as_without_the_proxy() {
+    let origin = SrtOrigin::with(&["--passphrase", SECRET]);
+    let proxy = Proxy::before_srt(origin.addr(), &[]);
+    for passphrase in [Some("another secret"), None] {
+        let refused = [origin.addr(), proxy.srt()].map(|at| {
+            let caller = Caller::player("v", at, playing("live/x"));
+            refusal(passphrase.into_iter().fold(caller, |caller, secret| caller.with("passphrase", secret)))
+                .code
+        });
+        assert_eq!(refused[0], refused[1], "{passphrase:?}");
+    }
+    assert_eq!(origin.open(), 0);
+}
+
+#[test]
+fn latencies_are_negotiated_end_to_end() {
+    let cases = [("120", 120), ("120", 400), ("700", 250)];
+    for (wanted, latency) in cases {
+        let origin = SrtOrigin::with(&["--latency", wanted]);
+        let proxy = Proxy::before_srt(origin.addr(), &[]);
+        let seen = [origin.addr(), proxy.srt()].map(|at| {
+            let caller = Caller::player("v", at, playing("live/x")).with("latency", latency);
+            let (callers, seen) = connected(caller);
+            wait_until("the origin accepts", PATIENCE, || origin.open() > 0);
+            let accepted = origin.events("accepted").pop().expect("it is accepted");
+            callers.leave();
+            wait_until("it is gone", PATIENCE, || origin.open() == 0);
+            [&seen, &accepted].map(|side| (side["latency"].as_u64(), side["peer_latency"].as_u64()))
+        });
+        assert_eq!(seen[0], seen[1], "origin {wanted}, caller {latency}");
+    }
+}
+
+#[test]
+fn loss_and_reordering_on_both_sides_of_the_proxy_are_recovered() {
+    for seed in 1..=2 {
+        let faults = Faults { lost: 50, late: 50, twice: 20, by: Duration::from_millis(15), seed };
+        let origin = SrtOrigin::start();
+        let far = Lossy::start(origin.addr(), faults);
+        let proxy = Proxy::before_srt(far.addr(), &[]);
+        let near = Lossy::start(proxy.srt(), Faults { seed: seed + 100, ..faults });
+        // What is lost on a bad path may be lost again; a handshake has the time it takes.
+        let pair = pair(near.addr(), |caller| caller.with("latency", 800).with("timeout", 10_000));
+        let mut callers = Callers::start(&pair);
+        callers.wait_connected();
+        wait_until("much has passed", PATIENCE, || near.seen().0 > 2000 && far.seen().0 > 2000);
+        for path in [&near, &far] {
+            let (_, lost, late) = path.seen();
+            assert!(lost > 50 && late > 50, "{:?}", path.seen());
+        }
+        assert_whole(callers);
+        assert_eq!(origin.events("accepted").len(), 2, "a handshake that is repeated is one connection");
+    }
+}
+
+#[test]
+fn callers_and_origins_may_speak_ipv6() {
+    for (here, there) in [("127.0.0.1", "::1"), ("::1", "127.0.0.1"), ("::1", "::1")] {
+        let origin = SrtOrigin::with(&["--host", there]);
+        let at = SocketAddr::new(here.parse().expect("an address"), free_port());
+        let _proxy = Proxy::before_srt(origin.addr(), &[("PROXY_SRT_SERVER", &at.to_string())]);
+        let mut callers = Callers::start(&pair(at, |caller| caller));
+        callers.wait_connected();
+        assert_whole(callers);
+    }
+}
+
+#[test]
+fn callers_at_one_port_are_told_apart() {
+    let origins = [SrtOrigin::start(), SrtOrigin::start()];
+    let proxy = Proxy::start();
+    proxy.register_srt("a", origins[0].addr());
+    proxy.register_srt("b", origins[1].addr());
+    let port = free_port();
+    let names = ["0", "1", "2", "3"];
+    let streams = names.map(|name| format!("live/{name}"));
+    let at = proxy.srt();
+    let publishers = names.iter().zip(&streams);
+    let publishers =
+        publishers.map(|(name, stream)| Caller::publisher(&format!("p{name}"), at, publishing(stream)));
+    let players = names.iter().zip(&streams);
+    let players = players.map(|(name, stream)| Caller::player(name, at, playing(stream)));
+    let callers: Vec<_> = publishers.chain(players).map(|caller| caller.with("bind", port)).collect();
+    let mut callers = Callers::start(&callers);
+    let connected = callers.wait_connected();
+    let local = format!("127.0.0.1:{port}");
+    assert!(connected.iter().all(|caller| caller["local"] == local.as_str()), "{connected:?}");
+    callers.wait_flow(&names, 3);
+    let ends = callers.leave();
+    assert!(ends.len() == 8 && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");
+}
+
+#[test]
+fn a_publisher_that_vanishes_is_freed_in_time_and_can_come_back_at_once() {
+    let origin = SrtOrigin::with(&["--idle", "60000"]);
+    let proxy = Proxy::before_srt(origin.addr(), &[("PROXY_SRT_TIMEOUT", "2s")]);
+    proxy.wait_quiet();
+    let before = proxy.usage().descriptors;
+    let publisher = url(proxy.srt(), &publishing("live/x"), "");
+    let first = ffmpeg::Publisher::start(&publisher);
+    first.kill();
+    let again = ffmpeg::Publisher::start(&publisher);
+    Player::start(&url(proxy.srt(), &playing("live/x"), "")).play(ENOUGH / 4);
+    wait_until("only the second is left", Duration::from_secs(10), || {
+        proxy.usage().descriptors <= before + 1
+    });
+    again.kill();
+    wait_until("all is freed", Duration::from_secs(10), || proxy.usage().descriptors <= before);
+}
+
+#[test]
+fn goodbyes_of_either_side_end_both() {
+    let origin = SrtOrigin::start();
+    let proxy = Proxy::before_srt(origin.addr(), &[]);
+    proxy.wait_quiet();
+    let before = proxy.usage().descriptors;
+    let mut callers = Callers::start(&pair(proxy.srt(), |caller| caller));
+    callers.wait_flow(&["v"], 1);
+    callers.leave();
+    wait_until("the origin is told", PATIENCE, || origin.open() == 0);
+    wait_until("the proxy is free of them", PATIENCE, || proxy.usage().descriptors <= before);
+}
+
+#[test]
+fn callers_of_an_origin_that_dies_are_freed_in_time() {
+    let mut origin = SrtOrigin::start();
+    let proxy = Proxy::before_srt(origin.addr(), &[("PROXY_SRT_TIMEOUT", "2s")]);
+    proxy.wait_quiet();
+    let before = proxy.usage().descriptors;
+    let mut callers = Callers::start(&pair(proxy.srt(), |caller| caller));
+    callers.wait_flow(&["v"], 1);
+    origin.kill();
+    callers.wait("closed", 2);
+    wait_until("the proxy is free of them", PATIENCE, || proxy.usage().descriptors <= before);
+}
+
+#[test]
+fn a_drain_waits_for_the_last_caller_and_takes_no_other() {
+    let origin = SrtOrigin::start();
+    let mut proxy = Proxy::with(&[("PROXY_GRACE_QUIT_TIMEOUT", "60s"), ("PROXY_FORCE_QUIT_TIMEOUT", "90s")]);
+    proxy.register_srt("origin", origin.addr());
+    let mut callers = Callers::start(&pair(proxy.srt(), |caller| caller));
+    callers.wait_flow(&["v"], 1);
+    proxy.signal(Signal::TERM);
+    wait_until("the proxy drains", PATIENCE, || TcpStream::connect(proxy.rtmp()).is_err());
+    refusal(Caller::player("late", proxy.srt(), playing("live/x")));
+    callers.wait_flow(&["v"], 3);
+    assert!(proxy.is_running());
+    let ends = callers.leave();
+    assert!(ends.len() == 2 && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");
+    assert_eq!(proxy.wait_end(PATIENCE).status.code(), Some(0));
+}

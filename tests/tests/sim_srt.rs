@@ -1,0 +1,209 @@
+//! SRT hubs in the simulated world: callers with several connections on one address, origins that choose the same socket
+//! ids, say no, end connections and die, and forgers, while the network loses, doubles and reorders, and the load balancer
+//! is late, silent or says no.
+
+use srs_proxy_core::machine::{Machine, Note};
+use srs_proxy_core::origin::OriginId;
+use srs_proxy_core::query::{Answer, Picked, Query, Report};
+use srs_proxy_core::srt::{DropReason, SrtConfig, SrtHub};
+use srs_proxy_core::time::{Duration, Time};
+use srs_proxy_tests::sim::srt::{Book, Caller, Forger, Origin, Plan, Shared};
+use srs_proxy_tests::sim::{Bounds, Dice, Host, Manner, Scripted, Weather, World, seeds};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// Long enough for everything to end.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+fn hub() -> SocketAddr {
+    ([127, 0, 0, 1], 10080).into()
+}
+
+fn origin_address(index: u8) -> SocketAddr {
+    ([10, 0, 0, index], 10080).into()
+}
+
+struct Scene {
+    world: World<SrtHub>,
+    book: Shared,
+    reports: Rc<Cell<u64>>,
+}
+
+#[derive(Clone, Copy)]
+struct Cast {
+    callers: u16,
+    /// Connections of each.
+    sockets: usize,
+    forgers: u8,
+    plan: Plan,
+    manner: Manner,
+    /// Of the origins, per thousand.
+    moods: u64,
+    first_origin_dies: Option<Time>,
+}
+
+fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
+    let config = SrtConfig { lookups_per_network: 5000, lookups_per_second: 5000, ..SrtConfig::default() };
+    let mut world = World::hub(seed, weather, SrtHub::new(config), hub());
+    // Answers that come too late are still on their way when others are asked for.
+    world.bounds(Bounds { legs: config.max_sessions, tickets: 1 << 14, ..Bounds::default() });
+    if cast.callers < 100 {
+        world.check(|hub| hub.invariants().unwrap_or_else(|broken| panic!("{broken}")));
+    }
+    let (book, reports) = (Shared::default(), Rc::new(Cell::new(0)));
+    let counted = Rc::clone(&reports);
+    let answer = |query, _: &mut Dice| match query {
+        Query::Pick { key, .. } => {
+            let index = key.as_str().bytes().fold(0, u8::wrapping_add) % 2 + 1;
+            let origin = OriginId::new("origin", "0", &index.to_string());
+            Answer::Picked(Picked { origin, to: origin_address(index) })
+        }
+        other => panic!("{other:?} is nothing for an SRT hub"),
+    };
+    let told = move |report: &Report| {
+        counted.set(counted.get() + u64::from(!matches!(report, Report::Unreachable(_))))
+    };
+    world.balancer(Scripted::new(cast.manner, answer).on_report(told));
+    for index in [1, 2] {
+        let dies = cast.first_origin_dies.filter(|_| index == 1);
+        let origin = Origin::new(&book, cast.moods, dies);
+        world.host(origin_address(index), Host::Datagrams(Box::new(origin)));
+    }
+    for number in 0..cast.callers {
+        let [high, low] = number.to_be_bytes();
+        let streams = (0..cast.sockets).map(|n| format!("#!::r=live/s{number}-{n},m=publish"));
+        let streams: Vec<_> = streams.collect();
+        let caller = Caller::new(&book, hub(), cast.plan, 10 + u32::from(number), &streams);
+        world.host(([10, 9, high, low], 5000).into(), Host::Datagrams(Box::new(caller)));
+    }
+    for number in 0..cast.forgers {
+        let forger = Forger { hub: hub(), left: 200, pause: Duration::from_millis(50) };
+        world.host(([10, 66, 6, number], 666).into(), Host::Datagrams(Box::new(forger)));
+    }
+    Scene { world, book, reports }
+}
+
+fn lively() -> Cast {
+    Cast {
+        callers: 8,
+        sockets: 4,
+        forgers: 2,
+        plan: Plan { data: 40, pause: Duration::from_millis(200), begin: Duration::from_secs(3) },
+        manner: Manner::Moody,
+        moods: 50,
+        first_origin_dies: None,
+    }
+}
+
+fn assert_all_freed(scene: &Scene) {
+    let hub = scene.world.machine();
+    assert_eq!(scene.world.open_legs(), 1, "a leg leaked");
+    assert_eq!(hub.sessions(), 0, "a session leaked");
+    hub.invariants().unwrap_or_else(|broken| panic!("{broken}"));
+    assert_eq!(hub.deadline(), None, "the hub still waits for something");
+}
+
+#[test]
+fn connections_never_mix_and_all_end_whatever_the_network_does() {
+    let (mut sums, mut reports, mut routed) = (Book::default(), 0, 0);
+    let mut drops = [0; DropReason::ALL.len()];
+    seeds::run("srt", 300, |seed| {
+        let mut dice = Dice::new(seed);
+        let weather = Weather::random(&mut dice);
+        let first_origin_dies = dice.chance(300).then(|| Time::ZERO + Duration::from_secs(2));
+        let mut scene = scene(seed, weather, Cast { first_origin_dies, ..lively() });
+        let run = scene.world.run(FOR_EVER);
+        assert!(!run.over, "a hub outlives its sessions");
+        assert_all_freed(&scene);
+        let book = scene.book.borrow();
+        sums.connected += book.connected;
+        sums.sent += book.sent;
+        sums.echoed += book.echoed;
+        sums.forsaken += book.forsaken;
+        sums.ended += book.ended;
+        sums.vanished += book.vanished;
+        for (code, count) in &book.rejected {
+            *sums.rejected.entry(*code).or_default() += count;
+        }
+        for (sum, reason) in drops.iter_mut().zip(DropReason::ALL) {
+            *sum += scene.world.machine().drops().count(reason);
+        }
+        reports += scene.reports.get();
+        routed += run.notes.iter().filter(|note| matches!(note, Note::Routed { .. })).count() as u64;
+    });
+    // The seeds did show what they are for.
+    for sum in [sums.connected, sums.sent, sums.echoed, sums.ended, sums.vanished, reports, routed] {
+        assert!(sum > 500, "{sums:?}, {reports} reports, {routed} routed");
+    }
+    for code in [2402, 2403, 2502, 2503] {
+        assert!(sums.rejected.get(&code).is_some_and(|count| *count > 20), "{code}: {sums:?}");
+    }
+    for reason in
+        [DropReason::NotSrt, DropReason::BadHandshake, DropReason::WrongCookie, DropReason::Stranger]
+    {
+        assert!(drops[reason as usize] > 0, "{reason:?} never happened");
+    }
+}
+
+#[test]
+fn on_a_good_network_every_caller_connects_and_all_its_data_come_back() {
+    let manner = Manner::Late(Duration::from_millis(30));
+    for seed in 0..30 {
+        let mut scene = scene(seed, Weather::fair(), Cast { manner, moods: 0, ..lively() });
+        scene.world.run(FOR_EVER);
+        assert_all_freed(&scene);
+        let book = scene.book.borrow();
+        let connections = 8 * 4;
+        assert_eq!((book.connected, book.accepted), (connections, connections), "seed {seed}: {book:?}");
+        assert_eq!((book.sent, book.echoed), (connections * 40, connections * 40), "seed {seed}: {book:?}");
+    }
+}
+
+#[test]
+fn a_caller_hears_why_there_is_no_connection_before_it_gives_up() {
+    for (manner, code) in
+        [(Manner::Silent, 2503), (Manner::Refuses(srs_proxy_core::query::Refusal::NoOrigin), 2503)]
+    {
+        let mut scene = scene(1, Weather::fair(), Cast { manner, forgers: 0, ..lively() });
+        scene.world.run(FOR_EVER);
+        assert_all_freed(&scene);
+        let book = scene.book.borrow();
+        assert_eq!((book.rejected.get(&code), book.forsaken), (Some(&32), 0), "{book:?}");
+    }
+    let dead = Some(Time::ZERO);
+    let cast = Cast { manner: Manner::Prompt, moods: 0, first_origin_dies: dead, forgers: 0, ..lively() };
+    let mut scene = scene(1, Weather::fair(), cast);
+    scene.world.run(FOR_EVER);
+    let book = scene.book.borrow();
+    assert!(book.connected > 5 && book.forsaken == 0, "{book:?}");
+    assert_eq!(book.rejected.get(&2502).copied(), Some(32 - book.connected), "{book:?}");
+}
+
+#[test]
+fn thousands_of_callers_share_one_hub() {
+    let weather = Weather { delay: Duration::from_millis(20), loss: 10, ..Weather::fair() };
+    let plan = Plan { data: 12, pause: Duration::from_secs(1), begin: Duration::from_secs(3) };
+    let cast =
+        Cast { callers: 3000, sockets: 1, forgers: 10, plan, moods: 0, manner: Manner::Prompt, ..lively() };
+    let mut scene = scene(1, weather, cast);
+    scene.world.run(Duration::from_secs(4));
+    assert!(scene.world.machine().sessions() >= 2500, "{}", scene.world.machine().sessions());
+    scene.world.machine().invariants().unwrap_or_else(|broken| panic!("{broken}"));
+    scene.world.run(FOR_EVER);
+    assert_all_freed(&scene);
+    let book = scene.book.borrow();
+    assert_eq!(book.connected, 3000, "{book:?}");
+    assert!(book.echoed * 100 > book.sent * 95, "{book:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let hash = |seed| {
+        let weather = Weather::random(&mut Dice::new(seed));
+        scene(seed, weather, lively()).world.run(FOR_EVER).hash
+    };
+    for seed in 0..5 {
+        assert_eq!(hash(seed), hash(seed));
+    }
+}

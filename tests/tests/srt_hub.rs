@@ -1,0 +1,559 @@
+//! How an SRT hub behaves, one behaviour after the other, driven by hand.
+
+use srs_proxy_core::machine::{Fault, Leg, Machine, Note, OpenError};
+use srs_proxy_core::origin::{OriginId, Protocol};
+use srs_proxy_core::query::{Answer, Picked, Query, Refusal, Report};
+use srs_proxy_core::srt::{DropReason, LINGER, REPORT_INTERVAL, RETRY, SETUP_TIMEOUT, SrtConfig};
+use srs_proxy_core::time::Duration;
+use srs_proxy_tests::sim::srt::wire::{CONCLUSION, Handshake, data, keep_alive, peer, shutdown};
+use srs_proxy_tests::sim::srt::{Desk, Sent};
+use std::net::SocketAddr;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const ID: &str = "#!::r=live/cam,m=publish";
+const KEY: &str = "__defaultVhost__/live/cam";
+
+fn desk() -> Desk {
+    Desk::new(1, SrtConfig::default())
+}
+
+fn client(n: u16) -> SocketAddr {
+    ([198, 51, 100, 7], n).into()
+}
+
+fn origin() -> SocketAddr {
+    ([10, 0, 0, 1], 10080).into()
+}
+
+fn name() -> OriginId {
+    OriginId::new("origin", "0", "1")
+}
+
+fn picked() -> Answer {
+    Answer::Picked(Picked { origin: name(), to: origin() })
+}
+
+fn to_origin(leg: Leg, bytes: &[u8]) -> Vec<Sent> {
+    vec![Sent { by: leg, to: None, bytes: bytes.to_vec() }]
+}
+
+fn to_client(address: SocketAddr, bytes: &[u8]) -> Vec<Sent> {
+    vec![Sent { by: Leg::CLIENT, to: Some(address), bytes: bytes.to_vec() }]
+}
+
+/// The one handshake that was sent.
+fn one(sent: &[Sent]) -> (Leg, Option<SocketAddr>, Handshake) {
+    let [Sent { by, to, bytes }] = sent else { panic!("{sent:?}") };
+    (*by, *to, Handshake::read(bytes).expect("a handshake"))
+}
+
+/// A caller with a right cookie, whose origin is asked for.
+fn call(desk: &mut Desk, from: SocketAddr, socket: u32, id: &str) -> Handshake {
+    let cookie = desk.cookie(from, socket);
+    let conclusion = Handshake::conclusion(socket, cookie, id.as_bytes());
+    assert_eq!(desk.client(from, &conclusion.bytes()), []);
+    conclusion
+}
+
+/// What a caller with a right cookie is told at once.
+fn told(desk: &mut Desk, from: SocketAddr, socket: u32, id: &[u8]) -> u32 {
+    let cookie = desk.cookie(from, socket);
+    let (by, to, answer) = one(&desk.client(from, &Handshake::conclusion(socket, cookie, id).bytes()));
+    assert_eq!((by, to, answer.to, answer.from), (Leg::CLIENT, Some(from), socket, socket));
+    answer.kind
+}
+
+#[test]
+fn an_induction_is_answered_and_forgotten() {
+    let mut desk = desk();
+    let induction = Handshake::induction(7);
+    let (_, to, answer) = one(&desk.client(client(1), &induction.bytes()));
+    assert_eq!(to, Some(client(1)));
+    let cookie = answer.cookie;
+    assert_eq!(answer, Handshake { timestamp: 0, peer: peer(198, 51, 100, 7), ..induction.welcome(cookie) });
+    assert!(cookie != 0 && desk.cookie(client(1), 8) == cookie && desk.cookie(client(2), 7) != cookie);
+    assert_eq!((desk.hub().sessions(), desk.asked, desk.deadline()), (0, 0, None));
+}
+
+#[test]
+fn a_caller_finds_its_origin_and_then_everything_flows() {
+    let mut desk = desk();
+    desk.pass(5 * SECOND);
+    let conclusion = call(&mut desk, client(1), 7, ID);
+    let key = match &desk.questions[0].1 {
+        Query::Pick { key, need: Protocol::Srt } => key.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(key.as_str(), KEY);
+    desk.pass(20 * MS);
+    let leg = desk.route(origin());
+    let (by, _, induction) = one(&desk.sent());
+    assert_eq!(by, leg);
+    let expected = Handshake { timestamp: 5_020_000, peer: peer(10, 0, 0, 1), ..Handshake::induction(7) };
+    assert_eq!(induction, expected);
+    desk.pass(10 * MS);
+    let passed_on = desk.welcome(leg);
+    // Of the conclusion another cookie, the origin's address; and its clock goes on while it waits.
+    let expected = Handshake {
+        cookie: passed_on.cookie,
+        peer: peer(10, 0, 0, 1),
+        timestamp: conclusion.timestamp + 30_000,
+        ..conclusion
+    };
+    assert_eq!(passed_on, expected);
+    let accepted = Handshake { timestamp: 77, ..passed_on.accepted(9) };
+    let (_, to, answer) = one(&desk.origin(leg, &accepted.bytes()));
+    assert_eq!((to, answer), (Some(client(1)), Handshake { peer: peer(198, 51, 100, 7), ..accepted }));
+    let routed = Note::Routed { verb: "publish", key: key.clone(), origin: name(), to: origin() };
+    assert_eq!(desk.notes, [routed]);
+    assert_eq!(desk.told, [Report::Publishing(key, name())]);
+    for n in 0..3 {
+        assert_eq!(desk.client(client(1), &data(9, n, 0)), to_origin(leg, &data(9, n, 0)));
+        assert_eq!(desk.origin(leg, &data(7, n, 0)), to_client(client(1), &data(7, n, 0)));
+    }
+    assert_eq!(desk.client(client(1), &keep_alive(9)), to_origin(leg, &keep_alive(9)));
+    assert_eq!((desk.hub().sessions(), desk.asked, desk.hub().drops().total()), (1, 1, 0));
+}
+
+#[test]
+fn a_handshake_that_comes_again_makes_nothing_new_at_any_stage() {
+    let mut desk = desk();
+    let conclusion = call(&mut desk, client(1), 7, ID);
+    let again = |desk: &mut Desk| desk.client(client(1), &conclusion.bytes());
+    assert_eq!(again(&mut desk), [], "while the origin is asked for");
+    desk.answer(picked());
+    assert_eq!(again(&mut desk), [], "while its socket is opened");
+    let leg = desk.opened().unwrap();
+    desk.sent();
+    assert_eq!(again(&mut desk), [], "while its cookie is asked for");
+    let passed_on = desk.welcome(leg);
+    assert_eq!(again(&mut desk), [], "while its answer is waited for");
+    let induction = Handshake::induction(7);
+    assert_eq!(desk.origin(leg, &induction.welcome(1).bytes()), [], "nor does the origin's");
+    desk.origin(leg, &passed_on.accepted(9).bytes());
+    // Its answer was lost: the origin is asked for it again, and gives the same.
+    let (by, _, repeated) = one(&again(&mut desk));
+    assert_eq!((by, repeated), (leg, Handshake { timestamp: conclusion.timestamp, ..passed_on.clone() }));
+    let (_, to, answer) = one(&desk.origin(leg, &passed_on.accepted(9).bytes()));
+    assert_eq!((to, answer.from), (Some(client(1)), 9));
+    // And when all is over.
+    desk.client(client(1), &shutdown(9));
+    assert_eq!(again(&mut desk), []);
+    assert_eq!((desk.asked, desk.hub().sessions(), desk.legs()), (1, 0, 0));
+}
+
+#[test]
+fn what_is_lost_on_the_way_to_the_origin_is_sent_again() {
+    let mut desk = desk();
+    call(&mut desk, client(1), 7, ID);
+    let leg = desk.route(origin());
+    let (_, _, first) = one(&desk.sent());
+    for n in 1..4u32 {
+        desk.pass(RETRY);
+        let (_, _, again) = one(&desk.sent());
+        assert_eq!(again, Handshake { timestamp: n * 250_000, ..first.clone() });
+    }
+    let first = desk.welcome(leg);
+    for n in 1..3 {
+        desk.pass(RETRY);
+        let (by, _, again) = one(&desk.sent());
+        assert_eq!(
+            (by, again),
+            (leg, Handshake { timestamp: first.timestamp + n * 250_000, ..first.clone() })
+        );
+    }
+    desk.origin(leg, &first.accepted(9).bytes());
+    desk.pass(SECOND);
+    assert_eq!(desk.sent(), []);
+}
+
+#[test]
+fn without_the_right_cookie_nothing_happens() {
+    let mut desk = desk();
+    let right = desk.cookie(client(1), 7);
+    for (from, cookie) in [(client(1), right ^ 1), (client(1), 0), (client(2), right)] {
+        let conclusion = Handshake::conclusion(7, cookie, ID.as_bytes());
+        assert_eq!(desk.client(from, &conclusion.bytes()), []);
+    }
+    assert_eq!((desk.dropped(DropReason::WrongCookie), desk.asked, desk.hub().sessions()), (3, 0, 0));
+    // It is good for a while, and then no more.
+    desk.pass(29 * SECOND);
+    let conclusion = Handshake::conclusion(7, right, b"#!::m=publish");
+    assert_eq!(one(&desk.client(client(1), &conclusion.bytes())).2.kind, 2400);
+    desk.pass(31 * SECOND);
+    assert_eq!(desk.client(client(1), &conclusion.bytes()), []);
+}
+
+#[test]
+fn who_names_no_stream_is_told_so_and_forgotten() {
+    let mut desk = desk();
+    for (id, code) in [
+        (&b""[..], 2400),
+        (b"#!::m=publish", 2400),
+        (b"#!{r=live/cam}", 2400),
+        (b"steal:live/cam", 2400),
+        (b"live/\xff\xfe", 2400),
+        (b"#!::r=live/cam,m=nonsense", 2405),
+        (&[b'a'; 516], 2400),
+    ] {
+        assert_eq!(told(&mut desk, client(1), 7, id), code, "{}", String::from_utf8_lossy(id));
+    }
+    let cookie = desk.cookie(client(1), 7);
+    let good = Handshake::conclusion(7, cookie, ID.as_bytes());
+    let none = Handshake { extensions: Vec::new(), ..good.clone() };
+    let old = Handshake { version: 4, ..good.clone() };
+    let mut cut = good.clone();
+    cut.extensions.pop();
+    for (conclusion, code) in [(none, 2400), (old, 1008), (cut, 1004)] {
+        assert_eq!(one(&desk.client(client(1), &conclusion.bytes())).2.kind, code);
+    }
+    assert_eq!((desk.hub().sessions(), desk.asked, desk.deadline()), (0, 0, None));
+    assert!(desk.notes.iter().all(|note| matches!(note, Note::Refused { fault: Fault::Client(_), .. })));
+}
+
+#[test]
+fn a_load_balancer_that_says_no_or_nothing_or_nonsense_is_told_of() {
+    for (answer, code, why) in [
+        (Some(Answer::Refused(Refusal::NoOrigin)), 2503, "no origin"),
+        (Some(Answer::Refused(Refusal::Unavailable)), 2503, "unavailable"),
+        (Some(Answer::Refused(Refusal::Full)), 2402, "full"),
+        (Some(Answer::Registered), 2503, "answers another question"),
+        (None, 2503, "does not answer"),
+    ] {
+        let mut desk = desk();
+        let conclusion = call(&mut desk, client(1), 7, ID);
+        match answer {
+            Some(answer) => desk.answer(answer),
+            None => desk.pass(SETUP_TIMEOUT),
+        }
+        let (_, to, rejection) = one(&desk.sent());
+        assert_eq!((to, rejection.to, rejection.kind), (Some(client(1)), 7, code));
+        assert_eq!((desk.hub().sessions(), desk.legs(), desk.hub().is_busy()), (0, 0, false));
+        let [Note::Refused { key: Some(key), fault }] = &desk.notes[..] else { panic!("{:?}", desk.notes) };
+        assert_eq!((key.as_str(), *fault), (KEY, Fault::Balancer(why)));
+        // A caller that did not hear it asks again, and hears the same.
+        assert_eq!(one(&desk.client(client(1), &conclusion.bytes())).2, rejection);
+        desk.pass(LINGER);
+        assert_eq!((desk.asked, desk.deadline()), (1, None), "nothing is left");
+        // An answer that comes now is for nobody.
+        desk.answer(picked());
+        assert_eq!((desk.sent(), desk.legs()), (vec![], 0));
+    }
+}
+
+#[test]
+fn the_origins_rejection_reaches_its_caller() {
+    for before in [true, false] {
+        let mut desk = desk();
+        let conclusion = call(&mut desk, client(1), 7, ID);
+        let leg = desk.route(origin());
+        desk.sent();
+        let asked = if before { Handshake::induction(7) } else { desk.welcome(leg) };
+        let refused = asked.refused(1010);
+        let (_, to, told) = one(&desk.origin(leg, &refused.bytes()));
+        let expected = Handshake { peer: peer(198, 51, 100, 7), ..refused };
+        assert_eq!((to, &told), (Some(client(1)), &expected));
+        assert_eq!((desk.hub().sessions(), desk.legs()), (0, 0));
+        assert_eq!(one(&desk.client(client(1), &conclusion.bytes())).2, told);
+        assert_eq!(desk.asked, 1);
+    }
+}
+
+#[test]
+fn an_origin_that_is_not_there_is_told_of_and_another_tried() {
+    let mut desk = desk();
+    call(&mut desk, client(1), 7, ID);
+    for n in 0..3 {
+        let origin = OriginId::new("origin", "0", &n.to_string());
+        desk.answer(Answer::Picked(Picked { origin: origin.clone(), to: ([10, 0, 0, n], 10080).into() }));
+        match n {
+            0 => desk.open_failed(OpenError::Unreachable),
+            _ => {
+                let leg = desk.opened().unwrap();
+                if n == 2 {
+                    desk.sent();
+                    desk.welcome(leg);
+                }
+                desk.eof(leg);
+            }
+        }
+        assert_eq!(desk.told.last(), Some(&Report::Unreachable(origin)));
+        desk.pass(100 * MS);
+    }
+    let told = desk.sent();
+    let rejection = Handshake::read(&told.last().unwrap().bytes).unwrap();
+    assert_eq!((rejection.to, rejection.kind, desk.asked, desk.legs()), (7, 2502, 3, 0));
+}
+
+#[test]
+fn the_same_origin_is_not_tried_twice() {
+    let mut desk = desk();
+    call(&mut desk, client(1), 7, ID);
+    desk.answer(picked());
+    desk.open_failed(OpenError::Unreachable);
+    desk.answer(picked());
+    assert_eq!(one(&desk.sent()).2.kind, 2502);
+    assert_eq!((desk.asked, desk.told.len(), desk.hub().sessions()), (2, 1, 0));
+}
+
+#[test]
+fn without_a_socket_of_ours_no_origin_is_blamed() {
+    let mut desk = desk();
+    call(&mut desk, client(1), 7, ID);
+    desk.answer(picked());
+    desk.open_failed(OpenError::Exhausted);
+    assert_eq!(one(&desk.sent()).2.kind, 2402);
+    assert_eq!((desk.told.len(), desk.asked, desk.hub().sessions()), (0, 1, 0));
+}
+
+#[test]
+fn a_silent_origin_holds_up_its_own_callers_only_and_they_are_told() {
+    let mut desk = desk();
+    call(&mut desk, client(1), 7, ID);
+    let frozen = desk.route(origin());
+    desk.sent();
+    let (leg, id) = desk.establish(client(2), 8, "live/other", ([10, 0, 0, 2], 10080).into(), 9);
+    assert_eq!(desk.client(client(2), &data(id, 0, 0)), to_origin(leg, &data(id, 0, 0)));
+    desk.pass(SETUP_TIMEOUT - MS);
+    assert!(desk.sent().iter().all(|sent| sent.by == frozen));
+    desk.pass(MS);
+    let (_, to, rejection) = one(&desk.sent());
+    assert_eq!((to, rejection.kind), (Some(client(1)), 2502));
+    assert_eq!(desk.told.last(), Some(&Report::Unreachable(name())));
+    assert_eq!((desk.hub().sessions(), desk.legs()), (1, 1));
+    // One that did say something is slow, but there.
+    call(&mut desk, client(1), 9, ID);
+    let leg = desk.route(origin());
+    desk.sent();
+    desk.welcome(leg);
+    let told = desk.told.len();
+    desk.pass(SETUP_TIMEOUT);
+    assert_eq!(one(&desk.sent()[9..]).2.kind, 2502);
+    assert_eq!(desk.told.len(), told);
+}
+
+#[test]
+fn an_origin_that_ends_it_before_its_yes_has_arrived_has_said_no() {
+    let mut desk = desk();
+    call(&mut desk, client(1), 7, ID);
+    let leg = desk.route(origin());
+    desk.sent();
+    desk.welcome(leg);
+    assert_eq!(desk.origin(leg, &data(7, 0, 0)), to_client(client(1), &data(7, 0, 0)), "it overtakes");
+    assert_eq!(one(&desk.origin(leg, &shutdown(7))).2.kind, 1002);
+    assert_eq!((desk.hub().sessions(), desk.legs()), (0, 0));
+}
+
+#[test]
+fn one_address_has_many_connections_and_origins_may_choose_the_same_ids() {
+    let mut desk = desk();
+    let other = ([10, 0, 0, 2], 10080).into();
+    let (a, id_a) = desk.establish(client(1), 7, "live/a", origin(), 9);
+    let (b, id_b) = desk.establish(client(1), 8, "live/b", other, 9);
+    let (c, id_c) = desk.establish(client(1), 6, "live/c", other, 10);
+    let (d, id_d) = desk.establish(client(2), 7, "live/d", other, 9);
+    assert_eq!((id_a, id_c, id_d), (9, 10, 9));
+    assert!(![0, 9, 10].contains(&id_b), "it is another's");
+    for (from, leg, id, theirs, own) in [
+        (client(1), a, id_a, 9, 7),
+        (client(1), b, id_b, 9, 8),
+        (client(1), c, id_c, 10, 6),
+        (client(2), d, id_d, 9, 7),
+    ] {
+        assert_eq!(desk.client(from, &data(id, 1, 2)), to_origin(leg, &data(theirs, 1, 2)));
+        assert_eq!(desk.origin(leg, &data(own, 1, 2)), to_client(from, &data(own, 1, 2)));
+    }
+    // The answer to a conclusion that comes again says the same.
+    let cookie = desk.cookie(client(1), 8);
+    let (by, _, again) = one(&desk.client(client(1), &Handshake::conclusion(8, cookie, b"live/b").bytes()));
+    assert_eq!(by, b);
+    assert_eq!(one(&desk.origin(b, &again.accepted(9).bytes())).2.from, id_b);
+    // And its end is nobody else's.
+    assert_eq!(desk.client(client(1), &shutdown(id_b)), to_origin(b, &shutdown(9)));
+    assert_eq!(desk.client(client(1), &data(id_a, 1, 2)), to_origin(a, &data(9, 1, 2)));
+    assert_eq!(desk.client(client(1), &data(id_b, 1, 2)), []);
+}
+
+#[test]
+fn a_shutdown_of_either_side_is_passed_on_and_ends_the_session() {
+    for by_client in [true, false] {
+        let mut desk = desk();
+        let (leg, id) = desk.establish(client(1), 7, ID, origin(), 9);
+        if by_client {
+            assert_eq!(desk.client(client(1), &shutdown(id)), to_origin(leg, &shutdown(9)));
+        } else {
+            assert_eq!(desk.origin(leg, &shutdown(7)), to_client(client(1), &shutdown(7)));
+        }
+        assert_eq!((desk.hub().sessions(), desk.legs()), (0, 0));
+        assert_eq!(desk.client(client(1), &data(id, 0, 0)), []);
+        // The next connection from there is another.
+        desk.establish(client(1), 6, ID, origin(), 9);
+        desk.pass(LINGER);
+        assert_eq!(desk.hub().sessions(), 1);
+    }
+}
+
+#[test]
+fn a_session_ends_when_its_client_or_its_origin_has_been_silent_and_the_other_hears_of_it() {
+    for client_talks in [true, false] {
+        let mut desk = desk();
+        let (leg, id) = desk.establish(client(1), 7, ID, origin(), 9);
+        for _ in 0..9 {
+            desk.pass(SECOND);
+            match client_talks {
+                true => desk.client(client(1), &keep_alive(id)),
+                false => desk.origin(leg, &keep_alive(7)),
+            };
+        }
+        assert_eq!(desk.hub().sessions(), 1);
+        desk.pass(SECOND);
+        let sent = desk.sent();
+        let ended = |to: u32| {
+            move |sent: &&Sent| sent.bytes[..4] == [0x80, 5, 0, 0] && sent.bytes[12..16] == to.to_be_bytes()
+        };
+        assert!(sent.iter().find(ended(9)).is_some_and(|sent| sent.by == leg), "{sent:?}");
+        assert!(sent.iter().find(ended(7)).is_some_and(|sent| sent.to == Some(client(1))), "{sent:?}");
+        assert_eq!((sent.len(), desk.hub().sessions(), desk.legs()), (2, 0, 0));
+        desk.pass(LINGER);
+        assert_eq!(desk.deadline(), None);
+    }
+}
+
+#[test]
+fn what_icmp_says_ends_no_live_session() {
+    let mut desk = desk();
+    let (leg, id) = desk.establish(client(1), 7, ID, origin(), 9);
+    desk.eof(leg);
+    assert_eq!(desk.client(client(1), &data(id, 0, 0)), to_origin(leg, &data(9, 0, 0)));
+}
+
+#[test]
+fn the_load_balancer_hears_that_a_stream_is_in_use_as_long_as_it_is() {
+    for (id, is_play) in [(ID, false), ("live/cam", true), ("#!::r=live/cam,m=bidirectional", false)] {
+        let mut desk = desk();
+        let (leg, socket) = desk.establish(client(1), 7, id, origin(), 9);
+        for _ in 0..100 {
+            desk.pass(SECOND);
+            desk.client(client(1), &keep_alive(socket));
+            desk.origin(leg, &keep_alive(7));
+        }
+        assert_eq!(desk.told.len(), 6, "at once, and each {REPORT_INTERVAL:?}");
+        let is_right = |report: &Report| match report {
+            Report::Playing(key) => is_play && key.as_str() == KEY,
+            Report::Publishing(key, origin) => !is_play && key.as_str() == KEY && *origin == name(),
+            _ => false,
+        };
+        assert!(desk.told.iter().all(is_right), "{:?}", desk.told);
+    }
+}
+
+#[test]
+fn junk_guesses_and_what_is_cut_are_dropped_and_counted() {
+    let mut desk = desk();
+    let (leg, id) = desk.establish(client(1), 7, ID, origin(), 9);
+    let conclusion = Handshake::conclusion(7, 1, ID.as_bytes()).bytes();
+    for end in 0..64 {
+        assert_eq!(desk.client(client(3), &conclusion[..end]), []);
+    }
+    assert_eq!(desk.dropped(DropReason::NotSrt), 16);
+    assert_eq!(desk.dropped(DropReason::BadHandshake), 48);
+    for (from, to) in [(client(2), id), (client(1), id + 1), (client(1), 0)] {
+        assert_eq!(desk.client(from, &data(to, 0, 0)), []);
+        assert_eq!(desk.client(from, &shutdown(to)), []);
+    }
+    assert_eq!(desk.dropped(DropReason::Stranger), 6);
+    let induction = Handshake::induction(7);
+    for bad in [
+        Handshake { from: 0, ..induction.clone() },
+        Handshake { version: 3, ..induction.clone() },
+        Handshake { kind: 0, ..induction.clone() },
+        Handshake { kind: 1400, ..induction.clone() },
+        Handshake { extensions: vec![0; 1500], ..induction },
+    ] {
+        assert_eq!(desk.client(client(2), &bad.bytes()), []);
+    }
+    assert_eq!(desk.dropped(DropReason::BadHandshake), 53);
+    assert_eq!(desk.origin(leg, &[0; 15]), []);
+    assert_eq!(desk.dropped(DropReason::BadOrigin), 1);
+    assert_eq!((desk.hub().sessions(), desk.asked), (1, 1));
+}
+
+#[test]
+fn an_origin_that_speaks_nonsense_gives_no_connection() {
+    let mut desk = desk();
+    call(&mut desk, client(1), 7, ID);
+    let leg = desk.route(origin());
+    desk.sent();
+    let induction = Handshake::induction(7);
+    let accepted = Handshake::conclusion(7, 0, b"").accepted(9);
+    for bad in [accepted.bytes(), data(7, 0, 0), shutdown(7), vec![0; 3], induction.bytes()[..63].to_vec()] {
+        assert_eq!(desk.origin(leg, &bad), [], "{bad:?}");
+    }
+    assert_eq!(desk.dropped(DropReason::BadOrigin), 5);
+    assert_eq!(one(&desk.origin(leg, &Handshake { field: 2, ..induction.welcome(5) }.bytes())).2.kind, 2502);
+    // And one that says yes, but not who it is.
+    call(&mut desk, client(1), 8, ID);
+    let leg = desk.route(origin());
+    desk.sent();
+    let conclusion = desk.welcome(leg);
+    assert_eq!(conclusion.kind, CONCLUSION);
+    assert_eq!(desk.origin(leg, &conclusion.accepted(0).bytes()), []);
+    assert_eq!(desk.dropped(DropReason::BadOrigin), 6);
+}
+
+#[test]
+fn sessions_and_lookups_are_limited_in_all_and_of_one_network() {
+    let config = SrtConfig {
+        max_sessions: 5,
+        max_sessions_per_network: 3,
+        lookups_per_second: 7,
+        lookups_per_network: 4,
+        ..SrtConfig::default()
+    };
+    let mut desk = Desk::new(1, config);
+    for socket in 1..4 {
+        call(&mut desk, client(1), socket, ID);
+    }
+    assert_eq!(told(&mut desk, client(1), 4, ID.as_bytes()), 2402);
+    assert_eq!(desk.dropped(DropReason::TooManyOfOne), 1);
+    let elsewhere = ([203, 0, 113, 1], 5000).into();
+    for socket in 1..3 {
+        call(&mut desk, elsewhere, socket, ID);
+    }
+    assert_eq!(told(&mut desk, elsewhere, 3, ID.as_bytes()), 2402);
+    assert_eq!(desk.dropped(DropReason::TooManySessions), 1);
+    // Who comes too often is not heard for the rest of the second.
+    let mut desk = Desk::new(1, SrtConfig { max_sessions: 100, max_sessions_per_network: 100, ..config });
+    for socket in 1..10 {
+        call(&mut desk, client(1), socket, ID);
+    }
+    assert_eq!((desk.asked, desk.dropped(DropReason::TooManyLookups)), (4, 5));
+    desk.pass(SECOND);
+    call(&mut desk, client(1), 9, ID);
+    assert_eq!(desk.asked, 5);
+}
+
+#[test]
+fn a_drain_lets_sessions_go_on_and_begins_none() {
+    let mut desk = desk();
+    let (leg, id) = desk.establish(client(1), 7, ID, origin(), 9);
+    desk.drain();
+    assert!(desk.hub().is_busy());
+    assert_eq!(told(&mut desk, client(1), 8, ID.as_bytes()), 1007);
+    assert_eq!(desk.client(client(1), &data(id, 0, 0)), to_origin(leg, &data(9, 0, 0)));
+    desk.client(client(1), &shutdown(id));
+    assert!(!desk.hub().is_busy());
+}
+
+#[test]
+fn addresses_are_written_in_their_own_family() {
+    let mut desk = desk();
+    let caller: SocketAddr = "[2001:db8::7]:5000".parse().unwrap();
+    let (_, _, answer) = one(&desk.client(caller, &Handshake::induction(7).bytes()));
+    assert_eq!(answer.peer, [0xb8, 0x0d, 0x01, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0]);
+    call(&mut desk, caller, 7, ID);
+    let leg = desk.route(origin());
+    assert_eq!(one(&desk.sent()).2.peer, peer(10, 0, 0, 1));
+    assert_eq!(desk.welcome(leg).peer, peer(10, 0, 0, 1));
+}

@@ -132,7 +132,7 @@ fn client(n: u8) -> SocketAddr {
 
 /// Socket ids say whose they are, so that the story can check where things go.
 fn socket(of: u8, n: u8) -> u32 {
-    u32::from(of) << 8 | u32::from(n % 4) + 1
+    (u32::from(of) << 8) | (u32::from(n % 4) + 1)
 }
 
 /// Anything may happen in any order: nothing goes to somebody else, and silence ends everything.

@@ -125,7 +125,8 @@ pub enum Input<'a> {
         why: OpenError,
     },
     /// The peer ended the stream or the connection broke; no more input comes from this leg. Everything
-    /// that was received has been handed over (or moved on, after a `Splice`).
+    /// that was received has been handed over (or moved on, after a `Splice`). Of a datagram leg it is what ICMP says:
+    /// nobody is there now; the leg stays, and it may be told again.
     Eof {
         /// That leg.
         leg: Leg,

@@ -3,9 +3,11 @@
 
 mod http;
 mod rtc;
+mod srt;
 
 pub use http::{http_connection, http_splits};
 pub use rtc::{rtc_hub, stun};
+pub use srt::{srt_hub, srt_packet, srt_stream_id};
 
 use crate::rewriting::{check_manifest, check_playlist};
 use crate::rtmp::command::{self, COMMAND_CSID, control};
@@ -30,7 +32,7 @@ use std::sync::Arc;
 pub type Body = fn(&[u8]);
 
 /// Every target's name and body.
-pub const TARGETS: [(&str, Body); 17] = [
+pub const TARGETS: [(&str, Body); 20] = [
     ("amf0", amf0),
     ("chunks", chunks),
     ("rtmp_session", rtmp_session),
@@ -48,6 +50,9 @@ pub const TARGETS: [(&str, Body); 17] = [
     ("envelope", envelope),
     ("stun", stun),
     ("rtc_hub", rtc_hub),
+    ("srt_packet", srt_packet),
+    ("srt_stream_id", srt_stream_id),
+    ("srt_hub", srt_hub),
 ];
 
 /// How a stream of bytes is cut.

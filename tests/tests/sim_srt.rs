@@ -108,7 +108,7 @@ fn assert_all_freed(scene: &Scene) {
 fn connections_never_mix_and_all_end_whatever_the_network_does() {
     let (mut sums, mut reports, mut routed) = (Book::default(), 0, 0);
     let mut drops = [0; DropReason::ALL.len()];
-    seeds::run("srt", 300, |seed| {
+    seeds::run("srt", 150, |seed| {
         let mut dice = Dice::new(seed);
         let weather = Weather::random(&mut dice);
         let first_origin_dies = dice.chance(300).then(|| Time::ZERO + Duration::from_secs(2));

@@ -132,6 +132,7 @@ fn a_handshake_that_comes_again_makes_nothing_new_at_any_stage() {
     let induction = Handshake::induction(7);
     assert_eq!(desk.origin(leg, &induction.welcome(1).bytes()), [], "nor does the origin's");
     desk.origin(leg, &passed_on.accepted(9).bytes());
+    assert_eq!(desk.origin(leg, &induction.welcome(1).bytes()), [], "however late");
     // Its answer was lost: the origin is asked for it again, and gives the same.
     let (by, _, repeated) = one(&again(&mut desk));
     assert_eq!((by, repeated), (leg, Handshake { timestamp: conclusion.timestamp, ..passed_on.clone() }));

@@ -446,9 +446,8 @@ impl SrtHub {
             Stage::Live(live) => {
                 live.origin_heard = cx.now;
                 if kind == Kind::Handshake {
-                    // The answer to a conclusion that came again.
-                    let (socket, peer) = (Some(live.alias), Some(caller.ip()));
-                    return send(cx, caller, Change { socket, peer, ..Change::default() }.of(bytes));
+                    let alias = live.alias;
+                    return self.answered_again(cx, caller, alias, bytes);
                 }
             }
             Stage::Inducing(..) | Stage::Concluding(..) if kind == Kind::Handshake => {
@@ -497,6 +496,18 @@ impl SrtHub {
             (Phase::Conclusion, Stage::Concluding(..)) if handshake.socket != 0 => {
                 self.connected(cx, at, &handshake, bytes);
             }
+            _ => self.discard(cx, DropReason::BadOrigin),
+        }
+    }
+
+    /// A handshake of an origin that has agreed already: the answer to a conclusion that came again, or one that is late.
+    fn answered_again(&mut self, cx: &mut Cx<'_>, caller: SocketAddr, alias: u32, bytes: &[u8]) {
+        match Handshake::parse(bytes).map(|handshake| handshake.phase) {
+            Ok(Phase::Conclusion) => {
+                let (socket, peer) = (Some(alias), Some(caller.ip()));
+                send(cx, caller, Change { socket, peer, ..Change::default() }.of(bytes));
+            }
+            Ok(Phase::Induction) => {}
             _ => self.discard(cx, DropReason::BadOrigin),
         }
     }

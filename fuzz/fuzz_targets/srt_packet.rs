@@ -1,0 +1,7 @@
+//! See `srs_proxy_tests::fuzz::srt_packet`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use srs_proxy_tests::fuzz;
+
+fuzz_target!(|bytes: &[u8]| fuzz::srt_packet(bytes));

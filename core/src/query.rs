@@ -76,7 +76,7 @@ pub struct HlsSession {
     pub spbhid: Arc<str>,
     /// The stream.
     pub key: StreamKey,
-    /// The URL of the playlist that began it.
+    /// The URL of the playlist that began it; empty if it is too long to be held.
     pub full_url: Arc<str>,
 }
 

@@ -259,6 +259,17 @@ fn only_a_playlist_that_is_there_is_rewritten() {
 }
 
 #[test]
+fn an_empty_playlist_is_told_to_be_empty() {
+    let origin = HttpOrigin::answering(Answer::ok(TYPE, b""));
+    let proxy = Proxy::before(origin.addr(), &[]);
+    let mut connection = Connection::open(proxy.http()).expect("a connection");
+    for _ in 0..2 {
+        let answer = connection.ask(&Request::get("/live/x.m3u8")).expect("an answer");
+        assert_eq!((answer.header("content-length"), answer.body.len()), (Some("0"), 0));
+    }
+}
+
+#[test]
 fn head_of_a_playlist_has_no_body_and_the_connection_goes_on() {
     let origin = HttpOrigin::answering(Answer::ok(TYPE, b"#EXTM3U\n#EXTINF:1,\nx-0.ts\n"));
     let proxy = Proxy::before(origin.addr(), &[]);

@@ -155,7 +155,8 @@ fn line(bytes: &[u8], limit: usize) -> Result<Option<&[u8]>, BodyError> {
 fn chunk_size(line: &[u8]) -> Result<u64, BodyError> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, extension) = line.split_at_checked(digits).ok_or(BodyError)?;
-    let extension = extension.trim_ascii();
+    let blanks = extension.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let extension = extension.get(blanks..).unwrap_or_default();
     let is_text = extension.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
     // Fifteen digits cannot overflow.
     if digits.len() > 15 || !(extension.is_empty() || extension.starts_with(b";")) || !is_text {
@@ -222,6 +223,7 @@ mod tests {
             b"-1\r\n",
             b"0x3\r\n",
             b"3 4\r\n",
+            b"3\x0c\r\n",
             b"3;a\rb\r\n",
             b"3;a\0b\r\n",
             b"FFFFFFFFFFFFFFFF\r\n",

@@ -20,6 +20,10 @@ use alloc::vec::Vec;
 /// The largest playlist or manifest, in bytes: a day of two-second segments with long names has 5 MB.
 const MAX_PLAYLIST: usize = 8 * 1024 * 1024;
 
+/// The longest URL that is held with a session, in bytes: sessions are held by the hundred thousand, and whoever asks
+/// may put into a query what he likes.
+const MAX_FULL_URL: usize = 512;
+
 /// The letters of a session's id.
 const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
@@ -120,7 +124,8 @@ impl Change {
                 if let Some(id) = &self.session {
                     return Ok(Changed::Now(self.named(content, id)));
                 }
-                let full_url = format!("http://{}{}", self.host, self.target).into();
+                let full_url = Some(format!("http://{}{}", self.host, self.target));
+                let full_url = full_url.filter(|url| url.len() <= MAX_FULL_URL).unwrap_or_default().into();
                 let session = HlsSession { spbhid: new_session_id(cx).into(), key: key.clone(), full_url };
                 return Ok(Changed::Ask(Query::StoreHls(session), content));
             }

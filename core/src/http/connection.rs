@@ -247,6 +247,14 @@ impl Connection {
                     Ok(Parsed::Complete(head, length)) => {
                         used += length;
                         self.begin(cx, &head);
+                        if let State::Head { .. } = self.state
+                            && used < bytes.len()
+                        {
+                            // Answered at once. The next has its turn when the client has taken enough of that: a
+                            // page is ten thousand times as long as the request for it.
+                            cx.actions.push(Action::Resume { leg: Leg::CLIENT });
+                            return Ok(used);
+                        }
                     }
                     Err(why) => self.reject(cx, why.status(), why.as_str()),
                 },

@@ -499,8 +499,8 @@ impl Exchange {
         let rest = bytes.len() - at;
         match body {
             None => {
-                // 204 has no word about a body (RFC 9110 §8.6).
-                let is_told = !changed && head.status != 204;
+                // 204 has no word about a body (RFC 9110 §8.6), and of one that would be changed nobody knows the length.
+                let is_told = head.status != 204 && !(changed && client.hearer.to_head);
                 if let Some(length) = head.fields.text("content-length").filter(|_| is_told) {
                     out.field("Content-Length", length);
                 }
@@ -544,6 +544,9 @@ impl Exchange {
                 }
                 cx.actions.write(Leg::CLIENT, out.end());
                 self.stage = Stage::Chunks { body: Body::new(framing), decode };
+                if self.kind == Kind::Live {
+                    self.report_use(cx);
+                }
                 self.chunks(cx, bytes, at)
             }
         }
@@ -658,7 +661,8 @@ impl Exchange {
 
     fn timed_out(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Next {
         let (status, fault) = match self.stage {
-            Stage::Endless => {
+            // That the body goes on is for the driver to watch.
+            Stage::Endless | Stage::Chunks { .. } | Stage::Counted => {
                 self.report_use(cx);
                 return Next::Stay;
             }
@@ -680,8 +684,6 @@ impl Exchange {
             Stage::Loading | Stage::Picking | Stage::Naming { .. } => {
                 (Status::UNAVAILABLE, Fault::Balancer("routing is not available at the moment"))
             }
-            // That the body goes on is for the driver to watch.
-            Stage::Chunks { .. } | Stage::Counted => return Next::Stay,
         };
         self.fail(cx, client, status, fault)
     }

@@ -27,8 +27,15 @@ const HOP_BY_HOP: [&str; 9] = [
 ];
 
 /// Fields that no `Connection` can take away: what they say is what we act on.
-const NOT_NOMINATED: [&str; 6] =
-    ["host", "content-type", "content-encoding", "authorization", "x-forwarded-for", "x-real-ip"];
+const NOT_NOMINATED: [&str; 7] = [
+    "host",
+    "content-type",
+    "content-encoding",
+    "authorization",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
 
 /// Fields of a request that we write ourselves.
 const OURS: [&str; 3] = ["host", "x-forwarded-for", "x-real-ip"];
@@ -42,7 +49,9 @@ const OF_ORIGINAL: [&str; 5] = ["etag", "last-modified", "accept-ranges", "conte
 
 /// The head of `head`'s request for `target`, as its origin gets it.
 pub(super) fn request(head: &Head<'_>, target: &str, kind: Kind, client: IpAddr) -> Bytes {
-    let mut out = HeadWriter::new(format_args!("{} {target} HTTP/1.1", head.method));
+    // A URL may have a query and no path; a target can't (RFC 9112 §3.2.1).
+    let root = if target.starts_with('/') { "" } else { "/" };
+    let mut out = HeadWriter::new(format_args!("{} {root}{target} HTTP/1.1", head.method));
     // An absolute target overrides the field; an old client may send neither, but an origin wants one.
     out.field("Host", head.host().unwrap_or("localhost"));
     for field in end_to_end(&head.fields) {
@@ -174,6 +183,12 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_gets_a_path_even_of_a_url_that_has_none() {
+        let lines = asked("GET http://h?a=b HTTP/1.1\r\nHost: h\r\n\r\n", Kind::Plain);
+        assert_eq!(lines[0], "GET /?a=b HTTP/1.1");
+    }
+
+    #[test]
     fn what_is_about_one_connection_stays_there() {
         let head = "GET http://other.net/a HTTP/1.1\r\nHost: h\r\nConnection: X-Mine, Host, keep-alive, close\r\nX-Mine: 1\r\n\
                     Keep-Alive: 5\r\nTE: trailers\r\nUpgrade: websocket\r\nProxy-Connection: x\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -185,7 +200,7 @@ mod tests {
     #[test]
     fn forwarding_fields_are_continued_and_the_address_is_ours_to_say() {
         let head = "GET / HTTP/1.0\r\nX-Forwarded-For: 1.2.3.4\r\nx-forwarded-for: 5.6.7.8, 9.9.9.9\r\nX-Real-IP: 6.6.6.6\r\n\
-                    X-Forwarded-Proto: https\r\nVia: 1.1 front\r\nConnection: X-Forwarded-For\r\n\r\n";
+                    X-Forwarded-Proto: https\r\nVia: 1.1 front\r\nConnection: X-Forwarded-For, X-Forwarded-Proto\r\n\r\n";
         assert_eq!(
             asked(head, Kind::Live),
             [

@@ -196,7 +196,7 @@ impl<'a> Head<'a> {
         let framing = fields.framing(version)?.unwrap_or(Framing::Length(0));
         let head = Self { method, target, version, fields, framing };
         let is_form = target.starts_with('/') || head.absolute_form().is_some();
-        if !is_form && target != "*" && method != "CONNECT" {
+        if (!is_form && target != "*" && method != "CONNECT") || target.contains('#') {
             return Err(HeadError::Target);
         }
         let named = head.absolute_form().map(|(authority, _)| authority.as_bytes());
@@ -402,6 +402,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n".into(), HeadError::Host),
             ("GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadError::Host),
             ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadError::Target),
+            ("GET /a.flv#b.m3u8 HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadError::Target),
             ("GET a/b HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadError::Target),
             ("GET / HTTP/1.1\r\n\r\n".into(), HeadError::Host),
             (with("A: b\nContent-Length: 4"), HeadError::BareLf),

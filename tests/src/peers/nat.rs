@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// How long the thread waits before it looks whether it is to end or to change.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
@@ -36,8 +37,11 @@ struct Shared {
 struct State {
     /// What clients send to; closed for a while, it is unreachable as the kernel says it.
     listener: Option<Arc<UdpSocket>>,
-    /// What each client's datagrams leave from.
     clients: BTreeMap<SocketAddr, Arc<UdpSocket>>,
+    /// When the first check has left from the present ports.
+    checked: Option<Instant>,
+    /// How long after that the first datagram came to them that is not STUN.
+    recovered: Option<Duration>,
     /// The last check of a client.
     check: Option<Vec<u8>>,
 }
@@ -48,7 +52,13 @@ impl Nat {
     pub fn start(inside: SocketAddr, outside: SocketAddr) -> Self {
         let listener = bound(inside);
         let inside = listener.local_addr().expect("its address");
-        let state = State { listener: Some(listener), clients: BTreeMap::new(), check: None };
+        let state = State {
+            listener: Some(listener),
+            clients: BTreeMap::new(),
+            checked: None,
+            recovered: None,
+            check: None,
+        };
         let (passed, ended) = (AtomicU64::new(0), AtomicBool::new(false));
         let shared = Arc::new(Shared { inside, outside, passed, ended, state: Mutex::new(state) });
         let running = Arc::clone(&shared);
@@ -72,6 +82,12 @@ impl Nat {
         for socket in state.clients.values_mut() {
             *socket = self.shared.outer();
         }
+        (state.checked, state.recovered) = (None, None);
+    }
+
+    /// How long after the first check from the present ports the first media came there.
+    pub fn recovered(&self) -> Option<Duration> {
+        self.shared.state().recovered
     }
 
     /// From now on nobody is at the inside's address, as the kernel tells whoever sends there.
@@ -149,18 +165,29 @@ impl Shared {
                 let Some(listener) = &listener else { break };
                 if listener.send_to(&buffer[..length], *client).is_ok() {
                     self.passed.fetch_add(1, Ordering::Relaxed);
+                    self.came(*client, socket, &buffer[..length]);
                 }
             }
         }
     }
 
+    /// Notes the first media at the present ports.
+    fn came(&self, client: SocketAddr, at: &Arc<UdpSocket>, bytes: &[u8]) {
+        let mut state = self.state();
+        let is_present = state.clients.get(&client).is_some_and(|present| Arc::ptr_eq(present, at));
+        if is_present && state.recovered.is_none() && bytes.first().is_some_and(|first| *first > 3) {
+            state.recovered = state.checked.map(|checked| checked.elapsed());
+        }
+    }
+
     fn leave(&self, from: SocketAddr, bytes: &[u8]) {
         let mut state = self.state();
-        if bytes.starts_with(&[0, 1]) {
+        let is_check = bytes.starts_with(&[0, 1]);
+        if is_check {
             state.check = Some(bytes.to_vec());
         }
-        let socket = state.clients.entry(from).or_insert_with(|| self.outer());
-        let _ = socket.send(bytes);
+        state.checked = state.checked.or_else(|| is_check.then(Instant::now));
+        let _ = state.clients.entry(from).or_insert_with(|| self.outer()).send(bytes);
     }
 }
 

@@ -19,6 +19,8 @@ struct Client {
     rng: Pcg32,
     kept: Vec<u8>,
     paused: bool,
+    /// What was kept is to be offered again.
+    resumed: bool,
     closed: bool,
     received: Vec<u8>,
     asked: VecDeque<(Ticket, Query)>,
@@ -68,6 +70,7 @@ impl Client {
             rng: Pcg32::new(1, 1),
             kept: Vec::new(),
             paused: false,
+            resumed: false,
             closed: false,
             received: Vec::new(),
             asked: VecDeque::new(),
@@ -90,7 +93,10 @@ impl Client {
                     self.received.extend(bytes)
                 }
                 Action::Pause { leg: Leg::CLIENT } => self.paused = true,
-                Action::Resume { leg: Leg::CLIENT } if !self.closed => self.paused = false,
+                Action::Resume { leg: Leg::CLIENT } if !self.closed => {
+                    self.paused = false;
+                    self.resumed = true;
+                }
                 Action::Close { leg: Leg::CLIENT, how: Close::Flush } if !self.closed => self.closed = true,
                 Action::Ask { ticket, query } => self.asked.push_back((ticket, query)),
                 Action::Note(_) => self.notes += 1,
@@ -107,6 +113,9 @@ impl Client {
                 let bytes = core::mem::take(&mut self.kept);
                 let used = self.input(Input::Stream { leg: Leg::CLIENT, bytes: &bytes });
                 self.kept = bytes[used..].to_vec();
+            }
+            if core::mem::take(&mut self.resumed) && !self.kept.is_empty() {
+                continue;
             }
             let Some((ticket, query)) = self.asked.front() else { return };
             let Some(answer) = (self.balancer)(query) else { return };
@@ -317,6 +326,14 @@ fn pipelined_requests_are_answered_in_order() {
     let statuses: Vec<_> =
         client.responses().into_iter().map(|(status, _, body)| (status, body.len() > 60)).collect();
     assert_eq!(statuses, [(200, false), (200, false), (404, false), (200, true), (200, false)]);
+}
+
+#[test]
+fn the_driver_has_its_turn_between_answers_that_need_no_waiting() {
+    let mut client = Client::new(Server::Http, None);
+    let both = get("/a.html").repeat(2);
+    let used = client.input(Input::Stream { leg: Leg::CLIENT, bytes: both.as_bytes() });
+    assert_eq!((used, client.responses().len(), client.resumed), (both.len() / 2, 1, true));
 }
 
 #[test]

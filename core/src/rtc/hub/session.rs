@@ -201,7 +201,9 @@ impl Live {
         }
         self.asked.retain(|asked| now.since(asked.at) < TRANSACTION_LIFE);
         if self.asked.len() >= MAX_ASKED {
-            self.asked.remove(0);
+            // What was granted is what must not be heard again from elsewhere: forged checks do not push it out.
+            let surplus = self.asked.iter().position(|asked| !asked.granted).unwrap_or(0);
+            self.asked.remove(surplus);
         }
         self.asked.push(Asked { transaction, from, at: now, granted: false });
         true
@@ -372,6 +374,18 @@ mod tests {
         assert_eq!(live.answered(id(1), true, at(4)), Some(Answered { from, granted: true }));
         assert_eq!(live.answered(id(1), true, at(5)), Some(Answered { from, granted: false }));
         assert_eq!(live.answered(id(1), true, at(10_001)), None, "too late");
+    }
+
+    #[test]
+    fn forged_checks_do_not_push_out_what_was_granted() {
+        let mut live = live();
+        assert!(live.ask(id(0), address(1), at(0)));
+        assert!(live.answered(id(0), true, at(0)).is_some());
+        for n in 1..=2 * MAX_ASKED {
+            assert!(live.ask(id(n), address(2), at(1)));
+        }
+        assert!(!live.ask(id(0), address(2), at(2)), "overheard, and sent again");
+        assert_eq!(live.asked(), MAX_ASKED);
     }
 
     #[test]

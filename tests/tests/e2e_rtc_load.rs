@@ -1,0 +1,85 @@
+//! Many viewers of one WebRTC stream: what arrives, what it costs, and what is left when they vanish.
+
+use srs_proxy_tests::peers::pion::{Location, Pion, Publisher, Viewers};
+use srs_proxy_tests::peers::proxy::Proxy;
+use srs_proxy_tests::peers::{PATIENCE, proc, raise_descriptor_limit, wait_until};
+use std::time::{Duration, Instant};
+
+/// How long the proxy waits for a word of a session, and in words.
+const TIMEOUT: (Duration, &str) = (Duration::from_secs(3), "3s");
+
+/// What looking, and a busy machine, may add to that.
+const SLACK: Duration = Duration::from_secs(4);
+
+/// Packets a second: 470 kbit/s.
+const RATE: u32 = 50;
+
+/// What may be left of all sessions: pages that the allocator keeps, KiB.
+const LEFT_KIB: u64 = 3 * 1024;
+
+/// Publishes, plays with so many for so long, twice: at the origin itself and through the proxy. The last viewers
+/// vanish, and all is freed.
+#[track_caller]
+fn watch(count: u32, period: Duration) {
+    raise_descriptor_limit(u64::from(count) * 8);
+    let origin = Pion::start(Location::Query);
+    let proxy = Proxy::before_rtc(&origin, &[("PROXY_WEBRTC_TIMEOUT", TIMEOUT.1)]);
+    let publisher = Publisher::start(&proxy.rtc_url("whip", "live", "x"), RATE, period * 4 + PATIENCE * 4);
+    wait_until("the track has arrived", PATIENCE, || origin.tracks("live/x") == 1);
+    // Once, so that what is kept for good is there.
+    Viewers::start(&proxy.rtc_url("whep", "live", "x"), 1, Duration::ZERO, true).finish();
+    wait_until("only the publisher is left", TIMEOUT.0 + SLACK, || proxy.rtc_sessions().len() == 1);
+    let before = proxy.usage();
+
+    let direct = format!("http://{}/rtc/v1/whep/?app=live&stream=x", origin.api());
+    for (way, url) in [("at the origin", direct), ("through the proxy", proxy.rtc_url("whep", "live", "x"))] {
+        let viewers = Viewers::start(&url, count, period, true);
+        let (start, busy) = (Instant::now(), proc::busy(proxy.pid()));
+        let seen = viewers.finish();
+        let busy = (proc::busy(proxy.pid()) - busy).as_secs_f64();
+        println!(
+            "{count} viewers {way}: {} packets, {} lost, {} late, {:?} and {:?} (99 %) after they were sent, longest gap \
+             {:?}; the proxy {:.1} % of a processor, {:.1} us a packet",
+            seen.packets,
+            seen.lost,
+            seen.late,
+            seen.latency.0,
+            seen.latency.1,
+            seen.gap,
+            busy * 100.0 / start.elapsed().as_secs_f64(),
+            busy * 1e6 / seen.packets as f64,
+        );
+        assert_eq!((seen.connected, seen.deleted), (u64::from(count), u64::from(count)), "{seen:?}");
+        assert_eq!(seen.lost, 0, "{seen:?}");
+        let expected = u64::from(count) * u64::from(RATE) * period.as_secs();
+        assert!(seen.packets > expected * 9 / 10, "{} packets", seen.packets);
+    }
+    wait_until("only the publisher is left", TIMEOUT.0 + SLACK, || proxy.rtc_sessions().len() == 1);
+
+    let viewers = Viewers::start(&proxy.rtc_url("whep", "live", "x"), count, period * 4, false);
+    let full = proxy.usage();
+    assert_eq!(proxy.rtc_sessions().len(), 1 + count as usize);
+    assert_eq!(full.threads, before.threads, "no thread for a session");
+    drop(viewers); // By SIGKILL.
+    let gone = Instant::now();
+    wait_until("their sessions are freed", TIMEOUT.0 + SLACK, || proxy.rtc_sessions().len() == 1);
+    println!("all freed {:?} after they vanished", gone.elapsed());
+    wait_until("all descriptors are freed", PATIENCE, || proxy.usage().descriptors <= before.descriptors);
+    let left = proxy.usage().rss_kib.saturating_sub(before.rss_kib);
+    println!("{} KiB more with them, {left} KiB without", full.rss_kib.saturating_sub(before.rss_kib));
+    assert!(left < LEFT_KIB, "{left} KiB left");
+    let arrived = origin.packets("live/x");
+    wait_until("the publisher goes on", PATIENCE, || origin.packets("live/x") > arrived);
+    drop(publisher);
+}
+
+#[test]
+fn thirty_viewers_lose_nothing_and_leave_nothing() {
+    watch(30, Duration::from_secs(5));
+}
+
+#[test]
+#[ignore = "takes three minutes and the machine for itself"]
+fn three_hundred_viewers_for_a_minute() {
+    watch(300, Duration::from_secs(60));
+}

@@ -357,10 +357,12 @@ mod tests {
             }
         };
         swarm.connect(target, Duration::from_secs(20)).unwrap();
-        swarm.run_for(Duration::from_millis(200)).unwrap();
+        // A busy machine leaves out what is due.
+        while swarm.tally.sent < 500 {
+            swarm.run_for(Duration::from_millis(100)).unwrap();
+        }
         swarm.settle().unwrap();
         let Tally { sent, received, reordered, damaged } = swarm.tally;
-        assert!(sent > 100, "{sent}");
         assert_eq!((received, reordered, damaged), (sent, 0, 0));
     }
 

@@ -6,7 +6,9 @@ use srs_proxy_core::http::{Connection, Files, HttpConfig, Server};
 use srs_proxy_core::rtc::{RtcConfig, RtcHub};
 use srs_proxy_core::rtmp::RtmpSession;
 use srs_proxy_core::srt::{SrtConfig, SrtHub};
-use srs_proxy_runtime_mio::{Accepted, BoxMachine, Class, Listener, NewMachine, bind_tcp, bind_udp};
+use srs_proxy_runtime_mio::{
+    Accepted, BoxMachine, Class, Listener, NewMachine, bind_tcp, bind_udp, keep_networks_together,
+};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -59,6 +61,12 @@ pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
     for (name, variable, address, new) in hubs {
         let sockets =
             bind_udp(address, settings.workers).map_err(|error| cannot_listen(variable, address, &error))?;
+        // A WebRTC client's port may change within its session, and the session is at one worker.
+        if variable == "PROXY_WEBRTC_SERVER"
+            && let Err(error) = keep_networks_together(&sockets)
+        {
+            log::warn!("{variable}: clients that change their port may come to another worker: {error}");
+        }
         bound.extend(sockets.first().map(UdpSocket::local_addr).map(|address| (name, address)));
         listeners.push(Listener::Udp(name, sockets, new));
     }

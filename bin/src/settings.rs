@@ -107,7 +107,8 @@ static TABLE: [Row; 33] = [
     row(
         "PROXY_WEBRTC_TIMEOUT",
         "30s",
-        Kind::Duration(Duration::from_secs(1)),
+        // Clients check every few seconds; between checks a player may be silent.
+        Kind::Duration(Duration::from_secs(5)),
         "A WebRTC session ends after so long without a word",
     ),
     row(

@@ -1,5 +1,8 @@
 //! Binding sockets: all of them before anything is served, one per worker on each address.
 
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::AttachReusePortCbpf;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -39,6 +42,52 @@ pub fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListen
 pub fn bind_udp(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
     bind_group(address, Type::DGRAM, workers, |socket| Ok(socket.into()))
 }
+
+/// Lets all datagrams of one client network (an IPv4 address, or an IPv6 /64) come to the same of these sockets, whatever
+/// port they come from: a client behind a NAT that changes its port stays with its worker.
+///
+/// # Errors
+/// The kernel can't be told so; it goes on choosing by address and port.
+pub fn keep_networks_together(sockets: &[UdpSocket]) -> io::Result<()> {
+    let Some(first) = sockets.first().filter(|_| sockets.len() > 1) else { return Ok(()) };
+    let count = u32::try_from(sockets.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let step = |code: u16, jt: u8, jf: u8, k: u32| libc::sock_filter { code, jt, jf, k };
+    // Classic BPF; it sees the payload, and the IP header below this offset.
+    let header = |at: u32| 0xFFF0_0000 + at;
+    let mut program = [
+        step(LOAD_BYTE, 0, 0, header(0)),
+        step(SHIFT_RIGHT, 0, 0, 4),
+        step(JUMP_UNLESS, 0, 2, 4),
+        // IPv4: the source address.
+        step(LOAD_WORD, 0, 0, header(12)),
+        step(JUMP, 0, 0, 4),
+        // IPv6: the upper half of it.
+        step(LOAD_WORD, 0, 0, header(8)),
+        step(TO_X, 0, 0, 0),
+        step(LOAD_WORD, 0, 0, header(12)),
+        step(XOR_X, 0, 0, 0),
+        // Neighbours are spread, too (Knuth's multiplicative hash).
+        step(MULTIPLY, 0, 0, 0x9E37_79B1),
+        step(SHIFT_RIGHT, 0, 0, 16),
+        step(MODULO, 0, 0, count),
+        step(RETURN, 0, 0, 0),
+    ];
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    Ok(setsockopt(first, AttachReusePortCbpf, &program)?)
+}
+
+// Operations of classic BPF (`linux/bpf_common.h`).
+const LOAD_BYTE: u16 = 0x30;
+const LOAD_WORD: u16 = 0x20;
+const TO_X: u16 = 0x07;
+const XOR_X: u16 = 0xac;
+const MULTIPLY: u16 = 0x24;
+const SHIFT_RIGHT: u16 = 0x74;
+const MODULO: u16 = 0x94;
+const JUMP: u16 = 0x05;
+const JUMP_UNLESS: u16 = 0x15;
+const RETURN: u16 = 0x16;
 
 fn bind_group<S>(
     mut address: SocketAddr,
@@ -93,6 +142,28 @@ mod tests {
     use super::*;
 
     const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    #[test]
+    fn all_ports_of_one_address_come_to_one_socket_and_addresses_are_spread() {
+        let sockets = bind_udp(LOOPBACK, 4).unwrap();
+        keep_networks_together(&sockets).unwrap();
+        let to = sockets[0].local_addr().unwrap();
+        let mut buffer = [0; 16];
+        let mut used = [false; 4];
+        for client in 1..=32 {
+            for _ in 0..8 {
+                let from = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, client), 0)).unwrap();
+                from.send_to(&[client], to).unwrap();
+            }
+            // What is sent on loopback is there when the call returns.
+            let mut got = sockets
+                .iter()
+                .map(|socket| std::iter::from_fn(|| socket.recv_from(&mut buffer).ok()).count());
+            let at = got.position(|count| count == 8).expect("all came to one");
+            used[at] = true;
+        }
+        assert_eq!(used, [true; 4]);
+    }
 
     #[test]
     fn a_port_of_another_process_is_refused_even_if_it_shares() {

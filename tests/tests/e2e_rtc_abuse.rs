@@ -78,7 +78,8 @@ impl Scene {
     fn end(self, descriptors: usize, rss_kib: u64) {
         self.wait_flow();
         let usage = self.proxy.usage();
-        assert_eq!(usage.descriptors, descriptors, "{:?}", self.proxy.rtc_sessions());
+        // Fewer, if a connection to the origin that was kept has been closed meanwhile.
+        assert!(usage.descriptors <= descriptors, "{usage:?} {:?}", self.proxy.rtc_sessions());
         let left = usage.rss_kib.saturating_sub(rss_kib);
         println!("{left} KiB more");
         assert!(left < LEFT_KIB, "{left} KiB more");
@@ -180,7 +181,7 @@ fn truncated_and_lying_stun_of_every_length_is_dropped() {
     }
     scene.wait_flow();
     // A changed name may be looked up, and its session waits for a moment.
-    wait_until("nothing is left", PATIENCE, || scene.proxy.usage().descriptors == before.descriptors);
+    wait_until("nothing is left", PATIENCE, || scene.proxy.usage().descriptors <= before.descriptors);
     scene.end(before.descriptors, before.rss_kib);
 }
 

@@ -23,9 +23,8 @@ const FLOWING: u64 = 100;
 /// Origin that the proxy leads to, proxy, and the translator before it that clients are led to.
 fn behind_nat() -> (Pion, Proxy, Nat) {
     let origin = Pion::start(Location::Query);
-    // With more workers a new port may be another worker's: then the origin sees the client move, and not every one
-    // follows without being asked to.
-    let settings = [("PROXY_WEBRTC_CANDIDATE", INSIDE), ("PROXY_WORKERS", "1")];
+    // A session is at one worker, and so must be all ports of its client.
+    let settings = [("PROXY_WEBRTC_CANDIDATE", INSIDE), ("PROXY_WORKERS", "2")];
     let proxy = Proxy::before_rtc(&origin, &settings);
     let inside = SocketAddr::new(INSIDE.parse().expect("an address"), proxy.rtc().port());
     let nat = Nat::start(inside, proxy.rtc());

@@ -63,7 +63,7 @@ impl Live {
         assert!(reasons.iter().all(|reason| log.contains(reason)), "{reasons:?}\n{log}");
         self.callers.wait_flow(&["v"], 3);
         let after = self.proxy.usage();
-        assert_eq!(after.descriptors, self.before.descriptors);
+        assert!(after.descriptors <= self.before.descriptors, "{after:?}");
         let grown = after.rss_kib.saturating_sub(self.before.rss_kib);
         assert!(grown < MEMORY_SLACK, "{:?} {after:?}", self.before);
         assert_eq!(self.origin.stream_ids().len(), 2);

@@ -11,8 +11,12 @@ pub const HANDSHAKE: usize = HEADER + 48;
 
 const HANDSHAKE_TYPE: u32 = 0x8000_0000;
 const SHUTDOWN_TYPE: u32 = 0x8005_0000;
-const INDUCTION: u32 = 1;
-const CONCLUSION: u32 = 0xFFFF_FFFF;
+/// The kind of a first handshake.
+pub const INDUCTION: u32 = 1;
+/// The kind of a second one.
+pub const CONCLUSION: u32 = 0xFFFF_FFFF;
+/// What a listener has as extension in its answer to an induction.
+const MAGIC: u32 = 0x4A17;
 const EXTENSION_HSREQ: u16 = 1;
 const EXTENSION_SID: u16 = 5;
 /// That a handshake has HSREQ and configuration extensions.
@@ -76,6 +80,20 @@ pub fn conclusion(socket: u32, cookie: u32, stream_id: &str) -> Vec<u8> {
         .collect();
     extension(&mut packet, EXTENSION_SID, &words);
     packet
+}
+
+/// What a listener with this socket id and cookie answers to a caller's handshake.
+pub fn answer(asked: &Handshake, socket: u32, cookie: u32) -> Vec<u8> {
+    let extension = if asked.kind == INDUCTION { MAGIC } else { 0 };
+    handshake(Handshake {
+        to: asked.socket,
+        version: 5,
+        extension,
+        kind: asked.kind,
+        socket,
+        cookie,
+        peer: LOOPBACK,
+    })
 }
 
 /// A data packet for a socket id.

@@ -24,7 +24,8 @@ pub struct Case {
     pub load: Load,
 }
 
-const SINGLE: Load = Load { flows: 50, rate: 100, size: 1200, burst: 1, gso: false, fan_out: false };
+const SINGLE: Load =
+    Load { flows: 50, rate: 100, size: 1200, burst: 1, gso: false, fan_out: false, srt: false };
 
 /// All cases.
 pub const CASES: [Case; 6] = [
@@ -51,8 +52,8 @@ pub const CASES: [Case; 6] = [
     },
     Case {
         name: "srt-single",
-        title: "SRT-sized, 50 × 100 pps single, 1332 B",
-        load: Load { size: 1332, ..SINGLE },
+        title: "SRT, 50 × 100 pps single, 1332 B",
+        load: Load { size: 1332, srt: true, ..SINGLE },
     },
 ];
 
@@ -85,7 +86,7 @@ pub fn measure(
     let mut swarm = Swarm::new(case.load)?;
     let origin = swarm.origin()?;
     let signalling = signal::origin();
-    let process = Process::start(peer, programs, origin, signalling.addr(), dir)?;
+    let process = Process::start(peer, programs, origin, signalling.addr(), case.load.srt, dir)?;
     let mut outcome = Outcome::default();
     if let Err(error) = run(&mut swarm, process.as_ref(), window, &mut outcome) {
         outcome.invalid = Some(error.to_string());
@@ -100,7 +101,7 @@ fn run(
     outcome: &mut Outcome,
 ) -> io::Result<()> {
     let target = process.map_or(swarm.origin()?, |process| process.address);
-    if let Some(api) = process.and_then(|process| process.api) {
+    if let Some(api) = process.and_then(|process| process.api).filter(|_| !swarm.is_srt()) {
         signal::offer(api, swarm.flows(), CONNECT_LIMIT)?;
     }
     swarm.connect(target, CONNECT_LIMIT)?;

@@ -78,7 +78,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a peer in front of `origin`, whose HTTP API is at `signalling`; `None` for [`Peer::Direct`]. It may not
+    /// Starts a peer in front of `origin`, of SRT or of WebRTC, whose HTTP API is at `signalling`; `None` for [`Peer::Direct`]. It may not
     /// listen yet. Its log and configuration are in `dir`, which must be there.
     ///
     /// # Errors
@@ -88,6 +88,7 @@ impl Process {
         programs: &Programs,
         origin: SocketAddr,
         signalling: SocketAddr,
+        is_srt: bool,
         dir: &Path,
     ) -> io::Result<Option<Self>> {
         // Free a moment ago.
@@ -109,7 +110,7 @@ impl Process {
             Peer::Proxy => {
                 let ports: [u16; 5] = free_ports()?;
                 api = Some((Ipv4Addr::LOCALHOST, ports[2]).into());
-                srs_proxy(&programs.proxy, address, ports, origin, signalling)
+                srs_proxy(&programs.proxy, address, ports, origin, signalling, is_srt)
             }
             Peer::Nginx => nginx(address, origin, dir)?,
         };
@@ -185,17 +186,21 @@ fn srs_proxy(
     ports: [u16; 5],
     origin: SocketAddr,
     signalling: SocketAddr,
+    is_srt: bool,
 ) -> Command {
     let mut command = Command::new(binary);
-    let servers = ["RTMP_SERVER", "HTTP_SERVER", "HTTP_API", "SYSTEM_API", "SRT_SERVER"];
+    let (measured, other) = if is_srt { ("SRT", "WEBRTC") } else { ("WEBRTC", "SRT") };
+    let other = format!("{other}_SERVER");
+    let servers = ["RTMP_SERVER", "HTTP_SERVER", "HTTP_API", "SYSTEM_API", &other];
     for (server, port) in servers.iter().zip(ports) {
         command.env(format!("PROXY_{server}"), SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string());
     }
-    command.env("PROXY_WEBRTC_SERVER", media.to_string());
+    command.env(format!("PROXY_{measured}_SERVER"), media.to_string());
     command.env("PROXY_DEFAULT_BACKEND_ENABLED", "on");
     command.env("PROXY_DEFAULT_BACKEND_IP", origin.ip().to_string());
     command.env("PROXY_DEFAULT_BACKEND_API", signalling.port().to_string());
     command.env("PROXY_DEFAULT_BACKEND_RTC", origin.port().to_string());
+    command.env("PROXY_DEFAULT_BACKEND_SRT", origin.port().to_string());
     command.env("PROXY_WORKERS", "1");
     command
 }

@@ -4,6 +4,7 @@
 use super::super::load::Poll;
 use super::wire::{self, Media};
 use super::{Receiver, send, send_segments, socket};
+use crate::peers::srt_wire::{self, Handshake};
 use hdrhistogram::Histogram;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::OwnedFd;
@@ -29,6 +30,11 @@ const TIME_MAX: u64 = 60_000_000_000;
 /// Messages received from one socket before the others have their turn.
 const TURN: usize = 4;
 
+/// Before the payload of SRT's data packets, in bytes.
+const SRT_HEADER: usize = 16;
+/// The origin's cookie, which proves nothing to it.
+const COOKIE: u32 = 0x5EED_C00C;
+
 const ORIGIN: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
 
@@ -47,6 +53,8 @@ pub struct Load {
     pub gso: bool,
     /// The first flow only sends to the origin, which sends each datagram to all others.
     pub fan_out: bool,
+    /// Flows are set up and shaped as SRT's, not as WebRTC's.
+    pub srt: bool,
 }
 
 /// One flow's datagrams in one direction.
@@ -81,6 +89,8 @@ pub struct Swarm {
     /// Where the origin sees each flow come from.
     paths: Vec<Option<SocketAddr>>,
     answered: Vec<bool>,
+    /// The cookie each caller of SRT was given.
+    cookies: Vec<Option<u32>>,
     up: Vec<Track>,
     down: Vec<Track>,
     receiver: Receiver,
@@ -110,7 +120,7 @@ impl Swarm {
         let flows = load.flows;
         Ok(Self {
             load,
-            media: Media::new(load.size),
+            media: Media::new(load.size - if load.srt { SRT_HEADER } else { 0 }),
             poll,
             ready: Vec::new(),
             timer,
@@ -118,6 +128,7 @@ impl Swarm {
             clients: Vec::new(),
             paths: vec![None; flows],
             answered: vec![false; flows],
+            cookies: vec![None; flows],
             up: vec![Track::default(); flows],
             down: vec![Track::default(); flows],
             receiver: Receiver::new()?,
@@ -138,7 +149,8 @@ impl Swarm {
         self.origin.local_addr()
     }
 
-    /// Sends a binding request of each flow to `target`, again and again until the origin's answer is there.
+    /// Sends a binding request or a handshake of each flow to `target`, again and again until the origin's answer is
+    /// there.
     ///
     /// # Errors
     /// Not all were answered within `limit`.
@@ -154,14 +166,14 @@ impl Swarm {
         while let Some(first) = self.answered.iter().position(|answered| !answered) {
             if began.elapsed() > limit {
                 let left = self.answered.iter().filter(|answered| !**answered).count();
-                return Err(io::Error::other(format!("{left} flows got no answer to STUN")));
+                return Err(io::Error::other(format!("{left} flows got no answer")));
             }
             if again <= Instant::now() {
                 again += RETRANSMIT;
                 let waiting = (first..self.load.flows).filter(|flow| !self.answered[*flow]);
                 for flow in waiting.take(SETUP_BURST) {
                     // Nobody may be there yet.
-                    let _ = self.clients[flow].send(&wire::binding_request(flow as u32));
+                    let _ = self.clients[flow].send(&self.hello(flow));
                 }
             }
             let before = self.answered.iter().filter(|answered| **answered).count();
@@ -172,6 +184,21 @@ impl Swarm {
             }
         }
         Ok(())
+    }
+
+    /// What a flow has to say before its media.
+    fn hello(&self, flow: usize) -> Vec<u8> {
+        let caller = caller_id(flow as u32);
+        match self.cookies[flow] {
+            _ if !self.load.srt => wire::binding_request(flow as u32),
+            None => srt_wire::induction(caller),
+            Some(cookie) => srt_wire::conclusion(caller, cookie, &format!("#!::r=live/f{flow},m=publish")),
+        }
+    }
+
+    /// Whether flows are SRT's.
+    pub fn is_srt(&self) -> bool {
+        self.load.srt
     }
 
     /// How many flows there are.
@@ -260,6 +287,10 @@ impl Swarm {
         };
         self.buffer.clear();
         for sequence in track.sent..track.sent + burst as u64 {
+            if self.load.srt {
+                let to = if up { listener_id(flow as u32) } else { caller_id(flow as u32) };
+                self.buffer.extend(srt_wire::data(to, sequence as u32, &[]));
+            }
             self.media.write(flow as u32, sequence, now, &mut self.buffer);
         }
         if gso && burst > 1 {
@@ -300,10 +331,40 @@ impl Swarm {
         Ok(())
     }
 
+    /// The origin answers callers, which take what they are told.
+    fn shake_hands(&mut self, token: u64, from: SocketAddr, handshake: &Handshake) -> io::Result<()> {
+        if token != ORIGIN {
+            let flow = token as usize;
+            match handshake.kind {
+                srt_wire::INDUCTION => {
+                    self.cookies[flow] = Some(handshake.cookie);
+                    self.clients[flow].send(&self.hello(flow))?;
+                }
+                srt_wire::CONCLUSION => self.answered[flow] = true,
+                refusal => return Err(io::Error::other(format!("a caller is refused with {refusal}"))),
+            }
+            return Ok(());
+        }
+        let flow = handshake.socket.wrapping_sub(caller_id(0));
+        if let Some(path) =
+            self.paths.get_mut(flow as usize).filter(|_| handshake.kind == srt_wire::CONCLUSION)
+        {
+            *path = Some(from);
+        }
+        self.origin.send_to(&srt_wire::answer(handshake, listener_id(flow), COOKIE), from)?;
+        Ok(())
+    }
+
     fn received(&mut self, token: u64, index: usize) -> io::Result<()> {
         let (from, range, size) = self.receiver.message(index);
         let now = self.now().as_nanos() as u64;
         for datagram in self.receiver.buffer[range].chunks(size) {
+            if let Some(handshake) = srt_wire::read(datagram).filter(|_| self.load.srt) {
+                // Nothing is sent behind one before it is answered.
+                return self.shake_hands(token, from, &handshake);
+            }
+            let datagram =
+                if self.load.srt { datagram.get(SRT_HEADER..).unwrap_or_default() } else { datagram };
             let flow = if token == ORIGIN {
                 if let Some(flow) = wire::requested(datagram) {
                     self.paths[flow as usize] = Some(from);
@@ -334,13 +395,31 @@ impl Swarm {
     }
 }
 
+/// The socket id of a flow's caller.
+const fn caller_id(flow: u32) -> u32 {
+    flow + 1
+}
+
+/// The socket id that the origin gives it.
+const fn listener_id(flow: u32) -> u32 {
+    0x1000_0000 + flow
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bench::udp::relay::{Method, run};
 
     fn load(gso: bool, fan_out: bool) -> Load {
-        Load { flows: 10, rate: 400, size: 1200, burst: if fan_out { 1 } else { 8 }, gso, fan_out }
+        Load {
+            flows: 10,
+            rate: 400,
+            size: 1200,
+            burst: if fan_out { 1 } else { 8 },
+            gso,
+            fan_out,
+            srt: false,
+        }
     }
 
     fn arrives(load: Load, method: Option<Method>) {
@@ -364,6 +443,13 @@ mod tests {
         swarm.settle().unwrap();
         let Tally { sent, received, reordered, damaged } = swarm.tally;
         assert_eq!((received, reordered, damaged), (sent, 0, 0));
+    }
+
+    #[test]
+    fn callers_shake_hands_and_their_load_arrives() {
+        let load = Load { srt: true, ..load(false, false) };
+        arrives(load, None);
+        arrives(load, Some(Method::Simple));
     }
 
     #[test]

@@ -382,7 +382,9 @@ impl<M: Machine> World<M> {
         if c.is_splice_done() {
             return;
         }
-        if c.owned && !c.eof_told && (!c.paused || hangup) && c.inward.ended() {
+        // The end does not overtake what is about to be offered again; another turn follows that.
+        let offers = self.soon.iter().any(|soon| matches!(soon, Soon::Offer(to) if *to == leg));
+        if c.owned && !c.eof_told && !offers && (!c.paused || hangup) && c.inward.ended() {
             c.eof_told = true;
             self.feed(Input::Eof { leg }, &Bytes::new());
         }

@@ -14,7 +14,8 @@ use smallvec::SmallVec;
 /// Addresses of one client: a browser checks from each of its networks, over IPv4 and IPv6.
 pub(super) const MAX_PATHS: usize = 8;
 
-/// Checks of one session that wait for their responses; a client sends one each 50 ms (RFC 8445 §14.2).
+/// Checks of one session that wait for their responses, and as many that were granted; a client sends one each 50 ms
+/// (RFC 8445 §14.2).
 pub(super) const MAX_ASKED: usize = 8;
 
 /// After this time no response to a check is waited for: longer than any round trip.
@@ -197,12 +198,8 @@ impl Live {
             return asked.from == from;
         }
         self.asked.retain(|asked| now.since(asked.at) < TRANSACTION_LIFE);
-        if self.asked.len() >= MAX_ASKED {
-            // What was granted is what must not be heard again from elsewhere: forged checks do not push it out.
-            let surplus = self.asked.iter().position(|asked| !asked.granted).unwrap_or(0);
-            self.asked.remove(surplus);
-        }
         self.asked.push(Asked { transaction, from, at: now, granted: false });
+        self.forget_surplus(false);
         true
     }
 
@@ -220,7 +217,22 @@ impl Live {
         }
         let granted = is_success && !asked.granted;
         asked.granted |= is_success;
-        Some(Answered { from: asked.from, granted })
+        let from = asked.from;
+        if granted {
+            self.forget_surplus(true);
+        }
+        Some(Answered { from, granted })
+    }
+
+    /// Forgets the oldest check if there are too many that were granted, or too many that were not. Each kind has room
+    /// of its own: what was granted must not be heard again from elsewhere, so forged checks do not push it out; nor
+    /// does it push out those that wait for their responses.
+    fn forget_surplus(&mut self, granted: bool) {
+        let mut of_kind = self.asked.iter().enumerate().filter(|(_, asked)| asked.granted == granted);
+        let oldest = of_kind.next().map(|(at, _)| at);
+        if let Some(oldest) = oldest.filter(|_| of_kind.count() >= MAX_ASKED) {
+            self.asked.remove(oldest);
+        }
     }
 
     /// The origin has granted a check from this address. A new one is where the client is now; a known one only if
@@ -382,7 +394,7 @@ mod tests {
             assert!(live.ask(id(n), address(2), at(1)));
         }
         assert!(!live.ask(id(0), address(2), at(2)), "overheard, and sent again");
-        assert_eq!(live.asked(), MAX_ASKED);
+        assert_eq!(live.asked(), MAX_ASKED + 1);
     }
 
     #[test]

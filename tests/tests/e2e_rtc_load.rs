@@ -73,14 +73,12 @@ fn watch(count: u32, period: Duration, most_lost: u64) {
     drop(publisher);
 }
 
+/// By hand, `RTC_VIEWERS=300` and `RTC_SECONDS=60` give figures for comparing; then the viewers themselves may lose some,
+/// also at the origin.
 #[test]
-fn thirty_viewers_lose_nothing_and_leave_nothing() {
-    watch(30, Duration::from_secs(5), 0);
-}
-
-#[test]
-#[ignore = "takes three minutes and the machine for itself"]
-fn three_hundred_viewers_for_a_minute() {
-    // The figures are for comparing: on a small machine the viewers themselves lose some.
-    watch(300, Duration::from_secs(60), u64::MAX);
+fn viewers_lose_nothing_and_leave_nothing() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let (count, seconds) = (number("RTC_VIEWERS"), number("RTC_SECONDS"));
+    let most_lost = if count.is_some() { u64::MAX } else { 0 };
+    watch(count.unwrap_or(30), Duration::from_secs(seconds.unwrap_or(5).into()), most_lost);
 }

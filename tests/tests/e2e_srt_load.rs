@@ -63,12 +63,6 @@ fn callers_have_their_streams(count: usize) {
 }
 
 #[test]
-fn thirty_callers_at_three_origins_have_their_own_streams() {
-    callers_have_their_streams(30);
-}
-
-#[test]
-#[ignore = "heavy: a hundred callers of the reference library take a machine of their own"]
 fn a_hundred_callers_at_three_origins_have_their_own_streams() {
     callers_have_their_streams(100);
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     Asker, CLAIM_LIFE, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, Outcome, PROBE,
-    PUBLISHER_FRESH, QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, ask, tell,
+    PUBLISHER_FRESH, QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, Setup, ask, tell,
 };
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
@@ -24,17 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The TTL of the tests' origins.
 const TTL: Duration = Duration::from_secs(300);
-
-/// What a load balancer is built with.
-#[derive(Clone, Copy, Debug)]
-pub struct Setup {
-    /// How long an origin is alive after a heartbeat.
-    pub ttl: Duration,
-    /// The tables' limits.
-    pub limits: Limits,
-    /// The seed of its choices.
-    pub seed: u64,
-}
 
 /// A load balancer to be tested, empty at first.
 pub trait Subject {

@@ -8,9 +8,12 @@ pub mod conformance;
 mod expiring;
 mod fleet;
 mod memory;
+pub mod redis;
+mod view;
 
 pub use fleet::{MAX_QUARANTINE, PROBE, QUARANTINE};
-pub use memory::{CLAIM_LIFE, Limits, Memory, PUBLISHER_FRESH, STREAM_IDLE};
+pub use memory::Memory;
+pub use view::{CLAIM_LIFE, PUBLISHER_FRESH, STREAM_IDLE};
 
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
@@ -18,6 +21,35 @@ use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Answer, HlsSession, OriginStatus, Picked, Query, Refusal, Report, RtcSession};
 use srs_proxy_core::time::{Duration, Time};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// How much a load balancer holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Origins.
+    pub origins: usize,
+    /// Streams that have an origin.
+    pub streams: usize,
+    /// HLS sessions, and as many WebRTC sessions.
+    pub sessions: usize,
+}
+
+impl Default for Limits {
+    /// Far beyond what one proxy can carry, and some 100 MB when all is full.
+    fn default() -> Self {
+        Self { origins: 1024, streams: 1 << 18, sessions: 1 << 18 }
+    }
+}
+
+/// What a load balancer is built with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// How long an origin is alive after a heartbeat.
+    pub ttl: Duration,
+    /// How much is held.
+    pub limits: Limits,
+    /// Decides the choices.
+    pub seed: u64,
+}
 
 /// What became of a question.
 #[derive(Clone, PartialEq, Debug)]
@@ -28,6 +60,12 @@ pub enum Outcome<T> {
     Later,
     /// No.
     Refused(Refusal),
+}
+
+impl<T> From<Result<T, Refusal>> for Outcome<T> {
+    fn from(result: Result<T, Refusal>) -> Self {
+        result.map_or_else(Self::Refused, Self::Now)
+    }
 }
 
 /// Wakes the owner of a [`Mailbox`].
@@ -170,4 +208,13 @@ pub fn tell(lb: &dyn OriginLoadBalancer, now: Time, report: &Report) {
         Report::Publishing(key, origin) => lb.publishing(now, key, origin),
         Report::Flowing(session) => lb.flowing(now, session),
     }
+}
+
+/// The list of origins as it is shown: by id, and each with its streams in order.
+fn in_order(mut origins: Vec<OriginStatus>) -> Vec<OriginStatus> {
+    for status in &mut origins {
+        status.streams.sort_unstable();
+    }
+    origins.sort_by_cached_key(|status| status.origin.id());
+    origins
 }

@@ -1,0 +1,137 @@
+//! What the load balancer needs of Redis, and no more: a handful of commands, each atomic, sent together.
+//! Knows no stream, no origin and no socket.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Something asked of Redis. Keys are whole, with the prefix.
+///
+/// A life is how long the entry lives from now on; `None`: until it is deleted.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Command {
+    /// The value of `key`. → [`Reply::Value`]
+    Get {
+        /// The key.
+        key: String,
+    },
+    /// Puts `value` there, whatever was there. → [`Reply::Done`]
+    Set {
+        /// The key.
+        key: String,
+        /// The new value.
+        value: String,
+        /// How long it lives.
+        life: Option<Duration>,
+    },
+    /// Puts `value` there if nothing is there, or just `instead_of`; if it is there already, lengthens its life to
+    /// `life`, but never shortens it, and gives none to what lives without one. → [`Reply::Value`]: what is there then.
+    Claim {
+        /// The key.
+        key: String,
+        /// The new value.
+        value: String,
+        /// The old value that it may replace.
+        instead_of: Option<String>,
+        /// How long it lives.
+        life: Option<Duration>,
+    },
+    /// Removes what is there. → [`Reply::Done`]
+    Delete {
+        /// The key.
+        key: String,
+    },
+    /// Stores an origin's registration and puts it on the list of all. One that is not on the list yet takes the place of
+    /// those that have the same `server_id` in their registrations, and of those whose registrations are gone.
+    /// → [`Reply::Done`]
+    Register {
+        /// The origin's id.
+        id: String,
+        /// Its `server_id`.
+        server: String,
+        /// Its registration.
+        json: String,
+        /// How long it lives.
+        life: Duration,
+        /// Only if it is neither there nor marked as [`Mark::Gone`]: what is given back to a store that lost it.
+        restore: bool,
+    },
+    /// Removes a registration, also from the list. → [`Reply::Done`]
+    Deregister {
+        /// The origin's id.
+        id: String,
+    },
+    /// Says something of an origin to all proxies. → [`Reply::Done`]
+    Mark {
+        /// The origin's id.
+        id: String,
+        /// What is said.
+        mark: Mark,
+        /// For how long. Zero takes it back.
+        life: Duration,
+    },
+    /// All origins and what is said of them, and how many streams other proxies have at them. → [`Reply::Census`]
+    Census {
+        /// Who asks: a name no other proxy has.
+        proxy: Arc<str>,
+        /// How many streams it has at which origin.
+        loads: Vec<(String, u32)>,
+    },
+}
+
+/// What proxies say of an origin to each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// So many connects in a row have failed; the mark's life is the quarantine.
+    Trouble(u32),
+    /// It shall get no new streams.
+    Draining,
+    /// It was deregistered.
+    Gone,
+}
+
+/// What Redis says to a [`Command`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// What is there.
+    Value(Option<String>),
+    /// Who is there.
+    Census(Census),
+    /// The command failed, and others did not.
+    Failed(String),
+}
+
+/// All origins of the store.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Census {
+    /// Whether there is a list at all; if there is none, the store is new or has lost it.
+    pub has_list: bool,
+    /// The registrations of the list that are alive, and for how long they are.
+    pub registrations: Vec<(String, Duration)>,
+    /// What is said of which origin, and for how long.
+    pub marks: Vec<(String, Mark, Duration)>,
+    /// How many streams other proxies have at which origin; a sum of some proxies each.
+    pub loads: Vec<(String, u32)>,
+}
+
+/// The connection is lost, or never was: what became of the commands is not known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lost(pub String);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A connection to Redis that makes itself, and makes itself anew.
+pub trait RedisClient: Send {
+    /// Sends all commands in one go; as many replies, in the same order. Connects first if need be. Takes no longer
+    /// than a bounded time, and blocks meanwhile.
+    ///
+    /// # Errors
+    /// The connection is lost. The next call makes another one.
+    fn run(&mut self, commands: &[Command]) -> Result<Vec<Reply>, Lost>;
+}

@@ -1,0 +1,208 @@
+//! What one proxy knows of origins, streams and sessions. All there is for a proxy that stands alone; what it has
+//! seen lately of a shared store otherwise. Asks nobody and locks nothing.
+//!
+//! What is done with a known stream or session is O(1), with a new stream O(origins); only the list of origins
+//! looks at every stream.
+
+use crate::expiring::{Expiring, Full};
+use crate::fleet::{Fleet, Member, Updated};
+use crate::{SESSION_LIFE, Setup};
+use rand_core::SeedableRng;
+use rand_pcg::Pcg32;
+use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::origin::{Origin, OriginId, Protocol};
+use srs_proxy_core::query::{HlsSession, OriginStatus, Picked, Refusal, RtcSession};
+use srs_proxy_core::time::{Duration, Time};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How long a stream that nobody published keeps its origin without a pick or a player: whoever asks for names
+/// that do not exist shall not fill the table for long.
+pub const CLAIM_LIFE: Duration = Duration::from_secs(60);
+
+/// How long a stream that was published keeps its origin without a pick, player or publisher: long enough for an
+/// encoder that reboots or a pause in a show, so that what the origin still holds of the stream is found again.
+pub const STREAM_IDLE: Duration = Duration::from_secs(3600);
+
+/// How long a publisher's word counts after it was last heard; it is heard every 20 s.
+pub const PUBLISHER_FRESH: Duration = Duration::from_secs(60);
+
+/// How many expired entries of each table one tick frees: about a millisecond's work.
+const FREED_BY_TICK: usize = 4096;
+
+#[derive(Debug)]
+pub(crate) struct View {
+    fleet: Fleet,
+    /// Streams that were picked, but not published as far as we know.
+    claims: Expiring<StreamKey, Home>,
+    /// Streams that are or were published.
+    streams: Expiring<StreamKey, Home>,
+    hls: Expiring<Arc<str>, HlsSession>,
+    /// The id of each stream's HLS session, which lives as long as the session.
+    hls_ids: Expiring<StreamKey, Arc<str>>,
+    rtc: Expiring<Arc<str>, RtcSession>,
+}
+
+/// Where a stream is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home {
+    member: Member,
+    /// When its publisher was last heard of there.
+    published: Option<Time>,
+}
+
+impl From<Full> for Refusal {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
+}
+
+impl View {
+    /// Nothing is known yet.
+    pub(crate) fn new(setup: &Setup) -> Self {
+        let Setup { ttl, limits, seed } = *setup;
+        Self {
+            fleet: Fleet::new(ttl, limits.origins, Pcg32::seed_from_u64(seed)),
+            claims: Expiring::new(CLAIM_LIFE, limits.streams),
+            streams: Expiring::new(STREAM_IDLE, limits.streams),
+            hls: Expiring::new(SESSION_LIFE, limits.sessions),
+            hls_ids: Expiring::new(SESSION_LIFE, limits.sessions),
+            rtc: Expiring::new(SESSION_LIFE, limits.sessions),
+        }
+    }
+
+    /// Takes a registration or heartbeat.
+    pub(crate) fn update(&mut self, now: Time, origin: Origin) -> Result<(), Refusal> {
+        let id = origin.id();
+        let updated = self.fleet.update(now, origin);
+        match &updated {
+            Ok(Updated::Heartbeat) => {}
+            Ok(Updated::New) => log::info!("origin {id} registered"),
+            Ok(Updated::Replaced(old)) => log::info!("origin {id} registered, replaces {old}"),
+            Err(_) => log::warn!("origin {id} refused: too many origins"),
+        }
+        updated.map(|_| ())
+    }
+
+    /// An origin did not take a connection. Returns for how long it is left alone, if that is news.
+    pub(crate) fn unreachable(&mut self, now: Time, origin: &OriginId) -> Option<Duration> {
+        let pause = self.fleet.unreachable(now, origin)?;
+        log::warn!("origin {origin} cannot be reached, left alone for {} s", pause.as_secs());
+        Some(pause)
+    }
+
+    pub(crate) fn pick(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
+        let home = self.home(now, key);
+        let present = home.map(|home| home.member);
+        if let Some(taken) = present.and_then(|member| self.fleet.take(now, member, need)) {
+            // The stream is there and nowhere else: if its origin does not serve the protocol, none does.
+            return taken.ok_or(Refusal::NoOrigin);
+        }
+        let (member, picked) = self.fleet.choose(now, need, present).ok_or(Refusal::NoOrigin)?;
+        let published = home.filter(|home| home.member == member).and_then(|home| home.published);
+        let was_published = self.streams.get(now, key).is_some();
+        let table = if was_published { &mut self.streams } else { &mut self.claims };
+        table.insert(now, key.clone(), Home { member, published })?;
+        Ok(picked)
+    }
+
+    /// The stream's home, which is thereby used.
+    pub(crate) fn home(&mut self, now: Time, key: &StreamKey) -> Option<Home> {
+        let published = self.streams.get(now, key).copied();
+        published.or_else(|| self.claims.get(now, key).copied())
+    }
+
+    pub(crate) fn publishing(&mut self, now: Time, key: &StreamKey, origin: &OriginId) {
+        let Some(member) = self.fleet.usable(now, origin) else { return };
+        // Of two publishers at two origins, the one that was first stays.
+        let is_fresh = |home: &Home| home.published.is_some_and(|at| now.since(at) < PUBLISHER_FRESH);
+        if self.home(now, key).is_some_and(|home| home.member != member && is_fresh(&home)) {
+            return;
+        }
+        // With a table that is full, it stays a claim, which lives as long as its publisher is heard of.
+        let home = Home { member, published: Some(now) };
+        if self.streams.insert(now, key.clone(), home).is_ok() {
+            self.claims.forget(key);
+        }
+    }
+
+    pub(crate) fn load_or_store_hls(&mut self, now: Time, new: HlsSession) -> Result<HlsSession, Refusal> {
+        if let Some(id) = self.hls_ids.get(now, &new.key)
+            && let Some(session) = self.hls.get(now, id)
+            && session.key == new.key
+        {
+            return Ok(session.clone());
+        }
+        self.hls.insert(now, Arc::clone(&new.spbhid), new.clone())?;
+        self.hls_ids.insert(now, new.key.clone(), Arc::clone(&new.spbhid))?;
+        Ok(new)
+    }
+
+    pub(crate) fn load_hls(&mut self, now: Time, spbhid: &str) -> Option<HlsSession> {
+        let session = self.hls.get(now, spbhid)?;
+        // By its id, too, a session is in use for its stream.
+        self.hls_ids.get(now, &session.key);
+        Some(session.clone())
+    }
+
+    pub(crate) fn store_rtc(&mut self, now: Time, session: RtcSession) -> Result<(), Refusal> {
+        Ok(self.rtc.insert(now, Arc::clone(&session.ufrag), session)?)
+    }
+
+    pub(crate) fn load_rtc(&mut self, now: Time, ufrag: &str) -> Option<RtcSession> {
+        self.rtc.get(now, ufrag).cloned()
+    }
+
+    pub(crate) fn flowing(&mut self, now: Time, session: &RtcSession) {
+        self.home(now, &session.key);
+        // One that is known is thereby renewed; one that was lost comes back, if there is room.
+        let _full = self.store_rtc(now, session.clone());
+    }
+
+    /// All origins and their streams, in no particular order.
+    pub(crate) fn origins(&self, now: Time) -> Vec<OriginStatus> {
+        let mut streams = HashMap::<_, Vec<_>>::new();
+        for (key, home) in self.streams.iter(now).chain(self.claims.iter(now)) {
+            streams.entry(home.member).or_default().push(key.clone());
+        }
+        let statuses = self.fleet.iter(now).map(|(member, origin, health, age)| OriginStatus {
+            origin: origin.clone(),
+            health,
+            heartbeat_age: u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
+            streams: streams.remove(&member).unwrap_or_default(),
+        });
+        statuses.collect()
+    }
+
+    /// Frees some of what has expired.
+    pub(crate) fn expire(&mut self, now: Time) {
+        self.claims.expire(now, FREED_BY_TICK);
+        self.streams.expire(now, FREED_BY_TICK);
+        self.hls.expire(now, FREED_BY_TICK);
+        self.hls_ids.expire(now, FREED_BY_TICK);
+        self.rtc.expire(now, FREED_BY_TICK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+
+    #[test]
+    fn what_has_expired_is_gone_from_memory_after_a_tick() {
+        let limits = Limits::default();
+        let mut view = View::new(&Setup { ttl: Duration::from_secs(300), limits, seed: 1 });
+        for n in 0..1000 {
+            let key = StreamKey::new("", "live", &n.to_string()).unwrap();
+            let id: Arc<str> = n.to_string().into();
+            let hls = HlsSession { spbhid: Arc::clone(&id), key: key.clone(), full_url: "".into() };
+            view.load_or_store_hls(Time::ZERO, hls).unwrap();
+            view.store_rtc(Time::ZERO, RtcSession { ufrag: id, key }).unwrap();
+        }
+        view.expire(Time::ZERO + SESSION_LIFE);
+        for table in [format!("{:?}", view.hls), format!("{:?}", view.hls_ids), format!("{:?}", view.rtc)] {
+            assert!(table.contains("index: {}"), "{table}");
+        }
+    }
+}

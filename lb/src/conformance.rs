@@ -84,7 +84,13 @@ pub fn run(make: Make<'_>) {
         eprintln!("load balancer: {name}");
         case(&mut World::new(make, Limits::default()));
     }
-    eprintln!("load balancer: full tables refuse");
+}
+
+/// Runs the test of a load balancer that itself holds all there is.
+///
+/// # Panics
+/// If it fails.
+pub fn run_full(make: Make<'_>) {
     full_tables_refuse(&mut World::new(make, Limits { origins: 2, streams: 3, sessions: 2 }));
 }
 
@@ -239,14 +245,6 @@ fn origin(server: &str) -> Origin {
 /// Two origins.
 fn pair() -> [Origin; 2] {
     [origin("a"), origin("b")]
-}
-
-fn now<T>(outcome: Outcome<T>) -> T {
-    match outcome {
-        Outcome::Now(value) => value,
-        Outcome::Later => panic!("sessions are answered at once"),
-        Outcome::Refused(why) => panic!("refused: {why:?}"),
-    }
 }
 
 fn without_origins_a_pick_is_refused(world: &mut World) {
@@ -497,44 +495,39 @@ fn a_stream_goes_back_to_its_publisher(world: &mut World) {
 }
 
 fn sessions_live_on_by_use(world: &mut World) {
-    let balancer = world.subject.balancer();
     let session = |id: &str, stream: &str| HlsSession {
         spbhid: id.into(),
         key: key(stream),
         full_url: format!("http://h/live/{stream}.m3u8").into(),
     };
+    let load_hls = |id: &str| Query::LoadHls(id.into());
+    let load_rtc = || Query::LoadRtc("server:client".into());
     let most = SESSION_LIFE - Duration::from_secs(1);
 
     let first = session("1", "x");
-    let asker = world.desk.asker(world.subject.now());
-    assert_eq!(now(balancer.load_or_store_hls(&asker, first.clone())), first);
-    assert_eq!(
-        now(balancer.load_or_store_hls(&asker, session("2", "x"))),
-        first,
-        "the id of a stream is stable"
-    );
-    assert_eq!(now(balancer.load_hls(&asker, "2")), None);
+    let is_first = Answer::Hls(Some(first.clone()));
+    assert_eq!(world.ask(Query::StoreHls(first)), is_first);
+    assert_eq!(world.ask(Query::StoreHls(session("2", "x"))), is_first, "the id of a stream is stable");
+    assert_eq!(world.ask(load_hls("2")), Answer::Hls(None));
     let rtc = RtcSession { ufrag: "server:client".into(), key: key("x") };
-    now(balancer.store_rtc(&asker, rtc.clone()));
+    let is_rtc = Answer::Rtc(Some(rtc.clone()));
+    assert_eq!(world.ask(Query::StoreRtc(rtc)), is_rtc);
     for _ in 0..3 {
         world.subject.advance(most);
-        let asker = world.desk.asker(world.subject.now());
-        assert_eq!(now(balancer.load_hls(&asker, "1")), Some(first.clone()));
-        assert_eq!(now(balancer.load_rtc(&asker, "server:client")), Some(rtc.clone()));
+        assert_eq!(world.ask(load_hls("1")), is_first);
+        assert_eq!(world.ask(load_rtc()), is_rtc);
     }
     // Use by id is use of the stream's session, and the other way round.
     world.subject.advance(most);
-    let asker = world.desk.asker(world.subject.now());
-    assert_eq!(now(balancer.load_or_store_hls(&asker, session("3", "x"))), first);
+    assert_eq!(world.ask(Query::StoreHls(session("3", "x"))), is_first);
     world.subject.advance(most);
-    let asker = world.desk.asker(world.subject.now());
-    assert_eq!(now(balancer.load_hls(&asker, "1")), Some(first));
-    assert_eq!(now(balancer.load_rtc(&asker, "server:client")), None, "not used for too long");
+    assert_eq!(world.ask(load_hls("1")), is_first);
+    assert_eq!(world.ask(load_rtc()), Answer::Rtc(None), "not used for too long");
 
     world.subject.advance(SESSION_LIFE);
-    let asker = world.desk.asker(world.subject.now());
-    assert_eq!(now(balancer.load_hls(&asker, "1")), None);
-    assert_eq!(now(balancer.load_or_store_hls(&asker, session("4", "x"))), session("4", "x"));
+    assert_eq!(world.ask(load_hls("1")), Answer::Hls(None));
+    let fourth = session("4", "x");
+    assert_eq!(world.ask(Query::StoreHls(fourth.clone())), Answer::Hls(Some(fourth)));
 }
 
 fn origins_are_listed(world: &mut World) {
@@ -564,16 +557,13 @@ fn full_tables_refuse(world: &mut World) {
     assert_eq!(world.pick_for(&key("4"), Protocol::Rtmp), Err(Refusal::Full));
     assert_eq!(keys.each_ref().map(|key| world.pick(key)), homes, "those that are there stay");
 
-    let asker = world.desk.asker(world.subject.now());
-    let store = |ufrag: &str| RtcSession { ufrag: ufrag.into(), key: key("1") };
-    let balancer = world.subject.balancer();
-    now(balancer.store_rtc(&asker, store("1")));
-    now(balancer.store_rtc(&asker, store("2")));
-    assert_eq!(balancer.store_rtc(&asker, store("3")), Outcome::Refused(Refusal::Full));
+    let store = |ufrag: &str| Query::StoreRtc(RtcSession { ufrag: ufrag.into(), key: key("1") });
+    assert!(matches!(world.ask(store("1")), Answer::Rtc(Some(_))));
+    assert!(matches!(world.ask(store("2")), Answer::Rtc(Some(_))));
+    assert_eq!(world.ask(store("3")), Answer::Refused(Refusal::Full));
 
     world.subject.advance(STREAM_IDLE);
     world.registered(&[origin("c")]);
     world.pick(&key("4"));
-    let asker = world.desk.asker(world.subject.now());
-    now(balancer.store_rtc(&asker, store("3")));
+    assert!(matches!(world.ask(store("3")), Answer::Rtc(Some(_))));
 }

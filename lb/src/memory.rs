@@ -125,5 +125,6 @@ mod tests {
     #[test]
     fn it_behaves_as_every_load_balancer_must() {
         conformance::run(&subject);
+        conformance::run_full(&subject);
     }
 }

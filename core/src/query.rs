@@ -113,11 +113,13 @@ pub struct OriginStatus {
     pub streams: Vec<StreamKey>,
 }
 
-/// Whether an origin is offered streams.
+/// Whether an origin is offered streams: the worst of what is true of it, from good to bad.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Health {
     /// Heartbeats are fresh and connects succeed.
     Alive,
+    /// Alive, but it shall get no new streams; those that it has stay.
+    Draining,
     /// A connect failed a moment ago.
     Quarantined,
     /// No heartbeat for longer than the TTL.

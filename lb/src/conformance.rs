@@ -144,7 +144,7 @@ impl Desk {
 
 impl World {
     fn new(make: Make<'_>, limits: Limits) -> Self {
-        let subject = make(Setup { ttl: TTL, limits, seed: 7 });
+        let subject = make(Setup { ttl: TTL, limits, seed: 7, ..Setup::default() });
         let desk = Desk::new(subject.balancer());
         Self { subject, desk }
     }

@@ -8,11 +8,13 @@ pub mod conformance;
 mod expiring;
 mod fleet;
 mod memory;
+mod policy;
 pub mod redis;
 mod view;
 
 pub use fleet::{MAX_QUARANTINE, PROBE, QUARANTINE};
 pub use memory::Memory;
+pub use policy::{MAX_WEIGHT, Policy, WeightProblem, Weights, WeightsError};
 pub use view::{CLAIM_LIFE, PUBLISHER_FRESH, STREAM_IDLE};
 
 use srs_proxy_core::key::StreamKey;
@@ -47,8 +49,25 @@ pub struct Setup {
     pub ttl: Duration,
     /// How much is held.
     pub limits: Limits,
-    /// Decides the choices.
+    /// How the origin of a new stream is chosen.
+    pub policy: Policy,
+    /// How much each origin gets.
+    pub weights: Weights,
+    /// Decides what is left to chance.
     pub seed: u64,
+}
+
+impl Default for Setup {
+    /// What a proxy has that is told nothing, but for the seed.
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(300),
+            limits: Limits::default(),
+            policy: Policy::default(),
+            weights: Weights::default(),
+            seed: 0,
+        }
+    }
 }
 
 /// What became of a question.

@@ -5,10 +5,8 @@
 //! looks at every stream.
 
 use crate::expiring::{Expiring, Full};
-use crate::fleet::{Fleet, Member, Updated};
+use crate::fleet::{Fleet, Seat, Updated};
 use crate::{SESSION_LIFE, Setup};
-use rand_core::SeedableRng;
-use rand_pcg::Pcg32;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{HlsSession, OriginStatus, Picked, Refusal, RtcSession};
@@ -44,9 +42,9 @@ pub(crate) struct View {
 }
 
 /// Where a stream is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Home {
-    member: Member,
+    seat: Seat,
     /// When its publisher was last heard of there.
     published: Option<Time>,
 }
@@ -60,9 +58,9 @@ impl From<Full> for Refusal {
 impl View {
     /// Nothing is known yet.
     pub(crate) fn new(setup: &Setup) -> Self {
-        let Setup { ttl, limits, seed } = *setup;
+        let limits = setup.limits;
         Self {
-            fleet: Fleet::new(ttl, limits.origins, Pcg32::seed_from_u64(seed)),
+            fleet: Fleet::new(setup),
             claims: Expiring::new(CLAIM_LIFE, limits.streams),
             streams: Expiring::new(STREAM_IDLE, limits.streams),
             hls: Expiring::new(SESSION_LIFE, limits.sessions),
@@ -92,35 +90,37 @@ impl View {
     }
 
     pub(crate) fn pick(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
-        let home = self.home(now, key);
-        let present = home.map(|home| home.member);
+        let (present, published) =
+            self.home(now, key).map(|home| (home.seat.member(), home.published)).unzip();
         if let Some(taken) = present.and_then(|member| self.fleet.take(now, member, need)) {
             // The stream is there and nowhere else: if its origin does not serve the protocol, none does.
             return taken.ok_or(Refusal::NoOrigin);
         }
-        let (member, picked) = self.fleet.choose(now, need, present).ok_or(Refusal::NoOrigin)?;
-        let published = home.filter(|home| home.member == member).and_then(|home| home.published);
+        let (member, picked) = self.fleet.choose(now, key, need, present).ok_or(Refusal::NoOrigin)?;
+        let seat = self.fleet.seat(member).ok_or(Refusal::NoOrigin)?;
+        let published = published.flatten().filter(|_| present == Some(member));
         let was_published = self.streams.get(now, key).is_some();
         let table = if was_published { &mut self.streams } else { &mut self.claims };
-        table.insert(now, key.clone(), Home { member, published })?;
+        table.insert(now, key.clone(), Home { seat, published })?;
         Ok(picked)
     }
 
     /// The stream's home, which is thereby used.
-    pub(crate) fn home(&mut self, now: Time, key: &StreamKey) -> Option<Home> {
-        let published = self.streams.get(now, key).copied();
-        published.or_else(|| self.claims.get(now, key).copied())
+    pub(crate) fn home(&mut self, now: Time, key: &StreamKey) -> Option<&Home> {
+        let published = self.streams.get(now, key);
+        published.or_else(|| self.claims.get(now, key)).map(|home| &*home)
     }
 
     pub(crate) fn publishing(&mut self, now: Time, key: &StreamKey, origin: &OriginId) {
         let Some(member) = self.fleet.usable(now, origin) else { return };
         // Of two publishers at two origins, the one that was first stays.
         let is_fresh = |home: &Home| home.published.is_some_and(|at| now.since(at) < PUBLISHER_FRESH);
-        if self.home(now, key).is_some_and(|home| home.member != member && is_fresh(&home)) {
+        if self.home(now, key).is_some_and(|home| home.seat.member() != member && is_fresh(home)) {
             return;
         }
+        let Some(seat) = self.fleet.seat(member) else { return };
         // With a table that is full, it stays a claim, which lives as long as its publisher is heard of.
-        let home = Home { member, published: Some(now) };
+        let home = Home { seat, published: Some(now) };
         if self.streams.insert(now, key.clone(), home).is_ok() {
             self.claims.forget(key);
         }
@@ -163,7 +163,7 @@ impl View {
     pub(crate) fn origins(&self, now: Time) -> Vec<OriginStatus> {
         let mut streams = HashMap::<_, Vec<_>>::new();
         for (key, home) in self.streams.iter(now).chain(self.claims.iter(now)) {
-            streams.entry(home.member).or_default().push(key.clone());
+            streams.entry(home.seat.member()).or_default().push(key.clone());
         }
         let statuses = self.fleet.iter(now).map(|(member, origin, health, age)| OriginStatus {
             origin: origin.clone(),
@@ -187,12 +187,10 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Limits;
 
     #[test]
     fn what_has_expired_is_gone_from_memory_after_a_tick() {
-        let limits = Limits::default();
-        let mut view = View::new(&Setup { ttl: Duration::from_secs(300), limits, seed: 1 });
+        let mut view = View::new(&Setup::default());
         for n in 0..1000 {
             let key = StreamKey::new("", "live", &n.to_string()).unwrap();
             let id: Arc<str> = n.to_string().into();

@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::time::Time;
-use srs_proxy_lb::{Asker, Limits, Mailbox, Memory, Notify, OriginLoadBalancer, Outcome, ReplyTo, Setup};
+use srs_proxy_lb::{Asker, Mailbox, Memory, Notify, OriginLoadBalancer, Outcome, ReplyTo, Setup};
 use srs_proxy_runtime_mio::{Clock, Config, Files, MAX_KEPT, Observer, Runtime};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -48,7 +48,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     let clock = Clock::start();
     let seed = RandomState::new().hash_one(std::process::id());
     let lb: Arc<dyn OriginLoadBalancer> =
-        Arc::new(Memory::new(&Setup { ttl: settings.origin_ttl, limits: Limits::default(), seed }));
+        Arc::new(Memory::new(&Setup { ttl: settings.origin_ttl, seed, ..Setup::default() }));
     let mut heartbeat = Time::ZERO;
     keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
     let listeners = servers::bind(settings)?;

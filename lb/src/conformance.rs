@@ -4,8 +4,8 @@
 //! Time is the subject's own, so that nothing here sleeps for a TTL. Answers that come later are waited for.
 
 use crate::{
-    Asker, CLAIM_LIFE, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, Outcome, PROBE,
-    PUBLISHER_FRESH, QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, Setup, ask, tell,
+    Asker, CLAIM_LIFE, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, PROBE, PUBLISHER_FRESH,
+    QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, Setup, ask, tell,
 };
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
@@ -150,7 +150,7 @@ impl Desk {
 
 impl World {
     fn new(make: Make<'_>, limits: Limits) -> Self {
-        let subject = make(Setup { ttl: TTL, limits, seed: 7 });
+        let subject = make(Setup { ttl: TTL, limits, seed: 7, ..Setup::default() });
         let desk = Desk::new(subject.balancer());
         Self { subject, desk }
     }

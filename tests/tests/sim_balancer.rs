@@ -7,7 +7,7 @@ use srs_proxy_core::origin::{Origin, Protocol};
 use srs_proxy_core::query::{Answer, Query};
 use srs_proxy_core::rtmp::RtmpSession;
 use srs_proxy_core::time::{Duration, Time};
-use srs_proxy_lb::{Limits, Memory, OriginLoadBalancer, Setup};
+use srs_proxy_lb::{Memory, OriginLoadBalancer, Setup};
 use srs_proxy_tests::sim::rtmp::{self, ClientPlan, Leave, OriginPlan, Style};
 use srs_proxy_tests::sim::scene::origin_address;
 use srs_proxy_tests::sim::{Balancer, Dice, End, Fates, Host, Io, Peer, Real, Reply, Weather, World, seeds};
@@ -21,7 +21,7 @@ const TTL: Duration = Duration::from_secs(300);
 
 fn memory(origins: usize, seed: u64) -> Arc<dyn OriginLoadBalancer> {
     let lb: Arc<dyn OriginLoadBalancer> =
-        Arc::new(Memory::new(&Setup { ttl: TTL, limits: Limits::default(), seed }));
+        Arc::new(Memory::new(&Setup { ttl: TTL, seed, ..Setup::default() }));
     let mut real = Real::new(Arc::clone(&lb));
     for index in 0..origins {
         let origin = Origin {

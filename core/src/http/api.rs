@@ -247,6 +247,7 @@ impl<'a> OriginItem<'a> {
             pid: &origin.pid,
             health: match status.health {
                 Health::Alive => "alive",
+                Health::Draining => "draining",
                 Health::Quarantined => "quarantined",
                 Health::Dead => "dead",
             },

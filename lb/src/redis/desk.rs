@@ -135,7 +135,7 @@ impl Late {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Waiting {
     since: Time,
     askers: SmallVec<[Waiter; 1]>,
@@ -158,19 +158,12 @@ pub(super) enum Alone {
     Say(Answer),
 }
 
-impl std::fmt::Debug for Waiter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiter").field("reply_to", &self.reply_to).finish_non_exhaustive()
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Link {
     Up { since: Time },
     Away { since: Time, retry: Time, pause: Duration },
 }
 
-#[derive(Debug)]
 pub(super) struct Desk {
     pub(super) view: View,
     pub(super) keys: Keys,
@@ -466,9 +459,12 @@ impl Desk {
             self.next_complaint = now + COMPLAINT;
             log::warn!("Redis refuses a command: {why}");
         }
-        let refusal = if why.starts_with("OOM") { Refusal::Full } else { Refusal::Unavailable };
         if let Some(about) = job.about() {
-            self.answer_all(&about, &Answer::Refused(refusal));
+            self.give_up(
+                now,
+                &about,
+                if why.starts_with("OOM") { Refusal::Full } else { Refusal::Unavailable },
+            );
         }
     }
 
@@ -489,7 +485,7 @@ impl Desk {
         self.idle.clear();
         let all: Vec<About> = self.waiting.keys().cloned().collect();
         for about in all {
-            self.give_up(now, &about);
+            self.give_up(now, &about, Refusal::Unavailable);
         }
     }
 
@@ -498,7 +494,7 @@ impl Desk {
         let overdue = self.waiting.iter().filter(|(_, waiting)| now.since(waiting.since) >= PATIENCE);
         let overdue: Vec<About> = overdue.map(|(about, _)| about.clone()).collect();
         for about in overdue {
-            self.give_up(now, &about);
+            self.give_up(now, &about, Refusal::Unavailable);
         }
         self.view.expire(now);
         self.checked.expire(now, MAX_BATCH);
@@ -506,17 +502,20 @@ impl Desk {
         self.renewed.expire(now, MAX_BATCH);
     }
 
-    /// The store does not answer this: what is known here must do.
-    fn give_up(&mut self, now: Time, about: &About) {
+    /// The store does not answer this: what is known here must do, or it is refused.
+    fn give_up(&mut self, now: Time, about: &About, refusal: Refusal) {
         for waiter in self.take(about) {
-            let answer = match (about, waiter.alone.clone()) {
-                (About::Stream(key), Alone::Pick(need)) => self
-                    .pick_alone(now, key, need)
-                    .map_or_else(Answer::Refused, Answer::Picked),
-                (_, Alone::Keep(new)) => Answer::Hls(Some(self.keep_hls(now, new))),
-                (_, Alone::Say(answer)) => answer,
-                (_, Alone::Pick(_)) => Answer::Refused(Refusal::Unavailable),
+            let answer = match (about, &waiter.alone) {
+                (About::Stream(key), Alone::Pick(need)) => {
+                    self.pick_alone(now, key, *need).map(Answer::Picked)
+                }
+                (_, Alone::Keep(new)) => Ok(Answer::Hls(Some(self.keep_hls(now, new.clone())))),
+                (_, Alone::Say(answer)) => Ok(answer.clone()),
+                (_, Alone::Pick(_)) => Err(Refusal::Unavailable),
             };
+            let answer = answer.unwrap_or_else(|why| {
+                Answer::Refused(if why == Refusal::Unavailable { refusal } else { why })
+            });
             self.answer(waiter, answer);
         }
     }

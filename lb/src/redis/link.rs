@@ -63,7 +63,10 @@ impl Counter {
                 return Some(batch);
             }
             let pause = desk.next(now).since(now);
-            desk = self.bell.wait_timeout(desk, pause).map_or_else(|broken| broken.into_inner().0, |woken| woken.0);
+            desk = self
+                .bell
+                .wait_timeout(desk, pause)
+                .map_or_else(|broken| broken.into_inner().0, |woken| woken.0);
         }
     }
 }
@@ -89,7 +92,7 @@ pub(super) fn exchange(desk: &mut Desk, client: &mut dyn RedisClient, clock: &Cl
 }
 
 /// Sends a batch and reads the replies, while the desk is free.
-fn send(client: &mut dyn RedisClient, batch: &Batch) -> Result<Vec<Heard>, Lost> {
+pub(super) fn send(client: &mut dyn RedisClient, batch: &Batch) -> Result<Vec<Heard>, Lost> {
     let replies = client.run(&batch.commands)?;
     if replies.len() != batch.commands.len() {
         return Err(Lost("not as many replies as commands".into()));

@@ -16,6 +16,8 @@ mod sessions;
 mod streams;
 #[cfg(any(test, feature = "conformance"))]
 mod subject;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Census, Command, FOREVER, LOADS_LIFE, Lost, Mark, RedisClient, Reply};
 pub use desk::PATIENCE;
@@ -26,9 +28,7 @@ pub use link::Clock;
 #[cfg(any(test, feature = "conformance"))]
 pub use subject::RedisSubject;
 
-use crate::{
-    Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, Setup, in_order,
-};
+use crate::{Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, Setup, in_order};
 use desk::Desk;
 use link::Counter;
 use srs_proxy_core::key::StreamKey;
@@ -90,7 +90,8 @@ impl Redis {
             thread::sleep(START_PAUSE);
         }
         let counter = Arc::new(Counter::new(desk));
-        link::serve(Arc::clone(&counter), client, clock).map_err(|error| Lost(format!("no thread: {error}")))?;
+        link::serve(Arc::clone(&counter), client, clock)
+            .map_err(|error| Lost(format!("no thread: {error}")))?;
         Ok(Self { counter })
     }
 }

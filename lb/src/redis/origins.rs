@@ -3,7 +3,6 @@
 use super::client::{Census, Command, Mark};
 use super::desk::{Desk, Job, Renewal};
 use super::records;
-use crate::view::PUBLISHER_FRESH;
 use crate::{Asker, Outcome};
 use smallvec::smallvec;
 use srs_proxy_core::origin::{Origin, OriginId};
@@ -29,7 +28,7 @@ impl Registered {
     pub(super) fn read(census: Census) -> Self {
         let Census { has_list, registrations, marks, loads } = census;
         let origins = registrations.iter().filter_map(|(json, left)| Some((records::origin(json)?, *left)));
-        let marks = marks.iter().map(|(id, mark, left)| (OriginId::from(id.as_str()), *mark, *left));
+        let marks = marks.iter().map(|(id, mark, left)| (OriginId::from_text(id.as_str()), *mark, *left));
         Self { has_list, origins: origins.collect(), marks: marks.collect(), loads }
     }
 }
@@ -69,14 +68,19 @@ impl Desk {
     }
 
     /// A change of one origin, which the census that follows shows to all, also here.
-    fn order<const N: usize>(&mut self, asker: &Asker, id: &OriginId, commands: [Command; N]) -> Outcome<bool> {
-        if self.view.fleet.member(id).is_none() {
+    fn order<const N: usize>(
+        &mut self,
+        asker: &Asker,
+        id: &OriginId,
+        commands: [Command; N],
+    ) -> Outcome<bool> {
+        if self.view.fleet.find(id).is_none() {
             return Outcome::Now(false);
         }
         if self.is_away() {
             return Outcome::Refused(Refusal::Unavailable);
         }
-        let made = Answer::Changed(true);
+        let made = Answer::Known(true);
         let census = self.census();
         self.change(asker, commands.into_iter().chain([census]), made, Answer::Refused(Refusal::Unavailable))
     }
@@ -108,7 +112,7 @@ impl Desk {
             match mark {
                 Mark::Trouble(failures) => self.view.fleet.learn_trouble(now, &id, failures, left),
                 Mark::Draining => drop(draining.insert(id)),
-                Mark::Gone => drop(self.view.fleet.forget(&id)),
+                Mark::Gone => drop(self.view.deregister(&id)),
             }
         }
         self.view.fleet.set_all_draining(&draining);
@@ -118,7 +122,7 @@ impl Desk {
     /// The store was away, and may have lost what is in use here.
     pub(super) fn restore(&mut self, now: Time) {
         self.give_back_origins(now);
-        for (key, origin) in self.view.published_since(now, PUBLISHER_FRESH) {
+        for (key, origin) in self.view.published(now) {
             if self.is_due(now, Renewal::Published(key.clone())) {
                 self.meanwhile(Job::Publish { key, origin, instead_of: None });
             }

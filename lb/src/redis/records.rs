@@ -62,7 +62,9 @@ pub(super) fn registration(origin: &Origin, now: SystemTime) -> String {
 /// An endpoint in the form in which SRS registers it: `1935` and `udp://0.0.0.0:8000`, if it is at the origin's `ip`.
 fn endpoint(protocol: Protocol, to: SocketAddr, ip: IpAddr) -> String {
     match protocol {
-        Protocol::Srt | Protocol::Rtc if to.ip() == ip && ip.is_ipv4() => format!("udp://0.0.0.0:{}", to.port()),
+        Protocol::Srt | Protocol::Rtc if to.ip() == ip && ip.is_ipv4() => {
+            format!("udp://0.0.0.0:{}", to.port())
+        }
         Protocol::Srt | Protocol::Rtc => format!("udp://{to}"),
         _ if to.ip() == ip => to.port().to_string(),
         _ => format!("tcp://{to}"),
@@ -91,7 +93,11 @@ pub(super) fn hls(session: &HlsSession) -> String {
 /// The HLS session of this record. `None` if it is none.
 pub(super) fn read_hls(record: &str) -> Option<HlsSession> {
     let Hls { spbhid, stream_url, full_url } = serde_json::from_str(record).ok()?;
-    Some(HlsSession { spbhid: spbhid.into(), key: StreamKey::from_text(&stream_url)?, full_url: full_url.into() })
+    Some(HlsSession {
+        spbhid: spbhid.into(),
+        key: StreamKey::from_text(&stream_url)?,
+        full_url: full_url.into(),
+    })
 }
 
 /// A WebRTC session.

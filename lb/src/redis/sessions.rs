@@ -4,7 +4,6 @@ use super::client::Command;
 use super::desk::{About, Alone, Desk, Job, Renewal};
 use super::{FRESH, records};
 use crate::{Asker, Outcome, SESSION_LIFE};
-use srs_proxy_core::origin::Protocol;
 use srs_proxy_core::query::{Answer, HlsSession, Refusal, RtcSession};
 use srs_proxy_core::time::Time;
 use std::sync::Arc;
@@ -81,8 +80,11 @@ impl Desk {
 
     fn rtc_commands(&self, session: &RtcSession) -> [Command; 2] {
         let (value, life) = (records::rtc(session), Some(SESSION_LIFE));
-        [self.keys.ufrag(&session.ufrag), self.keys.rtc(&session.key)]
-            .map(|key| Command::Set { key, value: value.clone(), life })
+        [self.keys.ufrag(&session.ufrag), self.keys.rtc(&session.key)].map(|key| Command::Set {
+            key,
+            value: value.clone(),
+            life,
+        })
     }
 
     pub(super) fn load_rtc(&mut self, asker: &Asker, ufrag: &str) -> Outcome<Option<RtcSession>> {

@@ -46,7 +46,7 @@ impl Desk {
         }
         if self.checked.get(now, key).is_some_and(|at| now.since(*at) < FRESH)
             && let Some(home) = self.view.home(now, key)
-            && let Some(taken) = self.view.fleet.take(now, home.member, need)
+            && let Some(taken) = self.view.fleet.take(now, home, need)
         {
             // The stream is there and nowhere else: if its origin does not serve the protocol, none does.
             return taken.ok_or(Refusal::NoOrigin).into();
@@ -58,9 +58,14 @@ impl Desk {
 
     /// Without the store, what is known holds. A stream that is not gets an origin only if every proxy would choose
     /// the same.
-    pub(super) fn pick_alone(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
+    pub(super) fn pick_alone(
+        &mut self,
+        now: Time,
+        key: &StreamKey,
+        need: Protocol,
+    ) -> Result<Picked, Refusal> {
         if let Some(home) = self.view.home(now, key)
-            && let Some(taken) = self.view.fleet.take(now, home.member, need)
+            && let Some(taken) = self.view.fleet.take(now, home, need)
         {
             return taken.ok_or(Refusal::NoOrigin);
         }
@@ -72,7 +77,7 @@ impl Desk {
 
     /// What to ask about a stream first. `None` if nobody can be nominated for it.
     fn claim(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Option<Job> {
-        let home = self.view.home(now, key).map(|home| home.member);
+        let home = self.view.home(now, key);
         let usable = home.filter(|member| self.view.fleet.is_usable(now, *member));
         let member = usable.or_else(|| self.view.fleet.nominate(now, key, need, home))?;
         let origin = self.view.fleet.id(member)?.clone();
@@ -117,18 +122,18 @@ impl Desk {
 
     /// `held` has the stream.
     pub(super) fn claimed(&mut self, now: Time, claim: Claim, held: String) {
-        let id = self.keys.id_of(&held).map(OriginId::from);
-        let Some(member) = id.as_ref().and_then(|id| self.view.fleet.member(id)) else {
+        let id = self.keys.id_of(&held).map(OriginId::from_text);
+        let Some(member) = id.as_ref().and_then(|id| self.view.fleet.find(id)) else {
             return match id {
                 Some(_) => self.then(Job::Meet(claim, held)),
                 None => self.replace(now, claim, held, None),
             };
         };
         if id.as_ref() == Some(&claim.origin) {
-            if claim.instead_of.is_some() {
+            if let Some(dead) = claim.instead_of.as_deref().and_then(|held| self.keys.id_of(held)) {
                 // Whoever published it did so where it is no more.
-                let publisher = Command::Delete { key: self.keys.publisher(&claim.key) };
-                self.meanwhile(Job::Tell(smallvec![publisher]));
+                let (key, value) = (self.keys.publisher(&claim.key), dead.to_owned());
+                self.then(Job::Tell(smallvec![Command::Delete { key, value }]));
             }
             self.settle(now, &claim.key, member);
         } else if self.view.fleet.is_usable(now, member) {
@@ -141,12 +146,13 @@ impl Desk {
     /// The registration of the origin that has the stream.
     pub(super) fn met(&mut self, now: Time, claim: Claim, held: String, registration: Option<&str>) {
         let origin = registration.and_then(records::origin);
-        let Some(origin) = origin.filter(|origin| self.keys.id_of(&held) == Some(origin.id().as_str())) else {
+        let Some(origin) = origin.filter(|origin| self.keys.id_of(&held) == Some(origin.id().as_str()))
+        else {
             return self.replace(now, claim, held, None);
         };
         let id = origin.id();
-        self.view.fleet.learn(now, origin, MET);
-        match self.view.fleet.member(&id) {
+        self.view.learn(now, origin, MET);
+        match self.view.fleet.find(&id) {
             Some(_) => self.claimed(now, claim, held),
             // There is no room for it here.
             None => self.answer_all(&About::Stream(claim.key), &Answer::Refused(Refusal::Full)),
@@ -185,7 +191,7 @@ impl Desk {
 
     pub(super) fn playing(&mut self, now: Time, key: &StreamKey) {
         let Some(home) = self.view.home(now, key) else { return };
-        if let Some(origin) = self.view.fleet.id(home.member).cloned()
+        if let Some(origin) = self.view.fleet.id(home).cloned()
             && self.is_due(now, Renewal::Played(key.clone()))
         {
             self.meanwhile(Job::Renew(key.clone(), origin));
@@ -198,8 +204,8 @@ impl Desk {
 
     /// A stream in use was renewed, unless it is elsewhere by now.
     pub(super) fn renewed(&mut self, now: Time, key: &StreamKey, origin: &OriginId, held: &str) {
-        let held = self.keys.id_of(held).filter(|held| *held != origin.as_str()).map(OriginId::from);
-        if let Some(member) = held.and_then(|id| self.view.fleet.member(&id)) {
+        let held = self.keys.id_of(held).filter(|held| *held != origin.as_str()).map(OriginId::from_text);
+        if let Some(member) = held.and_then(|id| self.view.fleet.find(&id)) {
             // It is not the player that is answered: it stays where it is.
             let _full = self.view.settle(now, key, member);
         }
@@ -210,7 +216,7 @@ impl Desk {
             return self.view.publishing(now, key, origin);
         }
         let Some(member) = self.view.fleet.usable(now, origin) else { return };
-        let is_home = self.view.home(now, key).is_some_and(|home| home.member == member);
+        let is_home = self.view.home(now, key).is_some_and(|home| home == member);
         let job = || Job::Publish { key: key.clone(), origin: origin.clone(), instead_of: None };
         if !is_home {
             // Whoever asks from now on shall hear of the new place.
@@ -252,7 +258,13 @@ impl Desk {
         if is_ours && self.keys.id_of(&held) != Some(origin.as_str()) && instead_of.as_ref() != Some(&held) {
             return self.hold(now, &key.clone(), Job::Publish { key, origin, instead_of: Some(held) });
         }
-        let claim = Claim { key: key.clone(), need: Protocol::Rtmp, origin: origin.clone(), instead_of: None, count: 1 };
+        let claim = Claim {
+            key: key.clone(),
+            need: Protocol::Rtmp,
+            origin: origin.clone(),
+            instead_of: None,
+            count: 1,
+        };
         self.claimed(now, claim, held);
         if is_ours {
             self.view.publishing(now, &key, &origin);

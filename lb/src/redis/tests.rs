@@ -1,10 +1,11 @@
 //! The desk at a store in memory, one exchange at a time: proxies that agree, a store that is away, slow, full, empty.
 
 use super::desk::{Desk, PATIENCE};
-use super::link::exchange_at;
 use super::*;
 use crate::conformance;
-use crate::{CLAIM_LIFE, Limits, Mailbox, Notify, Policy, QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, Weights};
+use crate::{
+    CLAIM_LIFE, Limits, Mailbox, Notify, Policy, QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, Weights,
+};
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::query::{Answer, Health, Refusal};
 use std::collections::BTreeSet;
@@ -31,7 +32,6 @@ impl Notify for Quiet {
 /// A proxy's desk, without a thread.
 struct Proxy {
     desk: Desk,
-    store: FakeRedis,
     client: Box<dyn RedisClient>,
     mailbox: Arc<Mailbox>,
     now: Time,
@@ -43,7 +43,6 @@ impl Proxy {
         let setup = Setup { ttl: TTL, limits: Limits::default(), seed, policy, weights: Weights::default() };
         let mut proxy = Self {
             desk: Desk::new(Time::ZERO, &setup, Keys::new(""), mappings),
-            store: store.clone(),
             client: store.client(),
             mailbox: Arc::new(Mailbox::new(Box::new(Quiet))),
             now: Time::ZERO,
@@ -59,7 +58,11 @@ impl Proxy {
 
     /// One round trip, if there is anything to be sent.
     fn exchange(&mut self) {
-        exchange_at(&mut self.desk, &mut *self.client, self.now);
+        let batch = self.desk.batch(self.now);
+        if !batch.commands.is_empty() {
+            let said = link::send(&mut *self.client, &batch);
+            self.desk.hear(self.now, batch, said);
+        }
         for late in self.desk.late() {
             late.deliver();
         }
@@ -81,13 +84,16 @@ impl Proxy {
         }
     }
 
+    /// The answers to picks that came, good ones first.
     fn answers(&self) -> Vec<Result<String, Refusal>> {
         let read = |(_, answer)| match answer {
-            Answer::Picked(Picked { origin, .. }) => Ok(origin.to_string()),
-            Answer::Refused(why) => Err(why),
-            other => panic!("{other:?}"),
+            Answer::Picked(Picked { origin, .. }) => Some(Ok(origin.to_string())),
+            Answer::Refused(why) => Some(Err(why)),
+            _ => None,
         };
-        self.mailbox.take().into_iter().map(read).collect()
+        let mut answers: Vec<_> = self.mailbox.take().into_iter().filter_map(read).collect();
+        answers.sort_by_key(Result::is_err);
+        answers
     }
 
     fn pick(&mut self, stream: &str) -> Result<String, Refusal> {
@@ -112,7 +118,7 @@ impl Proxy {
 
     fn publish(&mut self, stream: &str) -> String {
         let origin = self.pick(stream).expect("an origin");
-        self.desk.publishing(self.now, &key(stream), &OriginId::from(origin.as_str()));
+        self.desk.publishing(self.now, &key(stream), &OriginId::from_text(origin.as_str()));
         self.pass(SECOND);
         origin
     }
@@ -178,9 +184,9 @@ fn proxies_that_ask_for_a_new_stream_at_once_get_one_origin() {
         let stream = n.to_string();
         proxies.iter_mut().for_each(|proxy| proxy.ask(&stream));
         proxies.iter_mut().for_each(Proxy::exchange);
-        let answers: BTreeSet<_> = proxies.iter().flat_map(|proxy| proxy.answers()).collect();
-        assert_eq!(answers.len(), 1, "{answers:?}");
-        assert!(answers.iter().all(Result::is_ok));
+        let answers = proxies.iter().flat_map(|proxy| proxy.answers());
+        let origins: BTreeSet<_> = answers.map(|answer| answer.expect("an origin")).collect();
+        assert_eq!(origins.len(), 1, "{origins:?}");
     }
 }
 
@@ -234,7 +240,7 @@ fn renewals_of_what_runs_are_few_and_keep_it_alive_elsewhere() {
     let before = store.seen();
     for _ in 0..600 {
         // As a session reports, and far more often than one does.
-        a.desk.publishing(a.now, &key("x"), &OriginId::from(home.as_str()));
+        a.desk.publishing(a.now, &key("x"), &OriginId::from_text(home.as_str()));
         a.desk.playing(a.now, &key("x"));
         a.desk.flowing(a.now, &rtc);
         pass(&store, &mut [&mut a, &mut b], SECOND);
@@ -375,9 +381,10 @@ fn a_store_that_takes_too_long_is_not_waited_for() {
     proxy.now = proxy.now + PATIENCE;
     proxy.desk.tick(proxy.now);
     proxy.desk.late().into_iter().for_each(desk::Late::deliver);
-    let mut answers = proxy.answers();
-    answers.sort();
-    assert_eq!(answers, [Ok(home), Err(Refusal::Unavailable)]);
+    let answers = proxy.answers();
+    assert!(
+        answers.len() == 2 && answers.contains(&Ok(home)) && answers.contains(&Err(Refusal::Unavailable))
+    );
     // What it says in the end is learned, and told nobody.
     let said = link::send(&mut *proxy.client, &batch);
     proxy.desk.hear(proxy.now, batch, said);
@@ -392,6 +399,7 @@ fn a_full_store_refuses_what_is_new_only() {
     let mut proxy = Proxy::new(&store, 1);
     proxy.register(&[origin("a")]);
     proxy.publish("known");
+    pass(&store, &mut [&mut proxy], SECOND * 2);
     store.set_full(true);
     assert_eq!(proxy.pick("new"), Err(Refusal::Full));
     assert_eq!(proxy.pick("known"), Ok("a-s-1".to_owned()));
@@ -425,7 +433,7 @@ fn a_dead_origin_is_replaced_once_and_all_proxies_know() {
     pass(&store, &mut [&mut a, &mut b], SECOND);
     let home = a.publish("x");
     assert_eq!(b.pick("x"), Ok(home.clone()));
-    let dead = OriginId::from(home.as_str());
+    let dead = OriginId::from_text(home.as_str());
     a.desk.unreachable(a.now, &dead);
     let next = a.pick("x").unwrap();
     assert_ne!(next, home);
@@ -438,7 +446,7 @@ fn a_dead_origin_is_replaced_once_and_all_proxies_know() {
     assert_eq!(third.health(gone), Some(Health::Quarantined));
     assert_eq!(third.pick("x"), Ok(next.clone()));
     // It is published there, and nobody asks where it was.
-    b.desk.publishing(b.now, &key("x"), &OriginId::from(next.as_str()));
+    b.desk.publishing(b.now, &key("x"), &OriginId::from_text(next.as_str()));
     pass(&store, &mut [&mut a, &mut b, &mut third], QUARANTINE * 2);
     assert_eq!([a.pick("x"), b.pick("x"), third.pick("x")], [Ok(next.clone()), Ok(next.clone()), Ok(next)]);
 }

@@ -162,6 +162,14 @@ pub trait OriginService: Send + Sync {
 
     /// All origins.
     fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>>;
+
+    /// Begins or ends that an origin gets no new streams. Those that it has stay, and another life of its server
+    /// gets new ones. Whether it is known.
+    fn drain(&self, asker: &Asker, origin: &OriginId, on: bool) -> Outcome<bool>;
+
+    /// Forgets an origin: each of its streams gets another at its next pick. A heartbeat would bring it back.
+    /// Whether it was known.
+    fn deregister(&self, asker: &Asker, origin: &OriginId) -> Outcome<bool>;
 }
 
 /// How long an HLS or WebRTC session lives after its last use.
@@ -216,6 +224,8 @@ pub fn ask(lb: &dyn OriginLoadBalancer, asker: &Asker, query: Query) -> Option<A
         Query::LoadRtc(ufrag) => answer(lb.load_rtc(asker, &ufrag), Answer::Rtc),
         Query::Register(origin) => answer(lb.update(asker, origin), |()| Answer::Registered),
         Query::Origins => answer(lb.origins(asker), Answer::Origins),
+        Query::Drain { origin, on } => answer(lb.drain(asker, &origin, on), Answer::Known),
+        Query::Deregister(origin) => answer(lb.deregister(asker, &origin), Answer::Known),
     }
 }
 

@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::time::Time;
-use srs_proxy_lb::{Asker, Mailbox, Memory, Notify, OriginLoadBalancer, Outcome, ReplyTo, Setup};
+use srs_proxy_lb::{Asker, Limits, Mailbox, Memory, Notify, OriginLoadBalancer, Outcome, ReplyTo, Setup};
 use srs_proxy_runtime_mio::{Clock, Config, Files, MAX_KEPT, Observer, Runtime};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -47,8 +47,14 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     let signals = signals().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let clock = Clock::start();
     let seed = RandomState::new().hash_one(std::process::id());
-    let lb: Arc<dyn OriginLoadBalancer> =
-        Arc::new(Memory::new(&Setup { ttl: settings.origin_ttl, seed, ..Setup::default() }));
+    let setup = Setup {
+        ttl: settings.origin_ttl,
+        limits: Limits::default(),
+        policy: settings.policy,
+        weights: settings.weights.clone(),
+        seed,
+    };
+    let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Memory::new(&setup));
     let mut heartbeat = Time::ZERO;
     keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
     let listeners = servers::bind(settings)?;

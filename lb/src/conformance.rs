@@ -46,7 +46,7 @@ pub type Make<'a> = &'a dyn Fn(Setup) -> Box<dyn Subject>;
 /// If one fails.
 pub fn run(make: Make<'_>) {
     type Case = (&'static str, fn(&mut World));
-    let cases: [Case; 19] = [
+    let cases: [Case; 22] = [
         ("without origins a pick is refused", without_origins_a_pick_is_refused),
         ("a stream stays with its origin", a_stream_stays_with_its_origin),
         ("new streams spread over all origins", new_streams_spread_over_all_origins),
@@ -78,6 +78,12 @@ pub fn run(make: Make<'_>) {
         ("a stream goes back to its publisher", a_stream_goes_back_to_its_publisher),
         ("sessions live on by use", sessions_live_on_by_use),
         ("origins are listed", origins_are_listed),
+        (
+            "an origin that drains keeps its streams and gets no new ones",
+            an_origin_that_drains_gets_no_new_streams,
+        ),
+        ("a restart ends a drain", a_restart_ends_a_drain),
+        ("an origin that deregisters loses its streams", an_origin_that_deregisters_loses_its_streams),
     ];
     for (name, case) in cases {
         // Shown by the test harness if the case fails.
@@ -190,6 +196,10 @@ impl World {
             Answer::Origins(origins) => origins,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn drain(&mut self, id: &OriginId, on: bool) -> Answer {
+        self.ask(Query::Drain { origin: id.clone(), on })
     }
 
     fn health(&mut self, id: &OriginId) -> Health {
@@ -545,6 +555,57 @@ fn origins_are_listed(world: &mut World) {
     streams.retain(|_| home.next() == Some(&a.id()));
     assert_eq!(origins[0].streams, streams);
     assert_eq!(origins[1].streams.len(), 20 - streams.len());
+}
+
+fn an_origin_that_drains_gets_no_new_streams(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let kept = world.stream_on(&a.id());
+    assert_eq!(world.drain(&a.id(), true), Answer::Known(true));
+    assert_eq!(world.drain(&OriginId::new("unknown", "s", "1"), true), Answer::Known(false));
+    assert_eq!((world.health(&a.id()), world.health(&b.id())), (Health::Draining, Health::Alive));
+    for n in 0..50 {
+        assert_eq!(world.pick(&key(&format!("during-{n}"))), b.id());
+    }
+    assert_eq!(world.pick(&kept), a.id(), "what is there stays");
+    world.registered([&a]);
+    assert_eq!(world.health(&a.id()), Health::Draining, "a heartbeat ends no drain");
+
+    // With nobody else a stream is refused rather than sent there.
+    world.ask(Query::Deregister(b.id()));
+    assert_eq!(world.pick_for(&key("nowhere"), Protocol::Rtmp), Err(Refusal::NoOrigin));
+    assert_eq!(world.pick(&kept), a.id());
+    world.registered([&b]);
+
+    assert_eq!(world.drain(&a.id(), false), Answer::Known(true));
+    assert_eq!(world.health(&a.id()), Health::Alive);
+    world.stream_on(&a.id());
+}
+
+fn a_restart_ends_a_drain(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    world.drain(&a.id(), true);
+    let reborn = serving("a", "2", &[(Protocol::Rtmp, 1936)]);
+    world.registered([&reborn]);
+    assert_eq!(world.health(&reborn.id()), Health::Alive);
+    assert_eq!(world.drain(&a.id(), true), Answer::Known(false), "that life is over");
+    world.stream_on(&reborn.id());
+}
+
+fn an_origin_that_deregisters_loses_its_streams(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let (lost, kept) = (world.stream_on(&a.id()), world.stream_on(&b.id()));
+    assert_eq!(world.ask(Query::Deregister(a.id())), Answer::Known(true));
+    assert_eq!(world.ask(Query::Deregister(a.id())), Answer::Known(false));
+    let ids: Vec<_> = world.origins().iter().map(|status| status.origin.id()).collect();
+    assert_eq!(ids, [b.id()]);
+    assert_eq!((world.pick(&lost), world.pick(&kept)), (b.id(), b.id()));
+    // It may come back, but what it lost does not.
+    world.registered([&a]);
+    assert_eq!((world.pick(&lost), world.pick(&kept)), (b.id(), b.id()));
+    world.stream_on(&a.id());
 }
 
 fn full_tables_refuse(world: &mut World) {

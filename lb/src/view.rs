@@ -124,27 +124,6 @@ impl View {
         known
     }
 
-    /// Begins or ends that an origin gets no new streams. Whether it is known.
-    pub(crate) fn drain(&mut self, origin: &OriginId, on: bool) -> bool {
-        let known = self.fleet.set_draining(origin, on);
-        if known {
-            log::info!(
-                "origin {origin} {}",
-                if on { "drains: no new streams" } else { "takes new streams again" }
-            );
-        }
-        known
-    }
-
-    /// Forgets an origin. Whether it was known.
-    pub(crate) fn deregister(&mut self, origin: &OriginId) -> bool {
-        let known = self.fleet.forget(origin);
-        if known {
-            log::info!("origin {origin} deregistered");
-        }
-        known
-    }
-
     pub(crate) fn pick(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
         let present = self.home(now, key);
         if let Some(taken) = present.and_then(|member| self.fleet.take(now, member, need)) {

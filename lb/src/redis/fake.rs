@@ -337,3 +337,62 @@ impl Store {
         Census { has_list: list.is_some(), registrations, marks, loads: sums.into_iter().collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::semantics::{self, Subject};
+
+    impl Subject for FakeRedis {
+        fn keys(&self) -> Keys {
+            self.store().keys.clone()
+        }
+
+        fn client(&self) -> Box<dyn RedisClient> {
+            self.client()
+        }
+
+        fn ttl(&self, key: &str) -> Option<Option<Duration>> {
+            self.ttl(key)
+        }
+
+        fn pass(&self, time: Duration) {
+            self.advance(time);
+        }
+    }
+
+    #[test]
+    fn it_does_what_every_store_must() {
+        for keys in [Keys::new(""), Keys::new("eu"), Keys::in_one_slot("")] {
+            let make = || Box::new(FakeRedis::new(keys.clone())) as Box<dyn Subject>;
+            semantics::run(&make);
+            semantics::silent_proxies_have_no_loads(&make);
+        }
+    }
+
+    #[test]
+    fn it_can_be_away_and_full_and_empty_and_lose_a_reply() {
+        let store = FakeRedis::new(Keys::new(""));
+        let mut client = store.client();
+        let set = [Command::Set { key: "a".into(), value: "1".into(), life: None }];
+        let get = [Command::Get { key: "a".into() }];
+        let is = |value: Option<&str>| Ok(vec![Reply::Value(value.map(str::to_owned))]);
+
+        store.set_away(true);
+        assert!(client.run(&set).is_err());
+        store.set_away(false);
+        assert_eq!(client.run(&get), is(None));
+
+        store.lose_next_reply();
+        assert!(client.run(&set).is_err());
+        assert_eq!(client.run(&get), is(Some("1")));
+
+        store.set_full(true);
+        assert!(matches!(client.run(&set).as_deref(), Ok([Reply::Failed(_)])));
+        assert_eq!(client.run(&get), is(Some("1")));
+
+        store.flush();
+        assert_eq!(client.run(&get), is(None));
+        assert_eq!(store.seen(), Seen { runs: 7, batches: 6, commands: 6 });
+    }
+}

@@ -5,26 +5,34 @@
 //! sends everything that waits in one pipeline through a [`RedisClient`]. While Redis is away, what is known goes on.
 
 mod client;
+mod config;
 mod desk;
 #[cfg(any(test, feature = "conformance"))]
 mod fake;
 mod keys;
 mod link;
+mod node;
 mod origins;
 mod records;
+#[cfg(any(test, feature = "conformance"))]
+pub mod semantics;
+mod server;
 mod sessions;
 mod streams;
 #[cfg(any(test, feature = "conformance"))]
 mod subject;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use client::{Census, Command, FOREVER, LOADS_LIFE, Lost, Mark, RedisClient, Reply};
+pub use config::{BadUrl, MAX_DB, Node, RedisConfig, Topology};
 pub use desk::PATIENCE;
 #[cfg(any(test, feature = "conformance"))]
 pub use fake::{FakeRedis, Seen};
 pub use keys::Keys;
 pub use link::Clock;
+pub use server::RealRedis;
 #[cfg(any(test, feature = "conformance"))]
 pub use subject::RedisSubject;
 

@@ -45,15 +45,17 @@ pub enum Command {
         /// How long it lives.
         life: Option<Duration>,
     },
-    /// Removes what is there. → [`Reply::Done`]
+    /// Removes `value`, if it is what is there. → [`Reply::Done`]
     Delete {
         /// The key.
         key: String,
+        /// The old value.
+        value: String,
     },
     /// Stores an origin's registration and puts it on the list of all. One that is not on the list yet takes the place of
     /// those that have the same `server_id` in their registrations, which are removed, and of those whose registrations
     /// are gone. What is no list counts as an empty one, and is replaced; what is on it and no server's key is dropped
-    /// when it is written again. → [`Reply::Done`]
+    /// when it is written again. Who registers is not [`Mark::Gone`] any more. → [`Reply::Done`]
     Register {
         /// The origin's id.
         id: String,

@@ -182,7 +182,11 @@ impl Store {
             Command::Claim { key, value, instead_of, life } => {
                 return Reply::Value(Some(self.claim(key, value, instead_of, life)));
             }
-            Command::Delete { key } => drop(self.entries.remove(&key)),
+            Command::Delete { key, value } => {
+                if self.entry(&key).is_some_and(|entry| entry.value == value) {
+                    self.entries.remove(&key);
+                }
+            }
             Command::Register { id, server, json, life, restore } => {
                 self.register(id, &server, json, life, restore)
             }
@@ -236,6 +240,9 @@ impl Store {
         let is_listed = list.iter().any(|listed| self.keys.id_of(listed) == Some(&id));
         if restore && (is_there && is_listed || is_gone) {
             return;
+        }
+        if !restore {
+            self.marks.remove(&(id.clone(), Kind::Gone));
         }
         if !is_listed {
             let has_ended = |listed: &String| self.server_of(listed).as_deref() == Some(server);

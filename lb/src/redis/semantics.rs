@@ -111,6 +111,13 @@ impl World {
         }
     }
 
+    /// Removes what is there, whatever it is.
+    fn remove(&self, key: String) {
+        if let Some(value) = self.get(&key) {
+            self.done(Command::Delete { key, value });
+        }
+    }
+
     fn set(&self, key: &str, value: &str, life: Option<Duration>) {
         self.done(Command::Set { key: key.to_owned(), value: value.to_owned(), life });
     }
@@ -203,8 +210,11 @@ fn what_is_set_is_there_until_it_ends(world: &World) {
     world.assert_life(&key, LONG);
     world.set(&key, "3", None);
     assert_eq!(world.0.ttl(&key), Some(None));
-    world.done(Command::Delete { key: key.clone() });
-    world.done(Command::Delete { key: key.clone() });
+    // What is not there any more, or is not that, stays as it is.
+    world.done(Command::Delete { key: key.clone(), value: "2".into() });
+    assert_eq!(world.get(&key), Some("3".into()));
+    world.done(Command::Delete { key: key.clone(), value: "3".into() });
+    world.done(Command::Delete { key: key.clone(), value: "3".into() });
     assert_eq!(world.get(&key), None);
     // Many in one go are answered in their order.
     let batch: Vec<_> = (0..500)
@@ -339,10 +349,13 @@ fn what_is_given_back_does_no_harm(world: &World) {
     world.register("a-1-1", "a", SHORT);
     world.give("a-1-1", "a", LONG, true);
     world.assert_life(&keys.server("a-1-1"), SHORT);
-    // What was deregistered stays away, until its mark ends.
+    // What was deregistered stays away, until its mark ends or it registers anew.
+    world.mark("c-1-1", Mark::Gone, LONG);
+    world.register("c-1-1", "c", SHORT);
+    assert_eq!(world.census("p", &[]).marks, []);
     world.mark("b-1-1", Mark::Gone, SHORT);
     world.give("b-1-1", "b", LONG, true);
-    assert_eq!(world.origins(), [json("a-1-1", "a")]);
+    assert_eq!(world.origins(), [json("a-1-1", "a"), json("c-1-1", "c")]);
     world.pass(AFTER);
     world.give("b-1-1", "b", LONG, true);
     assert_eq!(world.origins(), [json("b-1-1", "b")]);
@@ -351,7 +364,7 @@ fn what_is_given_back_does_no_harm(world: &World) {
     world.give("b-0-0", "b", LONG, true);
     assert_eq!(world.origins(), [json("b-1-1", "b")]);
     // What only the list has lost is put back on it.
-    world.done(Command::Delete { key: keys.all_servers() });
+    world.remove(keys.all_servers());
     assert!(!world.census("p", &[]).has_list);
     world.give("b-1-1", "b", SHORT, true);
     assert_eq!(world.origins(), [json("b-1-1", "b")]);
@@ -473,7 +486,7 @@ fn garbage_is_no_list(world: &World) {
         assert_eq!(world.get(&list).as_deref(), Some(garbage));
         world.register("a-1-1", "a", LONG);
         assert_eq!(world.origins(), [json("a-1-1", "a")], "{garbage}");
-        world.done(Command::Delete { key: world.keys().server("a-1-1") });
+        world.remove(world.keys().server("a-1-1"));
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const CLAIM: &str = include_str!("scripts/claim.lua");
+const DELETE: &str = include_str!("scripts/delete.lua");
 const MARK: &str = include_str!("scripts/mark.lua");
 const REGISTER: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/register.lua"));
 const DEREGISTER: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/deregister.lua"));
@@ -32,7 +33,11 @@ pub(super) fn pack(command: &Command, keys: &Keys) -> Cmd {
             claim.arg(instead_of);
             claim
         }
-        Command::Delete { key } => words("DEL", [key]),
+        Command::Delete { key, value } => {
+            let mut delete = script(DELETE, [key]);
+            delete.arg(value);
+            delete
+        }
         Command::Register { id, server, json, life, restore } => {
             let mut register = script(REGISTER, [&keys.all_servers(), &keys.server(id), &keys.marks()]);
             register

@@ -12,6 +12,8 @@ if restore then
   local gone = read('HGET', KEYS[3], 'gone:' .. id)
   local is_gone = gone and now() < tonumber(gone:match('^%d+') or 0)
   if is_gone or is_there and is_listed then return redis.status_reply('OK') end
+else
+  redis.pcall('HDEL', KEYS[3], 'gone:' .. id)
 end
 
 if not is_listed then

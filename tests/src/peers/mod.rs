@@ -21,6 +21,7 @@ pub mod proc;
 pub mod process;
 pub mod proxy;
 pub mod recorder;
+pub mod redis;
 pub mod rtc;
 pub mod session;
 pub mod srt;

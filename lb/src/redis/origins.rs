@@ -63,9 +63,9 @@ impl Desk {
 
     pub(super) fn deregister(&mut self, asker: &Asker, id: &OriginId) -> Outcome<bool> {
         // Others must not give it back, nor go on with it until its time is up.
-        let marks = [self.mark(id, Mark::Gone, self.ttl), self.mark(id, Mark::Draining, Duration::ZERO)];
-        let [gone, drained] = marks;
-        self.order(asker, id, [gone, drained, Command::Deregister { id: id.as_str().to_owned() }])
+        let gone = self.mark(id, Mark::Gone, self.ttl);
+        let drains_no_more = self.mark(id, Mark::Draining, Duration::ZERO);
+        self.order(asker, id, [gone, drains_no_more, Command::Deregister { id: id.as_str().to_owned() }])
     }
 
     /// A change of one origin, which the census that follows shows to all, also here.

@@ -2,7 +2,7 @@
 
 use crate::observer::Log;
 use crate::servers;
-use crate::settings::Settings;
+use crate::settings::{LoadBalancer, Settings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -44,6 +44,10 @@ const RESERVED_DESCRIPTORS: u64 = 1024;
 /// # Errors
 /// One line that says why it could not start.
 pub(crate) fn run(settings: &Settings) -> Result<(), String> {
+    if settings.load_balancer != LoadBalancer::Memory {
+        let var = "PROXY_LOAD_BALANCER_TYPE";
+        return Err(format!("{var}=\"redis\": this version has no Redis load balancer yet; allowed: memory"));
+    }
     let signals = signals().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let clock = Clock::start();
     let seed = RandomState::new().hash_one(std::process::id());

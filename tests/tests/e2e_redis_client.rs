@@ -33,6 +33,19 @@ fn claim(key: &str, value: &str) -> Command {
     Command::Claim { key: key.to_owned(), value: value.to_owned(), instead_of: None, life: None }
 }
 
+fn register(id: &str) -> Command {
+    let life = Duration::from_secs(300);
+    let json = format!(r#"{{"server_id":"{id}"}}"#);
+    Command::Register { id: id.to_owned(), server: id.to_owned(), json, life, restore: false }
+}
+
+fn registrations(reply: &Reply) -> usize {
+    match reply {
+        Reply::Census(census) => census.registrations.len(),
+        _ => 0,
+    }
+}
+
 fn census() -> Command {
     Command::Census { proxy: "p".into(), loads: Vec::new() }
 }
@@ -308,6 +321,8 @@ fn a_slot_that_moves_is_followed() {
     let all: Vec<_> = (0..10).map(|n| claim(&key(n), "1")).collect();
     let mut client = client(&url);
     assert_eq!(run_in_time(&mut client, &all), Ok(vec![value("1"); 10]));
+    let origins = ["a", "b", "c"].map(register);
+    assert_eq!(run_in_time(&mut client, &origins), Ok(vec![Reply::Done; 3]));
     let from = cluster.owner(&key(0));
     let to = (from + 1) % cluster.nodes().len();
 
@@ -318,9 +333,21 @@ fn a_slot_that_moves_is_followed() {
     let expected: Vec<_> = (0..12).map(|n| value(if n < 10 { "1" } else { "2" })).collect();
     assert_eq!(run_in_time(&mut client, &both), Ok(expected.clone()));
     assert_eq!(run_in_time(&mut crate::client(&url), &both), Ok(expected.clone()));
+    // Who asks for all origins gets all or none, and neither is a list made of some.
+    for key in [keys.all_servers(), keys.marks(), keys.loads(), keys.server("b")] {
+        let replies = run_in_time(&mut client, &[census(), register("d"), register("a")]).expect("an answer");
+        let (told, new) = (&replies[0], &replies[1]);
+        assert!(matches!(told, Reply::Failed(_)) || registrations(told) >= 3, "{told:?}");
+        assert!(matches!(new, Reply::Failed(_) | Reply::Done), "{new:?}");
+        moving.key(&key);
+    }
+    let replies = run_in_time(&mut client, &[census(), register("e")]).expect("an answer");
+    assert!(replies.iter().all(|reply| matches!(reply, Reply::Failed(_))), "{replies:?}");
     moving.finish();
 
     // All of it is there.
+    let replies = run_in_time(&mut client, &[register("e"), census()]).expect("an answer");
+    assert!(registrations(&replies[1]) >= 4, "{replies:?}");
     assert_eq!(cluster.owner(&key(0)), to);
     assert_eq!(run_in_time(&mut client, &both), Ok(expected.clone()));
     assert!(matches!(run_in_time(&mut client, &[census()]).as_deref(), Ok([Reply::Census(_)])));

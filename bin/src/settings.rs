@@ -60,7 +60,7 @@ enum Kind {
     Text,
     /// Text that is never shown.
     Secret,
-    /// The same, as [`RedisConfig::from_url`](srs_proxy_lb::redis::RedisConfig::from_url) reads it.
+    /// Where Redis is, perhaps with a password.
     RedisUrl,
 }
 
@@ -83,7 +83,7 @@ static TABLE: [Row; 37] = [
         "PROXY_LOAD_BALANCER_TYPE",
         "memory",
         Kind::Choice(&["memory", "redis"]),
-        "Where routes are kept: memory, or redis for proxies that share them",
+        "Where routes are kept: in memory, or in redis for proxies that share them",
     ),
     row(
         "PROXY_LB_POLICY",
@@ -97,7 +97,7 @@ static TABLE: [Row; 37] = [
         Kind::Weights,
         "Shares of origins in new streams, by server or device_id: origin1=3,origin2=0; 1 if not set, 0 is none",
     ),
-    row("PROXY_REDIS_HOST", "127.0.0.1", Kind::Text, "Redis: its host"),
+    row("PROXY_REDIS_HOST", "127.0.0.1", Kind::Text, "Redis, for proxies that share their routes"),
     row("PROXY_REDIS_PORT", "6379", Kind::Port, "Its port"),
     row("PROXY_REDIS_PASSWORD", "", Kind::Secret, "Its password"),
     row("PROXY_REDIS_DB", "0", Kind::Count(0..=MAX_DB), "Its database"),
@@ -111,13 +111,13 @@ static TABLE: [Row; 37] = [
         "PROXY_REDIS_URL",
         "",
         Kind::RedisUrl,
-        "Redis instead by all of these but the prefix, with user, TLS, Sentinels or a Cluster",
+        "Instead of these, and for TLS, Sentinels or a Cluster: where Redis is",
     ),
     row(
         "PROXY_REDIS_MIXED_FLEET",
         "off",
         Kind::Switch,
-        "Whether Go proxies share this Redis: then mappings of streams do not expire",
+        "Whether a Go proxy is in the fleet: streams keep their origins for ever, as it needs",
     ),
     row(
         "PROXY_ORIGIN_SERVER_TTL",
@@ -217,7 +217,7 @@ pub(crate) struct Settings {
     pub(crate) rtc_timeout: Duration,
     /// `PROXY_SRT_TIMEOUT`
     pub(crate) srt_timeout: Duration,
-    /// `PROXY_LOAD_BALANCER_TYPE`, `PROXY_REDIS_…`
+    /// `PROXY_LOAD_BALANCER_TYPE`, and where Redis is.
     pub(crate) load_balancer: LoadBalancer,
     /// `PROXY_LB_POLICY`
     pub(crate) policy: Policy,
@@ -360,10 +360,10 @@ impl Kind {
             Self::Switch => "on, off, true, false, yes, no, 1, 0".to_owned(),
             Self::Count(range) => format!("{} to {}", range.start(), range.end()),
             Self::Weights => format!("origin1=3,origin2=0, with weights of 0 to {MAX_WEIGHT}"),
-            Self::Text | Self::Secret => "visible characters".to_owned(),
-            Self::RedisUrl => "redis://[[user]:password@]host[:port][/db], redis+unix:///path[?db=db], \
-                redis+sentinel://host[:port],…/master[/db], redis+cluster://host[:port],…, rediss… for TLS"
+            Self::RedisUrl => "redis://[user:password@]host[:port][/db], rediss://…, redis+unix:///path, \
+                               redis+sentinel://host,host/master, redis+cluster://host,host"
                 .to_owned(),
+            Self::Text | Self::Secret => "visible characters".to_owned(),
         }
     }
 }
@@ -393,9 +393,9 @@ impl Values {
         Ok(Self(values))
     }
 
-    /// Whether the value is another than the default.
+    /// Whether it says anything but the default.
     fn is_set(&self, var: &str) -> bool {
-        TABLE.iter().any(|row| row.var == var && row.default != self.text(var))
+        TABLE.iter().any(|row| row.var == var && self.text(var) != row.default)
     }
 
     fn text(&self, var: &str) -> &str {
@@ -488,7 +488,7 @@ fn parse_dotenv(text: &str) -> Result<BTreeMap<String, String>, String> {
 
 impl Settings {
     fn new(values: &Values) -> Result<Self, String> {
-        Ok(Self {
+        let settings = Self {
             rtmp: values.listen("PROXY_RTMP_SERVER")?,
             http: values.listen("PROXY_HTTP_SERVER")?,
             api: values.listen("PROXY_HTTP_API")?,
@@ -500,7 +500,7 @@ impl Settings {
             candidates: candidates(values)?,
             rtc_timeout: values.duration("PROXY_WEBRTC_TIMEOUT")?,
             srt_timeout: values.duration("PROXY_SRT_TIMEOUT")?,
-            load_balancer: balancer::load_balancer(values)?,
+            load_balancer: LoadBalancer::read(values)?,
             policy: values.choice("PROXY_LB_POLICY", Policy::named)?,
             weights: values.read("PROXY_LB_WEIGHTS", |value, _| value.parse::<Weights>())?,
             origin_ttl: values.duration("PROXY_ORIGIN_SERVER_TTL")?,
@@ -517,7 +517,8 @@ impl Settings {
             log_level: values.choice("PROXY_LOG_LEVEL", |name| {
                 LEVELS.contains(&name).then(|| LevelFilter::from_str(name).ok()).flatten()
             })?,
-        })
+        };
+        Ok(settings)
     }
 }
 

@@ -1,20 +1,21 @@
-//! What the settings say, and what wrong ones get.
+//! The settings as people write them, rightly and wrongly.
 
 use super::*;
+use srs_proxy_lb::redis::{Mappings, Node, RedisConfig, Topology};
 
-pub(super) fn outcome(args: &[&str], env: &[(&str, &str)], dotenv: &str) -> Result<Outcome, String> {
+fn outcome(args: &[&str], env: &[(&str, &str)], dotenv: &str) -> Result<Outcome, String> {
     let env = |var: &str| env.iter().find(|(name, _)| *name == var).map(|(_, value)| value.into());
     load(args.iter().map(OsString::from), env, dotenv)
 }
 
-pub(super) fn settings(args: &[&str], env: &[(&str, &str)], dotenv: &str) -> Settings {
+fn settings(args: &[&str], env: &[(&str, &str)], dotenv: &str) -> Settings {
     match outcome(args, env, dotenv) {
         Ok(Outcome::Run(settings)) => *settings,
         other => panic!("{other:?}"),
     }
 }
 
-pub(super) fn refusal(env: &[(&str, &str)]) -> String {
+fn refusal(env: &[(&str, &str)]) -> String {
     outcome(&[], env, "").unwrap_err()
 }
 
@@ -97,7 +98,7 @@ fn each_wrong_value_is_named_with_what_is_allowed() {
         ("PROXY_REDIS_PORT", "0", "65535"),
         ("PROXY_REDIS_DB", "first", "0 to 2147483647"),
         ("PROXY_REDIS_KEY_PREFIX", "\u{7f}", "visible"),
-        ("PROXY_REDIS_MIXED_FLEET", "perhaps", "on, off"),
+        ("PROXY_REDIS_MIXED_FLEET", "maybe", "on, off"),
         ("PROXY_ORIGIN_SERVER_TTL", "300", "1ms to 365days, written like 300s"),
         ("PROXY_ORIGIN_SERVER_TTL", "0s", "1ms to 365days"),
         ("PROXY_ORIGIN_SERVER_TTL", "-3s", "1ms to 365days"),
@@ -199,6 +200,52 @@ fn switches_take_every_usual_word() {
 #[test]
 fn a_static_folder_that_exists_is_taken() {
     settings(&["--static-files", env!("CARGO_MANIFEST_DIR")], &[], "");
+}
+
+/// Which Redis the settings name.
+fn redis(env: &[(&str, &str)]) -> (RedisConfig, String, Mappings) {
+    let env = [&[("PROXY_LOAD_BALANCER_TYPE", "redis")], env].concat();
+    match settings(&[], &env, "").load_balancer {
+        LoadBalancer::Redis { config, prefix, mappings } => (config, prefix, mappings),
+        LoadBalancer::Memory => panic!("memory"),
+    }
+}
+
+#[test]
+fn redis_is_one_server_as_the_go_proxy_names_it_or_what_a_url_says() {
+    assert_eq!(settings(&[], &[("PROXY_REDIS_HOST", "elsewhere")], "").load_balancer, LoadBalancer::Memory);
+    let local = RedisConfig::single(Node::Tcp("127.0.0.1".into(), 6379));
+    assert_eq!(redis(&[]), (local.clone(), String::new(), Mappings::End));
+    let (config, prefix, mappings) = redis(&[
+        ("PROXY_REDIS_HOST", "[::1]"),
+        ("PROXY_REDIS_PORT", "6380"),
+        ("PROXY_REDIS_PASSWORD", "s3cret"),
+        ("PROXY_REDIS_DB", "2"),
+        ("PROXY_REDIS_KEY_PREFIX", "eu"),
+        ("PROXY_REDIS_MIXED_FLEET", "on"),
+    ]);
+    let single = RedisConfig::single(Node::Tcp("::1".into(), 6380));
+    assert_eq!(config, RedisConfig { password: Some("s3cret".into()), db: 2, ..single });
+    assert_eq!((&*prefix, mappings), ("eu", Mappings::Stay));
+    let (config, ..) = redis(&[("PROXY_REDIS_URL", "rediss+cluster://me:p%40ss@a,b:7000")]);
+    assert_eq!((config.topology, config.tls, config.user.as_deref()), (Topology::Cluster, true, Some("me")));
+    let both = refusal(&[("PROXY_REDIS_URL", "redis://a"), ("PROXY_REDIS_PORT", "6380")]);
+    assert_eq!(both, "PROXY_REDIS_URL and PROXY_REDIS_PORT are both set: only one can say where Redis is");
+}
+
+#[test]
+fn a_wrong_url_is_explained_and_not_shown() {
+    for (url, why) in [
+        ("http://:s3cret@a", "not the scheme of a Redis"),
+        ("redis://:s3cret@a:b", "has a port that is none"),
+        ("redis+sentinel://:s3cret@a", "names no master"),
+    ] {
+        let line = refusal(&[("PROXY_REDIS_URL", url)]);
+        assert!(line.starts_with(&format!("PROXY_REDIS_URL: {why}; allowed: redis://")), "{line}");
+        assert!(!line.contains("s3cret"), "{line}");
+    }
+    let (config, ..) = redis(&[("PROXY_REDIS_URL", "redis://us3r:s3cret@a")]);
+    assert!(!format!("{config:?}").contains("s3cret"));
 }
 
 #[test]

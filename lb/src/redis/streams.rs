@@ -151,9 +151,11 @@ impl Desk {
             return self.replace(now, claim, held, None);
         };
         let id = origin.id();
-        self.view.learn(now, origin, MET);
+        self.view.learn(now, origin.clone(), MET);
         match self.view.fleet.find(&id) {
             Some(_) => self.claimed(now, claim, held),
+            // Its server has another life, and who registered that took nothing back.
+            None if self.view.fleet.has(&origin.server) => self.replace(now, claim, held, None),
             // There is no room for it here.
             None => self.answer_all(&About::Stream(claim.key), &Answer::Refused(Refusal::Full)),
         }

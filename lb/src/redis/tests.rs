@@ -524,3 +524,16 @@ fn nonsense_in_the_store_is_replaced_or_left_out() {
     let answers: Vec<_> = proxy.mailbox.take().into_iter().map(|(_, answer)| answer).collect();
     assert_eq!(answers, [Answer::Hls(None), Answer::Rtc(None)]);
 }
+
+#[test]
+fn a_stream_held_by_an_earlier_life_of_a_server_moves_on() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let (old, new) = (origin("o"), Origin { pid: "2".into(), ..origin("o") });
+    proxy.register(std::slice::from_ref(&new));
+    // As a Go proxy leaves it, which ends no life before its time.
+    let registration = records::registration(&old, std::time::SystemTime::now());
+    store.set("srs-proxy-server:o-s-1", &registration, Some(TTL / 2));
+    store.set(&url("x"), "srs-proxy-server:o-s-1", None);
+    assert_eq!(proxy.pick("x"), Ok("o-s-2".to_owned()));
+}

@@ -105,6 +105,12 @@ impl Desk {
         if !census.has_list {
             self.give_back_origins(now);
         }
+        // Who is registered again is not gone, whatever was said of it: a Go proxy that registers takes nothing back.
+        let is_there = |id: &OriginId| census.origins.iter().any(|(origin, _)| origin.id() == *id);
+        let is_gone = |(id, mark, _): &&(OriginId, Mark, Duration)| *mark == Mark::Gone && !is_there(id);
+        for (id, ..) in census.marks.iter().filter(is_gone) {
+            self.view.deregister(id);
+        }
         for (origin, left) in census.origins {
             self.view.learn(now, origin, left);
         }
@@ -113,7 +119,7 @@ impl Desk {
             match mark {
                 Mark::Trouble(failures) => self.view.fleet.learn_trouble(now, &id, failures, left),
                 Mark::Draining => drop(draining.insert(id)),
-                Mark::Gone => drop(self.view.deregister(&id)),
+                Mark::Gone => {}
             }
         }
         self.view.fleet.set_all_draining(&draining);

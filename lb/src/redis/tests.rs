@@ -537,3 +537,23 @@ fn a_stream_held_by_an_earlier_life_of_a_server_moves_on() {
     store.set(&url("x"), "srs-proxy-server:o-s-1", None);
     assert_eq!(proxy.pick("x"), Ok("o-s-2".to_owned()));
 }
+
+#[test]
+fn who_is_registered_again_is_there_whoever_did_it() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let [first, second] = ["a", "b"].map(origin);
+    proxy.register(&[first.clone(), second]);
+    let asker = proxy.asker();
+    proxy.desk.deregister(&asker, &first.id());
+    pass(&store, &mut [&mut proxy], SECOND);
+    assert_eq!(proxy.health(&first), None);
+    // A Go proxy takes no word back.
+    store.set("srs-proxy-all-servers", r#"["srs-proxy-server:b-s-1","srs-proxy-server:a-s-1"]"#, None);
+    let registration = records::registration(&first, std::time::SystemTime::now());
+    store.set("srs-proxy-server:a-s-1", &registration, Some(TTL));
+    for _ in 0..5 {
+        pass(&store, &mut [&mut proxy], SECOND);
+        assert_eq!(proxy.health(&first), Some(Health::Alive));
+    }
+}

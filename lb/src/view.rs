@@ -175,6 +175,14 @@ impl View {
         Ok(new)
     }
 
+    /// Keeps a session that was begun elsewhere. Its stream may have another one here, and then has both.
+    pub(crate) fn learn_hls(&mut self, now: Time, session: HlsSession) -> Result<(), Refusal> {
+        if self.hls_of(now, &session.key).is_none() {
+            self.hls_ids.insert(now, session.key.clone(), Arc::clone(&session.spbhid))?;
+        }
+        Ok(self.hls.insert(now, Arc::clone(&session.spbhid), session)?)
+    }
+
     /// The stream's session, which is thereby used.
     pub(crate) fn hls_of(&mut self, now: Time, key: &StreamKey) -> Option<HlsSession> {
         let session = self.hls.get(now, self.hls_ids.get(now, key)?)?;

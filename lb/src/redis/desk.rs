@@ -72,7 +72,7 @@ pub(super) enum About {
 pub(super) enum Renewal {
     Played(StreamKey),
     Published(StreamKey),
-    Hls(StreamKey),
+    Spbhid(Arc<str>),
     Ufrag(Arc<str>),
 }
 
@@ -183,7 +183,7 @@ pub(super) struct Desk {
     /// When the store last said where a stream is.
     pub(super) checked: Expiring<StreamKey, Time>,
     /// When the store last said that there is no such session.
-    pub(super) absent: Expiring<Arc<str>, Time>,
+    pub(super) absent: Expiring<About, Time>,
     renewed: Expiring<Renewal, Time>,
     link: Link,
     next_census: Time,

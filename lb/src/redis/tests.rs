@@ -557,3 +557,39 @@ fn who_is_registered_again_is_there_whoever_did_it() {
         assert_eq!(proxy.health(&first), Some(Health::Alive));
     }
 }
+
+#[test]
+fn each_of_several_sessions_of_a_stream_lives_on_by_use() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    // As Go proxies write them: each viewer has its own.
+    for id in ["1", "2"] {
+        let record = format!(r#"{{"spbhid":"{id}","stream_url":"v/live/x","full_url":""}}"#);
+        store.set(&format!("srs-proxy-spbhid:{id}"), &record, Some(SESSION_LIFE));
+        store.set("srs-proxy-hls:v/live/x", &record, Some(SESSION_LIFE));
+        let asker = proxy.asker();
+        assert_eq!(proxy.desk.load_hls(&asker, id), Outcome::Later);
+        proxy.exchange();
+    }
+    for _ in 0..2 * SESSION_LIFE.as_secs() / 5 {
+        for id in ["1", "2"] {
+            let asker = proxy.asker();
+            assert!(matches!(proxy.desk.load_hls(&asker, id), Outcome::Now(Some(found)) if &*found.spbhid == id));
+        }
+        pass(&store, &mut [&mut proxy], SECOND * 5);
+    }
+    for entry in ["spbhid:1", "spbhid:2", "hls:v/live/x"] {
+        assert!(store.get(&format!("srs-proxy-{entry}")).is_some(), "{entry}");
+    }
+}
+
+#[test]
+fn a_name_that_is_no_webrtc_session_may_be_an_hls_session() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let asker = proxy.asker();
+    assert_eq!(proxy.desk.load_rtc(&asker, "1"), Outcome::Later);
+    proxy.exchange();
+    assert_eq!(proxy.desk.load_rtc(&asker, "1"), Outcome::Now(None));
+    assert_eq!(proxy.desk.load_hls(&asker, "1"), Outcome::Later);
+}

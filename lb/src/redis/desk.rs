@@ -47,7 +47,10 @@ const MAX_RETRY: Duration = Duration::from_secs(5);
 /// Commands of one round trip: a few milliseconds of the store's time.
 const MAX_BATCH: usize = 1024;
 
-/// Questions that wait at once; more are refused.
+/// Of them, those that are for renewals, if any wait: in a flood of questions, too, what runs lives on.
+const RENEWALS: usize = MAX_BATCH / 8;
+
+/// Questions that wait at once, and jobs for them; more are refused.
 const MAX_WAITING: usize = 1 << 14;
 
 /// Renewals that wait at once; more are left out, as they come again.
@@ -243,7 +246,7 @@ impl Desk {
         alone: Alone,
         job: impl FnOnce(&mut Self) -> Job,
     ) -> Outcome<T> {
-        if self.waiters >= MAX_WAITING {
+        if self.waiters >= MAX_WAITING || self.urgent.len() >= MAX_WAITING {
             return Outcome::Refused(Refusal::Unavailable);
         }
         if !self.waiting.contains_key(&about) {
@@ -352,12 +355,28 @@ impl Desk {
         }
         if !self.is_away() {
             while batch.commands.len() < MAX_BATCH
-                && let Some(job) = self.urgent.pop_front().or_else(|| self.idle.pop_front())
+                && let Some(job) = self.next_job(batch.commands.len())
             {
                 self.send(job, &mut batch);
             }
         }
         batch
+    }
+
+    /// What comes next in a batch that has so many commands.
+    fn next_job(&mut self, commands: usize) -> Option<Job> {
+        if commands >= MAX_BATCH - RENEWALS
+            && let Some(job) = self.idle.pop_front()
+        {
+            return Some(job);
+        }
+        while let Some(job) = self.urgent.pop_front() {
+            let is_moot = job.is_question() && job.about().is_some_and(|it| !self.waiting.contains_key(&it));
+            if !is_moot {
+                return Some(job);
+            }
+        }
+        self.idle.pop_front()
     }
 
     /// What is sent before anybody asks anything: who is there.
@@ -522,6 +541,14 @@ impl Desk {
 }
 
 impl Job {
+    /// Whether it changes nothing that was promised: without anybody who waits, it need not be done.
+    const fn is_question(&self) -> bool {
+        matches!(
+            self,
+            Self::Claim(_) | Self::Meet(..) | Self::Find(..) | Self::FindHls(_) | Self::FindRtc(_)
+        )
+    }
+
     /// Who waits for it.
     fn about(&self) -> Option<About> {
         match self {

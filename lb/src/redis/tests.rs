@@ -593,3 +593,54 @@ fn a_name_that_is_no_webrtc_session_may_be_an_hls_session() {
     assert_eq!(proxy.desk.load_rtc(&asker, "1"), Outcome::Now(None));
     assert_eq!(proxy.desk.load_hls(&asker, "1"), Outcome::Later);
 }
+
+#[test]
+fn questions_that_nobody_waits_for_any_more_are_not_asked() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&[origin("a")]);
+    let before = store.seen();
+    for n in 0..100 {
+        proxy.ask(&n.to_string());
+        let asker = proxy.asker();
+        assert_eq!(proxy.desk.load_hls(&asker, &n.to_string()), Outcome::Later);
+    }
+    // The store is busy with something else for so long.
+    proxy.now = proxy.now + PATIENCE;
+    proxy.desk.tick(proxy.now);
+    proxy.exchange();
+    assert!(store.seen().commands - before.commands <= 1, "{:?}", store.seen());
+}
+
+#[test]
+fn what_waits_is_limited_also_when_the_store_takes_nothing() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let mut refused = 0;
+    for n in 0..100_000 {
+        let asker = proxy.asker();
+        let session = RtcSession { ufrag: n.to_string().into(), key: key("x") };
+        refused += usize::from(proxy.desk.store_rtc(&asker, session) != Outcome::Later);
+        if n % 10_000 == 0 {
+            proxy.now = proxy.now + PATIENCE;
+            proxy.desk.tick(proxy.now);
+        }
+    }
+    assert!(refused > 80_000, "{refused}");
+}
+
+#[test]
+fn renewals_go_on_in_a_flood_of_questions() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&[origin("a")]);
+    proxy.publish("x");
+    proxy.now = proxy.now + SECOND * 20;
+    store.advance(SECOND * 20);
+    for n in 0..5000 {
+        proxy.ask(&n.to_string());
+    }
+    proxy.desk.publishing(proxy.now, &key("x"), &origin("a").id());
+    proxy.exchange();
+    assert_eq!(store.ttl(&url("x")), Some(Some(STREAM_IDLE)));
+}

@@ -37,6 +37,10 @@ pub const PATIENCE: Duration = Duration::from_millis(700);
 /// How often the fleet is looked over.
 pub(super) const CENSUS: Duration = Duration::from_secs(1);
 
+/// Censuses in between, within that time, for streams for which nobody is known. More are answered by what is known:
+/// whoever asks for what no origin serves shall not make the store count all the time.
+const RECOUNTS: u32 = 10;
+
 /// How often what is in use is renewed: often enough that one lost renewal ends nothing that lives for a minute.
 pub(super) const RENEW: Duration = Duration::from_secs(15);
 
@@ -84,7 +88,7 @@ pub(super) enum Renewal {
 pub(super) enum Job {
     Census,
     Claim(Claim),
-    /// Who has a stream, and who is there: none is known that could be given it.
+    /// Who has a stream, after a census if one may be had: none is known that could be given it.
     Find(StreamKey, Protocol),
     /// Who it is that has a stream.
     Meet(Claim, String),
@@ -190,6 +194,8 @@ pub(super) struct Desk {
     renewed: Expiring<Renewal, Time>,
     link: Link,
     next_census: Time,
+    /// How many of [`RECOUNTS`] are left.
+    recounts: u32,
     next_complaint: Time,
     is_closed: bool,
     changes: u64,
@@ -218,6 +224,7 @@ impl Desk {
             renewed: Expiring::new(crate::SESSION_LIFE, setup.limits.streams + setup.limits.sessions),
             link: Link::Up { since: now },
             next_census: now,
+            recounts: RECOUNTS,
             next_complaint: now,
             is_closed: false,
             changes: 0,
@@ -349,14 +356,20 @@ impl Desk {
         if self.next(now) > now {
             return batch;
         }
-        if self.next_census <= now || self.is_away() {
-            self.next_census = now + CENSUS;
+        let mut has_census = self.next_census <= now || self.is_away();
+        if has_census {
+            (self.next_census, self.recounts) = (now + CENSUS, RECOUNTS);
             self.send(Job::Census, &mut batch);
         }
         if !self.is_away() {
             while batch.commands.len() < MAX_BATCH
                 && let Some(job) = self.next_job(batch.commands.len())
             {
+                if matches!(job, Job::Find(..)) && !has_census && self.recounts > 0 {
+                    has_census = true;
+                    self.recounts -= 1;
+                    self.send(Job::Census, &mut batch);
+                }
                 self.send(job, &mut batch);
             }
         }
@@ -396,7 +409,7 @@ impl Desk {
         match job {
             Job::Census => out.push(self.census()),
             Job::Claim(claim) => out.push(self.claim_command(claim)),
-            Job::Find(key, _) => out.extend([self.census(), Command::Get { key: self.keys.url(key) }]),
+            Job::Find(key, _) => out.push(Command::Get { key: self.keys.url(key) }),
             Job::Meet(_, held) => out.push(Command::Get { key: self.server_key(held) }),
             Job::Publish { key, origin, instead_of } => {
                 out.extend(self.publish_commands(key, origin, instead_of.clone()));
@@ -443,10 +456,7 @@ impl Desk {
         match (job, replies.next(), replies.next()) {
             (Job::Census, Some(Heard::Census(census)), None) => self.counted(now, census),
             (Job::Claim(claim), Some(Heard::Value(Some(held))), None) => self.claimed(now, claim, held),
-            (Job::Find(key, need), Some(Heard::Census(census)), Some(Heard::Value(held))) => {
-                self.counted(now, census);
-                self.found(now, key, need, held);
-            }
+            (Job::Find(key, need), Some(Heard::Value(held)), None) => self.found(now, key, need, held),
             (Job::Meet(claim, held), Some(Heard::Value(registration)), None) => {
                 self.met(now, claim, held, registration.as_deref());
             }

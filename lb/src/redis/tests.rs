@@ -644,3 +644,18 @@ fn renewals_go_on_in_a_flood_of_questions() {
     proxy.exchange();
     assert_eq!(store.ttl(&url("x")), Some(Some(STREAM_IDLE)));
 }
+
+#[test]
+fn streams_for_which_there_is_nobody_do_not_make_the_store_count_all_the_time() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.now = proxy.now + SECOND;
+    let before = store.seen();
+    for n in 0..100 {
+        proxy.ask(&n.to_string());
+    }
+    proxy.exchange();
+    assert_eq!(proxy.answers(), vec![Err(Refusal::NoOrigin); 100]);
+    // Each asks for its mapping; who is there they ask together.
+    assert!(store.seen().commands - before.commands <= 102, "{:?}", store.seen());
+}

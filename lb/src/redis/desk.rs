@@ -48,6 +48,10 @@ pub(super) const RENEW: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(5);
 
+/// How long after the store's return an origin's silence says nothing: until all proxies have come back, too, and
+/// given back the origins whose heartbeats they have heard.
+const RETURN: Duration = Duration::from_secs(2 * MAX_RETRY.as_secs());
+
 /// Commands of one round trip: a few milliseconds of the store's time.
 const MAX_BATCH: usize = 1024;
 
@@ -243,6 +247,11 @@ impl Desk {
 
     pub(super) const fn is_away(&self) -> bool {
         matches!(self.link, Link::Away { .. })
+    }
+
+    /// Whether the store is there, and has been for long enough that all proxies are at it.
+    pub(super) fn is_settled(&self, now: Time) -> bool {
+        matches!(self.link, Link::Up { since } if now.since(since) >= RETURN)
     }
 
     /// Puts a question to the store, with `job` if it is not on its way already.
@@ -502,6 +511,7 @@ impl Desk {
         let (since, pause) = match self.link {
             Link::Up { .. } => {
                 log::warn!("Redis is away: {why}");
+                self.view.fleet.go_deaf(now);
                 (now, RETRY)
             }
             Link::Away { since, pause, .. } => (since, (pause * 2).min(MAX_RETRY)),

@@ -114,6 +114,9 @@ impl Desk {
         for (origin, left) in census.origins {
             self.view.learn(now, origin, left);
         }
+        if self.is_settled(now) {
+            self.view.fleet.hear_again();
+        }
         let mut draining = HashSet::new();
         for (id, mark, left) in census.marks {
             match mark {

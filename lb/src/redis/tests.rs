@@ -659,3 +659,38 @@ fn streams_for_which_there_is_nobody_do_not_make_the_store_count_all_the_time() 
     // Each asks for its mapping; who is there they ask together.
     assert!(store.seen().commands - before.commands <= 102, "{:?}", store.seen());
 }
+
+#[test]
+fn silence_means_nothing_while_the_store_is_away_and_a_moment_longer() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    let origins = ["a", "b", "c"].map(origin);
+    a.register(&origins);
+    let home = a.publish("x");
+    let at = OriginId::from_text(home.as_str());
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    assert_eq!(b.pick("x"), Ok(home.clone()));
+    store.set_away(true);
+    // Heartbeats come to one proxy, and the other hears of none.
+    for _ in 0..2 * TTL.as_secs() / 10 {
+        a.register(&origins);
+        a.desk.publishing(a.now, &key("x"), &at);
+        pass(&store, &mut [&mut b, &mut a], SECOND * 10);
+        assert_eq!(b.pick("x"), Ok(home.clone()));
+    }
+    // Registrations have expired meanwhile, and are given back; one proxy may be first.
+    store.set_away(false);
+    for second in 0..20 {
+        store.advance(SECOND);
+        b.pass(SECOND);
+        assert_eq!(b.pick("x"), Ok(home.clone()), "{second}");
+        if second > 5 {
+            a.pass(SECOND);
+        }
+    }
+    let dead = origins.iter().find(|origin| origin.id() == at).unwrap();
+    assert_eq!(b.health(dead), Some(Health::Alive));
+    // Then it counts again.
+    pass(&store, &mut [&mut a, &mut b], TTL);
+    assert_eq!(b.health(dead), Some(Health::Dead));
+}

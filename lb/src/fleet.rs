@@ -277,6 +277,11 @@ impl Fleet {
         entry.map(|entry| entry.draining = draining).is_some()
     }
 
+    /// The origins that drain.
+    pub(crate) fn draining(&self) -> impl Iterator<Item = &OriginId> {
+        self.members().filter(|(_, entry)| entry.draining).map(|(_, entry)| &entry.id)
+    }
+
     /// These are the origins that drain, and no others.
     pub(crate) fn set_all_draining(&mut self, ids: &HashSet<OriginId>) {
         for entry in self.entries.iter_mut().flatten() {

@@ -232,6 +232,16 @@ impl View {
         published.filter_map(|(key, home)| Some((key.clone(), at(home)?))).collect()
     }
 
+    /// All HLS sessions.
+    pub(crate) fn all_hls(&self, now: Time) -> Vec<HlsSession> {
+        self.hls.iter(now).map(|(_, session)| session.clone()).collect()
+    }
+
+    /// All WebRTC sessions.
+    pub(crate) fn all_rtc(&self, now: Time) -> Vec<RtcSession> {
+        self.rtc.iter(now).map(|(_, session)| session.clone()).collect()
+    }
+
     /// Frees some of what has expired.
     pub(crate) fn expire(&mut self, now: Time) {
         self.claims.expire(now, FREED_BY_TICK);

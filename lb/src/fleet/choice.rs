@@ -87,7 +87,8 @@ impl Fleet {
             let entry = entries.get(slot)?.as_ref()?;
             let chosen = entry.weight == *largest || below(rng, (*largest).into()) < entry.weight.into();
             let fits = entry.takes_new() && entry.serves(wanted.need);
-            (chosen && fits && except != Some(slot) && entry.rank(wanted.now, wanted.heard) == Rank::Usable).then_some(slot)
+            (chosen && fits && except != Some(slot) && entry.rank(wanted.now, wanted.heard) == Rank::Usable)
+                .then_some(slot)
         });
         slots.flatten().next()
     }

@@ -198,6 +198,8 @@ pub(super) struct Desk {
     renewed: Expiring<Renewal, Time>,
     link: Link,
     next_census: Time,
+    /// Whether the last one found the list of origins.
+    pub(super) had_list: bool,
     /// How many of [`RECOUNTS`] are left.
     recounts: u32,
     next_complaint: Time,
@@ -228,6 +230,7 @@ impl Desk {
             renewed: Expiring::new(crate::SESSION_LIFE, setup.limits.streams + setup.limits.sessions),
             link: Link::Up { since: now },
             next_census: now,
+            had_list: false,
             recounts: RECOUNTS,
             next_complaint: now,
             is_closed: false,
@@ -325,6 +328,36 @@ impl Desk {
         // What finds no room is renewed as often as it is spoken of.
         let _full = self.renewed.insert(now, what, now);
         true
+    }
+
+    /// Whether the store is back just now, so that everything is given back to it anyway.
+    pub(super) fn is_just_back(&self, now: Time) -> bool {
+        self.link == Link::Up { since: now }
+    }
+
+    /// Everything is to be renewed.
+    pub(super) const fn renew_all(&mut self, now: Time) {
+        self.link = Link::Up { since: now };
+    }
+
+    /// What is given back is sent next, before others are asked for what it is.
+    pub(super) fn hurry(&mut self, now: Time) {
+        if !self.idle.is_empty() {
+            self.next_census = now;
+        }
+    }
+
+    /// Whether this is renewed from time to time, as it is in use here.
+    pub(super) fn is_in_use(&mut self, now: Time, what: &Renewal) -> bool {
+        self.renewed.get(now, what).is_some()
+    }
+
+    /// The streams that are played here.
+    pub(super) fn played(&self, now: Time) -> Vec<StreamKey> {
+        let renewals = self.renewed.iter(now);
+        renewals
+            .filter_map(|(what, _)| if let Renewal::Played(key) = what { Some(key.clone()) } else { None })
+            .collect()
     }
 
     /// Those who wait for this, who do so no longer.
@@ -563,10 +596,7 @@ impl Desk {
 impl Job {
     /// Whether it changes nothing that was promised: without anybody who waits, it need not be done.
     const fn is_question(&self) -> bool {
-        matches!(
-            self,
-            Self::Claim(_) | Self::Meet(..) | Self::Find(..) | Self::FindHls(_) | Self::FindRtc(_)
-        )
+        matches!(self, Self::Claim(_) | Self::Meet(..) | Self::Find(..) | Self::FindHls(_) | Self::FindRtc(_))
     }
 
     /// Who waits for it.

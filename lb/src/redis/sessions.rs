@@ -116,6 +116,20 @@ impl Desk {
         }
     }
 
+    /// Sessions that began here, and of which this proxy sees no more: of those in use, their users will say so.
+    pub(super) fn give_back_sessions(&mut self, now: Time) {
+        for session in self.view.all_rtc(now) {
+            if !self.is_in_use(now, &Renewal::Ufrag(Arc::clone(&session.ufrag))) {
+                self.renew_rtc(now, &session);
+            }
+        }
+        for session in self.view.all_hls(now) {
+            if !self.is_in_use(now, &Renewal::Spbhid(Arc::clone(&session.spbhid))) {
+                self.renew_hls(now, &session);
+            }
+        }
+    }
+
     /// Asks for the session of a name, unless the store has said a moment ago that there is none: strangers may ask
     /// for anything.
     fn find<T>(

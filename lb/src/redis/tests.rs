@@ -574,7 +574,9 @@ fn each_of_several_sessions_of_a_stream_lives_on_by_use() {
     for _ in 0..2 * SESSION_LIFE.as_secs() / 5 {
         for id in ["1", "2"] {
             let asker = proxy.asker();
-            assert!(matches!(proxy.desk.load_hls(&asker, id), Outcome::Now(Some(found)) if &*found.spbhid == id));
+            assert!(
+                matches!(proxy.desk.load_hls(&asker, id), Outcome::Now(Some(found)) if &*found.spbhid == id)
+            );
         }
         pass(&store, &mut [&mut proxy], SECOND * 5);
     }
@@ -693,4 +695,56 @@ fn silence_means_nothing_while_the_store_is_away_and_a_moment_longer() {
     // Then it counts again.
     pass(&store, &mut [&mut a, &mut b], TTL);
     assert_eq!(b.health(dead), Some(Health::Dead));
+}
+
+#[test]
+fn sessions_begun_while_the_store_was_away_are_found_when_it_is_back() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    let session = |n: &str| RtcSession { ufrag: format!("s:{n}").into(), key: key("x") };
+    let hls = HlsSession { spbhid: "1".into(), key: key("x"), full_url: "".into() };
+    // One is on its way when the store is lost, the others begin after that.
+    let asker = a.asker();
+    assert_eq!(a.desk.store_rtc(&asker, session("1")), Outcome::Later);
+    store.set_away(true);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let asker = a.asker();
+    assert_eq!(a.desk.store_rtc(&asker, session("2")), Outcome::Now(()));
+    assert_eq!(a.desk.load_or_store_hls(&asker, hls.clone()), Outcome::Now(hls.clone()));
+    store.set_away(false);
+    pass(&store, &mut [&mut a, &mut b], SECOND * 7);
+    b.mailbox.take();
+    let asker = b.asker();
+    assert_eq!(b.desk.load_rtc(&asker, "s:1"), Outcome::Later);
+    assert_eq!(b.desk.load_rtc(&asker, "s:2"), Outcome::Later);
+    assert_eq!(b.desk.load_hls(&asker, "1"), Outcome::Later);
+    b.exchange();
+    let answers: Vec<_> = b.mailbox.take().into_iter().map(|(_, answer)| answer).collect();
+    let found = [Answer::Rtc(Some(session("1"))), Answer::Rtc(Some(session("2"))), Answer::Hls(Some(hls))];
+    assert_eq!(answers, found);
+}
+
+#[test]
+fn a_store_that_was_emptied_is_given_what_is_played_and_who_drains() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    let origins = ["a", "b", "c", "d"].map(origin);
+    a.register(&origins);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let homes: Vec<_> = (0..10).map(|n| a.pick(&n.to_string())).collect();
+    let asker = a.asker();
+    a.desk.drain(&asker, &origins[0].id(), true);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    for n in 0..10 {
+        let rtc = RtcSession { ufrag: n.to_string().into(), key: key(&n.to_string()) };
+        a.desk.flowing(a.now, &rtc);
+    }
+    pass(&store, &mut [&mut a, &mut b], SECOND * 3);
+    // Nobody lost the connection.
+    store.flush();
+    pass(&store, &mut [&mut a, &mut b], SECOND * 3);
+    assert_eq!((0..10).map(|n| b.pick(&n.to_string())).collect::<Vec<_>>(), homes);
+    pass(&store, &mut [&mut a, &mut b], SECOND * 3);
+    assert_eq!([&a, &b].map(|proxy| proxy.health(&origins[0])), [Some(Health::Draining); 2]);
+    assert_eq!(Proxy::new(&store, 3).health(&origins[0]), Some(Health::Draining));
 }

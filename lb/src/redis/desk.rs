@@ -624,7 +624,8 @@ impl Heard {
         }
     }
 
-    fn failure(&self) -> Option<&str> {
+    /// Why the command failed, if it did.
+    pub(super) fn failure(&self) -> Option<&str> {
         match self {
             Self::Failed(why) => Some(why),
             _ => None,

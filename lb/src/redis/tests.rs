@@ -748,3 +748,18 @@ fn a_store_that_was_emptied_is_given_what_is_played_and_who_drains() {
     assert_eq!([&a, &b].map(|proxy| proxy.health(&origins[0])), [Some(Health::Draining); 2]);
     assert_eq!(Proxy::new(&store, 3).health(&origins[0]), Some(Health::Draining));
 }
+
+#[test]
+fn a_store_that_lets_us_in_but_does_nothing_is_no_store_to_start_with() {
+    struct Forbidden;
+    impl RedisClient for Forbidden {
+        fn run(&mut self, commands: &[Command]) -> Result<Vec<Reply>, Lost> {
+            let why = "NOPERM User default has no permissions to run the 'eval' command";
+            Ok(vec![Reply::Failed(why.to_owned()); commands.len()])
+        }
+    }
+    let mut desk = Desk::new(Time::ZERO, &Setup::default(), Keys::new(""), Mappings::End);
+    let clock: Clock = Box::new(|| Time::ZERO);
+    let why = link::exchange(&mut desk, &mut Forbidden, &clock).unwrap_err();
+    assert!(why.to_string().contains("NOPERM"), "{why}");
+}

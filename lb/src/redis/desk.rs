@@ -123,6 +123,20 @@ pub(super) struct Batch {
     pub(super) commands: Vec<Command>,
 }
 
+impl Batch {
+    /// The batch in pieces of so many jobs, each with its replies: so that nobody has to wait until all are heard.
+    pub(super) fn pieces(self, jobs: usize, heard: Vec<Heard>) -> Vec<(Self, Vec<Heard>)> {
+        let (mut left, mut heard) = (self.jobs.into_iter(), heard.into_iter());
+        let mut pieces = Vec::new();
+        while left.len() > 0 {
+            let jobs: Vec<_> = left.by_ref().take(jobs).collect();
+            let count = jobs.iter().map(|(_, count)| count).sum();
+            pieces.push((Self { jobs, commands: Vec::new() }, heard.by_ref().take(count).collect()));
+        }
+        pieces
+    }
+}
+
 /// What the store said to a job.
 #[derive(Debug)]
 pub(super) enum Heard {

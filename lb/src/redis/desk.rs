@@ -360,6 +360,11 @@ impl Desk {
             .collect()
     }
 
+    /// Whether anybody waits for this.
+    pub(super) fn is_awaited(&self, about: &About) -> bool {
+        self.waiting.get(about).is_some_and(|waiting| !waiting.askers.is_empty())
+    }
+
     /// Those who wait for this, who do so no longer.
     pub(super) fn take(&mut self, about: &About) -> SmallVec<[Waiter; 1]> {
         let askers = self.waiting.remove(about).map(|waiting| waiting.askers).unwrap_or_default();

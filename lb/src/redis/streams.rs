@@ -110,8 +110,7 @@ impl Desk {
             (Some(held), job) => {
                 let origin = match job {
                     Some(Job::Claim(claim)) => claim.origin,
-                    // Nobody: it stays with whom it has.
-                    _ => OriginId::new("", "", ""),
+                    _ => nobody(),
                 };
                 self.claimed(now, Claim { key, need, origin, instead_of: None, count: 1 }, held);
             }
@@ -164,6 +163,10 @@ impl Desk {
     /// The stream's origin is not usable; the best there is takes its place, which may be itself.
     fn replace(&mut self, now: Time, claim: Claim, held: String, present: Option<Member>) {
         let Claim { key, need, count, .. } = claim;
+        if !self.is_awaited(&About::Stream(key.clone())) {
+            // Whoever asks next shall decide.
+            return drop(self.take(&About::Stream(key)));
+        }
         let nominee = self.view.fleet.nominate(now, &key, need, present);
         let origin = nominee.and_then(|member| self.view.fleet.id(member)).cloned();
         match (nominee.or(present), origin) {
@@ -260,16 +263,17 @@ impl Desk {
         if is_ours && self.keys.id_of(&held) != Some(origin.as_str()) && instead_of.as_ref() != Some(&held) {
             return self.hold(now, &key.clone(), Job::Publish { key, origin, instead_of: Some(held) });
         }
-        let claim = Claim {
-            key: key.clone(),
-            need: Protocol::Rtmp,
-            origin: origin.clone(),
-            instead_of: None,
-            count: 1,
-        };
+        // Whoever waits asked for an origin that is usable, which this one may not be any more.
+        let (key_of_claim, need) = (key.clone(), Protocol::Rtmp);
+        let claim = Claim { key: key_of_claim, need, origin: nobody(), instead_of: None, count: 1 };
         self.claimed(now, claim, held);
         if is_ours {
             self.view.publishing(now, &key, &origin);
         }
     }
+}
+
+/// No origin's id: the stream stays with whom it has.
+fn nobody() -> OriginId {
+    OriginId::new("", "", "")
 }

@@ -11,6 +11,7 @@ use log::LevelFilter;
 use srs_proxy_core::endpoint;
 use srs_proxy_core::origin::{MAX_TEXT, Origin, Protocol};
 use srs_proxy_core::rtc::sdp::MAX_ADDRESSES;
+use srs_proxy_lb::{MAX_WEIGHT, Policy, Weights};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -50,6 +51,7 @@ enum Kind {
     Duration(Duration),
     Switch,
     Count(RangeInclusive<u32>),
+    Weights,
     Text,
     /// Text that is never shown.
     Secret,
@@ -62,7 +64,7 @@ const fn row(var: &'static str, default: &'static str, kind: Kind, help: &'stati
 }
 
 /// All settings, in the order of the help text.
-static TABLE: [Row; 33] = [
+static TABLE: [Row; 35] = [
     row("PROXY_RTMP_SERVER", "11935", Kind::Listen, "RTMP, TCP"),
     row("PROXY_HTTP_SERVER", "18080", Kind::Listen, "HTTP-FLV, HTTP-TS, HLS, static files, TCP"),
     row("PROXY_HTTP_API", "11985", Kind::Listen, "WHIP, WHEP, origin API, TCP"),
@@ -75,6 +77,18 @@ static TABLE: [Row; 33] = [
         "memory",
         Kind::Choice(&["memory", "redis"]),
         "Where routes are kept: memory",
+    ),
+    row(
+        "PROXY_LB_POLICY",
+        "random",
+        Kind::Choice(Policy::NAMES),
+        "Which origin takes a new stream: random, least-streams (of two by chance), rendezvous (by a hash)",
+    ),
+    row(
+        "PROXY_LB_WEIGHTS",
+        "",
+        Kind::Weights,
+        "Shares of origins in new streams, by server or device_id: origin1=3,origin2=0; 1 if not set, 0 is none",
     ),
     row("PROXY_REDIS_HOST", "127.0.0.1", Kind::Text, "Redis, for proxies that share their routes"),
     row("PROXY_REDIS_PORT", "6379", Kind::Port, "Its port"),
@@ -117,7 +131,12 @@ static TABLE: [Row; 33] = [
         Kind::Duration(Duration::from_secs(1)),
         "An SRT session ends after so long without a word",
     ),
-    row("PROXY_HTTP_API_AUTH_ENABLED", "off", Kind::Switch, "Whether registration needs a token"),
+    row(
+        "PROXY_HTTP_API_AUTH_ENABLED",
+        "off",
+        Kind::Switch,
+        "Whether registration and all that shows or changes origins needs a token",
+    ),
     row("PROXY_HTTP_API_AUTH_TYPE", "", Kind::Text, "How the token is sent: only supports bearer"),
     row("PROXY_HTTP_API_AUTH_TOKEN", "", Kind::Secret, "The token"),
     row(
@@ -179,6 +198,10 @@ pub(crate) struct Settings {
     pub(crate) rtc_timeout: Duration,
     /// `PROXY_SRT_TIMEOUT`
     pub(crate) srt_timeout: Duration,
+    /// `PROXY_LB_POLICY`
+    pub(crate) policy: Policy,
+    /// `PROXY_LB_WEIGHTS`
+    pub(crate) weights: Weights,
     /// `PROXY_ORIGIN_SERVER_TTL`
     pub(crate) origin_ttl: Duration,
     /// The bearer token of the registration API, if it asks for one.
@@ -295,6 +318,7 @@ impl Kind {
             Self::Duration(_) => "DURATION",
             Self::Switch => "on|off",
             Self::Count(_) => "NUMBER",
+            Self::Weights => "NAME=WEIGHT,…",
             Self::Text => "TEXT",
             Self::Secret => "SECRET",
         }
@@ -313,6 +337,7 @@ impl Kind {
             }
             Self::Switch => "on, off, true, false, yes, no, 1, 0".to_owned(),
             Self::Count(range) => format!("{} to {}", range.start(), range.end()),
+            Self::Weights => format!("origin1=3,origin2=0, with weights of 0 to {MAX_WEIGHT}"),
             Self::Text | Self::Secret => "visible characters".to_owned(),
         }
     }
@@ -441,6 +466,8 @@ impl Settings {
             candidates: candidates(values)?,
             rtc_timeout: values.duration("PROXY_WEBRTC_TIMEOUT")?,
             srt_timeout: values.duration("PROXY_SRT_TIMEOUT")?,
+            policy: values.choice("PROXY_LB_POLICY", Policy::named)?,
+            weights: values.read("PROXY_LB_WEIGHTS", |value, _| value.parse::<Weights>())?,
             origin_ttl: values.duration("PROXY_ORIGIN_SERVER_TTL")?,
             token: token(values)?,
             default_origin: default_origin(values)?,
@@ -592,6 +619,7 @@ mod tests {
         let ports = [11935, 18080, 11985, 18000, 20080, 12025].map(|port| format!("[::]:{port}"));
         assert_eq!(servers.map(|address| address.to_string()), ports);
         assert_eq!((settings.token, settings.default_origin), (None, None));
+        assert_eq!((settings.policy, settings.weights), (Policy::Random, Weights::default()));
         let seconds =
             [settings.origin_ttl, settings.grace, settings.force].map(|duration| duration.as_secs());
         assert_eq!(seconds, [300, 20, 30]);
@@ -650,6 +678,9 @@ mod tests {
             ("PROXY_SYSTEM_API", "0x10", "1935"),
             ("PROXY_STATIC_FILES", "/no/such/folder", "a folder that exists"),
             ("PROXY_LOAD_BALANCER_TYPE", "roulette", "memory"),
+            ("PROXY_LB_POLICY", "best", "random, least-streams, rendezvous"),
+            ("PROXY_LB_WEIGHTS", "origin1", "origin1=3,origin2=0"),
+            ("PROXY_LB_WEIGHTS", "origin1=1001", "0 to 1000"),
             ("PROXY_REDIS_HOST", "a\tb", "visible"),
             ("PROXY_REDIS_PORT", "0", "65535"),
             ("PROXY_REDIS_DB", "first", "0 to 2147483647"),
@@ -692,6 +723,14 @@ mod tests {
         let settings = settings(&["--http-api-auth-token=s3cret"], &on, "");
         assert!(!format!("{settings:?}").contains("s3cret"));
         assert!(!outcome(&[], &[], "TOKEN='s3cret").unwrap_err().contains("s3cret"));
+    }
+
+    #[test]
+    fn a_policy_has_a_name_and_an_origin_a_weight() {
+        let settings = settings(&["--lb-policy=Least-Streams", "--lb-weights=a=3, b=0"], &[], "");
+        assert_eq!((settings.policy, settings.weights), (Policy::LeastStreams, "a=3,b=0".parse().unwrap()));
+        let line = refusal(&[("PROXY_LB_WEIGHTS", "a=1,a=2")]);
+        assert!(line.contains("\"a=2\" has a weight already"), "{line}");
     }
 
     #[test]

@@ -47,8 +47,14 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     let signals = signals().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let clock = Clock::start();
     let seed = RandomState::new().hash_one(std::process::id());
-    let lb: Arc<dyn OriginLoadBalancer> =
-        Arc::new(Memory::new(&Setup { ttl: settings.origin_ttl, limits: Limits::default(), seed }));
+    let setup = Setup {
+        ttl: settings.origin_ttl,
+        limits: Limits::default(),
+        policy: settings.policy,
+        weights: settings.weights.clone(),
+        seed,
+    };
+    let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Memory::new(&setup));
     let mut heartbeat = Time::ZERO;
     keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
     let listeners = servers::bind(settings)?;

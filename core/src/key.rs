@@ -169,14 +169,15 @@ impl StreamKey {
             draft.text.push(byte);
             rest = tail;
         }
-        let key = draft.finish().ok()?;
-        let mut parts = key.0.splitn(2, '/');
-        let is_key = draft.text.len() <= MAX_KEY
-            && parts.next().is_some_and(|vhost| !vhost.is_empty())
-            && parts.next().is_some_and(|rest| {
-                rest.rsplit_once('/').is_some_and(|(app, name)| !app.is_empty() && !name.is_empty())
-            });
-        is_key.then_some(key)
+        Self::from_text(core::str::from_utf8(&draft.text).ok()?)
+    }
+
+    /// The key of what [`StreamKey::as_str`] gave, here or in another proxy; it is taken as it is.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let (vhost, path) = text.split_once('/')?;
+        let (app, name) = path.rsplit_once('/')?;
+        let is_whole = ![vhost, app, name].contains(&"") && text.len() <= MAX_KEY;
+        (is_whole && !text.chars().any(char::is_control)).then(|| Self(text.into()))
     }
 
     /// The key as text.

@@ -24,6 +24,11 @@ impl OriginId {
         Self(format!("{server}-{service}-{pid}").into())
     }
 
+    /// The identity that this text is: [`OriginId::as_str`] of an origin, here or in another proxy.
+    pub fn from_text(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -28,6 +28,15 @@ pub enum Query {
     Register(Origin),
     /// The list of origins. → [`Answer::Origins`]
     Origins,
+    /// From now on the origin gets no new streams, or gets them again. → [`Answer::Known`]
+    Drain {
+        /// The origin.
+        origin: OriginId,
+        /// Whether it drains.
+        on: bool,
+    },
+    /// The origin leaves: its streams go to others at their next pick. → [`Answer::Known`]
+    Deregister(OriginId),
 }
 
 /// What the load balancer is told without being asked back.
@@ -56,6 +65,8 @@ pub enum Answer {
     Registered,
     /// The origins.
     Origins(Vec<OriginStatus>),
+    /// Whether the origin is known; if so, it was done.
+    Known(bool),
     /// No.
     Refused(Refusal),
 }
@@ -113,11 +124,13 @@ pub struct OriginStatus {
     pub streams: Vec<StreamKey>,
 }
 
-/// Whether an origin is offered streams.
+/// Whether an origin is offered streams: the worst of what is true of it, from good to bad.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Health {
     /// Heartbeats are fresh and connects succeed.
     Alive,
+    /// Alive, but it shall get no new streams; those that it has stay.
+    Draining,
     /// A connect failed a moment ago.
     Quarantined,
     /// No heartbeat for longer than the TTL.

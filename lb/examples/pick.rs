@@ -3,8 +3,8 @@
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, Protocol};
-use srs_proxy_core::time::{Duration, Time};
-use srs_proxy_lb::{Asker, Limits, Mailbox, Memory, Notify, OriginService, Outcome, ReplyTo, Setup};
+use srs_proxy_core::time::Time;
+use srs_proxy_lb::{Asker, Mailbox, Memory, Notify, OriginService, Outcome, ReplyTo, Setup};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,8 +17,7 @@ impl Notify for Nobody {
 
 fn main() {
     for (origins, streams) in [(3, 1_000), (3, 100_000), (1_000, 100_000), (1_000, 250_000)] {
-        let memory =
-            Memory::new(&Setup { ttl: Duration::from_secs(300), limits: Limits::default(), seed: 1 });
+        let memory = Memory::new(&Setup::default());
         let mailbox = Arc::new(Mailbox::new(Box::new(Nobody)));
         let asker = Asker { now: Time::ZERO, mailbox, reply_to: ReplyTo { session: 0, ticket: Ticket(0) } };
         for n in 0..origins {

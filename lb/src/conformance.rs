@@ -4,8 +4,8 @@
 //! Time is the subject's own, so that nothing here sleeps for a TTL. Answers that come later are waited for.
 
 use crate::{
-    Asker, CLAIM_LIFE, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, Outcome, PROBE,
-    PUBLISHER_FRESH, QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, Setup, ask, tell,
+    Asker, CLAIM_LIFE, Limits, MAX_QUARANTINE, Mailbox, Notify, OriginLoadBalancer, PROBE, PUBLISHER_FRESH,
+    QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, Setup, ask, tell,
 };
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
@@ -46,7 +46,7 @@ pub type Make<'a> = &'a dyn Fn(Setup) -> Box<dyn Subject>;
 /// If one fails.
 pub fn run(make: Make<'_>) {
     type Case = (&'static str, fn(&mut World));
-    let cases: [Case; 19] = [
+    let cases: [Case; 22] = [
         ("without origins a pick is refused", without_origins_a_pick_is_refused),
         ("a stream stays with its origin", a_stream_stays_with_its_origin),
         ("new streams spread over all origins", new_streams_spread_over_all_origins),
@@ -78,13 +78,25 @@ pub fn run(make: Make<'_>) {
         ("a stream goes back to its publisher", a_stream_goes_back_to_its_publisher),
         ("sessions live on by use", sessions_live_on_by_use),
         ("origins are listed", origins_are_listed),
+        (
+            "an origin that drains keeps its streams and gets no new ones",
+            an_origin_that_drains_gets_no_new_streams,
+        ),
+        ("a restart ends a drain", a_restart_ends_a_drain),
+        ("an origin that deregisters loses its streams", an_origin_that_deregisters_loses_its_streams),
     ];
     for (name, case) in cases {
         // Shown by the test harness if the case fails.
         eprintln!("load balancer: {name}");
         case(&mut World::new(make, Limits::default()));
     }
-    eprintln!("load balancer: full tables refuse");
+}
+
+/// Runs the test of a load balancer that itself holds all there is.
+///
+/// # Panics
+/// If it fails.
+pub fn run_full(make: Make<'_>) {
     full_tables_refuse(&mut World::new(make, Limits { origins: 2, streams: 3, sessions: 2 }));
 }
 
@@ -144,7 +156,7 @@ impl Desk {
 
 impl World {
     fn new(make: Make<'_>, limits: Limits) -> Self {
-        let subject = make(Setup { ttl: TTL, limits, seed: 7 });
+        let subject = make(Setup { ttl: TTL, limits, seed: 7, ..Setup::default() });
         let desk = Desk::new(subject.balancer());
         Self { subject, desk }
     }
@@ -184,6 +196,10 @@ impl World {
             Answer::Origins(origins) => origins,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn drain(&mut self, id: &OriginId, on: bool) -> Answer {
+        self.ask(Query::Drain { origin: id.clone(), on })
     }
 
     fn health(&mut self, id: &OriginId) -> Health {
@@ -239,14 +255,6 @@ fn origin(server: &str) -> Origin {
 /// Two origins.
 fn pair() -> [Origin; 2] {
     [origin("a"), origin("b")]
-}
-
-fn now<T>(outcome: Outcome<T>) -> T {
-    match outcome {
-        Outcome::Now(value) => value,
-        Outcome::Later => panic!("sessions are answered at once"),
-        Outcome::Refused(why) => panic!("refused: {why:?}"),
-    }
 }
 
 fn without_origins_a_pick_is_refused(world: &mut World) {
@@ -497,44 +505,39 @@ fn a_stream_goes_back_to_its_publisher(world: &mut World) {
 }
 
 fn sessions_live_on_by_use(world: &mut World) {
-    let balancer = world.subject.balancer();
     let session = |id: &str, stream: &str| HlsSession {
         spbhid: id.into(),
         key: key(stream),
         full_url: format!("http://h/live/{stream}.m3u8").into(),
     };
+    let load_hls = |id: &str| Query::LoadHls(id.into());
+    let load_rtc = || Query::LoadRtc("server:client".into());
     let most = SESSION_LIFE - Duration::from_secs(1);
 
     let first = session("1", "x");
-    let asker = world.desk.asker(world.subject.now());
-    assert_eq!(now(balancer.load_or_store_hls(&asker, first.clone())), first);
-    assert_eq!(
-        now(balancer.load_or_store_hls(&asker, session("2", "x"))),
-        first,
-        "the id of a stream is stable"
-    );
-    assert_eq!(now(balancer.load_hls(&asker, "2")), None);
+    let is_first = Answer::Hls(Some(first.clone()));
+    assert_eq!(world.ask(Query::StoreHls(first)), is_first);
+    assert_eq!(world.ask(Query::StoreHls(session("2", "x"))), is_first, "the id of a stream is stable");
+    assert_eq!(world.ask(load_hls("2")), Answer::Hls(None));
     let rtc = RtcSession { ufrag: "server:client".into(), key: key("x") };
-    now(balancer.store_rtc(&asker, rtc.clone()));
+    let is_rtc = Answer::Rtc(Some(rtc.clone()));
+    assert_eq!(world.ask(Query::StoreRtc(rtc)), is_rtc);
     for _ in 0..3 {
         world.subject.advance(most);
-        let asker = world.desk.asker(world.subject.now());
-        assert_eq!(now(balancer.load_hls(&asker, "1")), Some(first.clone()));
-        assert_eq!(now(balancer.load_rtc(&asker, "server:client")), Some(rtc.clone()));
+        assert_eq!(world.ask(load_hls("1")), is_first);
+        assert_eq!(world.ask(load_rtc()), is_rtc);
     }
     // Use by id is use of the stream's session, and the other way round.
     world.subject.advance(most);
-    let asker = world.desk.asker(world.subject.now());
-    assert_eq!(now(balancer.load_or_store_hls(&asker, session("3", "x"))), first);
+    assert_eq!(world.ask(Query::StoreHls(session("3", "x"))), is_first);
     world.subject.advance(most);
-    let asker = world.desk.asker(world.subject.now());
-    assert_eq!(now(balancer.load_hls(&asker, "1")), Some(first));
-    assert_eq!(now(balancer.load_rtc(&asker, "server:client")), None, "not used for too long");
+    assert_eq!(world.ask(load_hls("1")), is_first);
+    assert_eq!(world.ask(load_rtc()), Answer::Rtc(None), "not used for too long");
 
     world.subject.advance(SESSION_LIFE);
-    let asker = world.desk.asker(world.subject.now());
-    assert_eq!(now(balancer.load_hls(&asker, "1")), None);
-    assert_eq!(now(balancer.load_or_store_hls(&asker, session("4", "x"))), session("4", "x"));
+    assert_eq!(world.ask(load_hls("1")), Answer::Hls(None));
+    let fourth = session("4", "x");
+    assert_eq!(world.ask(Query::StoreHls(fourth.clone())), Answer::Hls(Some(fourth)));
 }
 
 fn origins_are_listed(world: &mut World) {
@@ -554,6 +557,57 @@ fn origins_are_listed(world: &mut World) {
     assert_eq!(origins[1].streams.len(), 20 - streams.len());
 }
 
+fn an_origin_that_drains_gets_no_new_streams(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let kept = world.stream_on(&a.id());
+    assert_eq!(world.drain(&a.id(), true), Answer::Known(true));
+    assert_eq!(world.drain(&OriginId::new("unknown", "s", "1"), true), Answer::Known(false));
+    assert_eq!((world.health(&a.id()), world.health(&b.id())), (Health::Draining, Health::Alive));
+    for n in 0..50 {
+        assert_eq!(world.pick(&key(&format!("during-{n}"))), b.id());
+    }
+    assert_eq!(world.pick(&kept), a.id(), "what is there stays");
+    world.registered([&a]);
+    assert_eq!(world.health(&a.id()), Health::Draining, "a heartbeat ends no drain");
+
+    // With nobody else a stream is refused rather than sent there.
+    world.ask(Query::Deregister(b.id()));
+    assert_eq!(world.pick_for(&key("nowhere"), Protocol::Rtmp), Err(Refusal::NoOrigin));
+    assert_eq!(world.pick(&kept), a.id());
+    world.registered([&b]);
+
+    assert_eq!(world.drain(&a.id(), false), Answer::Known(true));
+    assert_eq!(world.health(&a.id()), Health::Alive);
+    world.stream_on(&a.id());
+}
+
+fn a_restart_ends_a_drain(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    world.drain(&a.id(), true);
+    let reborn = serving("a", "2", &[(Protocol::Rtmp, 1936)]);
+    world.registered([&reborn]);
+    assert_eq!(world.health(&reborn.id()), Health::Alive);
+    assert_eq!(world.drain(&a.id(), true), Answer::Known(false), "that life is over");
+    world.stream_on(&reborn.id());
+}
+
+fn an_origin_that_deregisters_loses_its_streams(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let (lost, kept) = (world.stream_on(&a.id()), world.stream_on(&b.id()));
+    assert_eq!(world.ask(Query::Deregister(a.id())), Answer::Known(true));
+    assert_eq!(world.ask(Query::Deregister(a.id())), Answer::Known(false));
+    let ids: Vec<_> = world.origins().iter().map(|status| status.origin.id()).collect();
+    assert_eq!(ids, [b.id()]);
+    assert_eq!((world.pick(&lost), world.pick(&kept)), (b.id(), b.id()));
+    // It may come back, but what it lost does not.
+    world.registered([&a]);
+    assert_eq!((world.pick(&lost), world.pick(&kept)), (b.id(), b.id()));
+    world.stream_on(&a.id());
+}
+
 fn full_tables_refuse(world: &mut World) {
     let [a, b] = pair();
     world.registered([&a, &b]);
@@ -564,16 +618,13 @@ fn full_tables_refuse(world: &mut World) {
     assert_eq!(world.pick_for(&key("4"), Protocol::Rtmp), Err(Refusal::Full));
     assert_eq!(keys.each_ref().map(|key| world.pick(key)), homes, "those that are there stay");
 
-    let asker = world.desk.asker(world.subject.now());
-    let store = |ufrag: &str| RtcSession { ufrag: ufrag.into(), key: key("1") };
-    let balancer = world.subject.balancer();
-    now(balancer.store_rtc(&asker, store("1")));
-    now(balancer.store_rtc(&asker, store("2")));
-    assert_eq!(balancer.store_rtc(&asker, store("3")), Outcome::Refused(Refusal::Full));
+    let store = |ufrag: &str| Query::StoreRtc(RtcSession { ufrag: ufrag.into(), key: key("1") });
+    assert!(matches!(world.ask(store("1")), Answer::Rtc(Some(_))));
+    assert!(matches!(world.ask(store("2")), Answer::Rtc(Some(_))));
+    assert_eq!(world.ask(store("3")), Answer::Refused(Refusal::Full));
 
     world.subject.advance(STREAM_IDLE);
     world.registered(&[origin("c")]);
     world.pick(&key("4"));
-    let asker = world.desk.asker(world.subject.now());
-    now(balancer.store_rtc(&asker, store("3")));
+    assert!(matches!(world.ask(store("3")), Answer::Rtc(Some(_))));
 }

@@ -1,5 +1,5 @@
 //! The registered origins: who is alive, who is left alone for a moment, who takes the next stream. Knows no
-//! stream.
+//! stream, but how many each has.
 //!
 //! ```text
 //!              connect failed              5 s, then twice as long each time
@@ -10,15 +10,24 @@
 //! ```
 //!
 //! A heartbeat says that an origin's process runs, not that it can be reached from here: it ends no
-//! quarantine. Another life of the server does.
+//! quarantine. Another life of the server does. An origin that drains keeps its streams and gets no new ones,
+//! whatever else is said of it.
 
-use rand_core::Rng;
+mod choice;
+#[cfg(test)]
+mod tests;
+
+use crate::Setup;
+use crate::policy::{Policy, Weights};
+use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
-use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{Health, Picked, Refusal};
+use srs_proxy_core::origin::{Origin, OriginId};
+use srs_proxy_core::query::{Health, Refusal};
 use srs_proxy_core::time::{Duration, Time};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// How long an origin is left alone after a failed connect: long enough that clients that try again go
 /// elsewhere, short enough that a hiccup costs nothing.
@@ -28,10 +37,6 @@ pub const MAX_QUARANTINE: Duration = Duration::from_secs(60);
 /// How long after a probe a failure would have been heard of: a connect's own limit.
 pub const PROBE: Duration = Duration::from_secs(5);
 
-/// How often to draw an origin blindly before looking at all: enough that in a fleet of which a third is
-/// usable the search is the exception.
-const DRAWS: u32 = 8;
-
 /// One life of one origin in the fleet; dangling when it is over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Member {
@@ -39,12 +44,23 @@ pub(crate) struct Member {
     serial: u64,
 }
 
+/// A stream's seat at an origin: it counts there for as long as this is held.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    member: Member,
+    taken: Arc<AtomicUsize>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Fleet {
     ttl: Duration,
     limit: usize,
-    /// Never with a gap: who is forgotten makes room for another.
-    entries: Vec<Entry>,
+    policy: Policy,
+    weights: Weights,
+    /// The largest of the weights.
+    largest: u16,
+    /// Who leaves leaves a gap, so that the others keep their slots.
+    entries: Vec<Option<Entry>>,
     /// The slot of each server's present life.
     servers: HashMap<Arc<str>, usize>,
     serial: u64,
@@ -56,8 +72,15 @@ struct Entry {
     serial: u64,
     id: OriginId,
     origin: Origin,
-    heartbeat: Time,
+    weight: u16,
+    /// The TTL's end, if it sends no more heartbeats.
+    until: Time,
     trouble: Option<Trouble>,
+    draining: bool,
+    /// How many streams have a seat here.
+    streams: Arc<AtomicUsize>,
+    /// How many streams other proxies have here.
+    elsewhere: u32,
 }
 
 /// Connects failed, and none is known to have succeeded since.
@@ -93,13 +116,22 @@ enum Rank {
     Lost,
 }
 
-impl Entry {
-    fn serves(&self, need: Protocol) -> bool {
-        self.origin.serves(need).next().is_some()
+impl Seat {
+    /// Where it is.
+    pub(crate) const fn member(&self) -> Member {
+        self.member
     }
+}
 
-    fn is_silent(&self, now: Time, ttl: Duration) -> bool {
-        now.since(self.heartbeat) >= ttl
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Entry {
+    fn is_silent(&self, now: Time) -> bool {
+        now >= self.until
     }
 
     /// The trouble that is still one: a probe that nothing bad was heard of ended it.
@@ -107,10 +139,10 @@ impl Entry {
         self.trouble.filter(|trouble| trouble.probed.is_none_or(|probed| now.since(probed) < PROBE))
     }
 
-    fn rank(&self, now: Time, ttl: Duration) -> Rank {
+    fn rank(&self, now: Time) -> Rank {
         let failing =
             self.trouble(now).is_some_and(|trouble| now < trouble.until || trouble.probed.is_some());
-        match (self.is_silent(now, ttl), failing) {
+        match (self.is_silent(now), failing) {
             (false, false) => Rank::Usable,
             (true, false) => Rank::Silent,
             (false, true) => Rank::Failing,
@@ -118,122 +150,129 @@ impl Entry {
         }
     }
 
-    fn health(&self, now: Time, ttl: Duration) -> Health {
+    /// The worst that can be said of it.
+    fn health(&self, now: Time) -> Health {
         match self.trouble(now) {
-            _ if self.is_silent(now, ttl) => Health::Dead,
+            _ if self.is_silent(now) => Health::Dead,
             Some(_) => Health::Quarantined,
+            None if self.draining => Health::Draining,
             None => Health::Alive,
         }
     }
 }
 
 impl Fleet {
-    /// No origins yet, and at most `limit`, each alive for `ttl` after a heartbeat.
-    pub(crate) fn new(ttl: Duration, limit: usize, rng: Pcg32) -> Self {
-        Self { ttl, limit, entries: Vec::new(), servers: HashMap::new(), serial: 0, rng }
+    /// No origins yet.
+    pub(crate) fn new(setup: &Setup) -> Self {
+        Self {
+            ttl: setup.ttl,
+            limit: setup.limits.origins,
+            policy: setup.policy,
+            weights: setup.weights.clone(),
+            largest: setup.weights.largest(),
+            entries: Vec::new(),
+            servers: HashMap::new(),
+            serial: 0,
+            rng: Pcg32::seed_from_u64(setup.seed),
+        }
     }
 
     /// Takes a registration or heartbeat.
     pub(crate) fn update(&mut self, now: Time, origin: Origin) -> Result<Updated, Refusal> {
-        let id = origin.id();
-        let known = self.servers.get(&origin.server).copied().and_then(|slot| self.entries.get_mut(slot));
-        self.serial += 1;
-        let new = Entry { serial: self.serial, id, origin, heartbeat: now, trouble: None };
-        match known {
-            Some(entry) if entry.id == new.id => {
-                (entry.origin, entry.heartbeat) = (new.origin, now);
-                Ok(Updated::Heartbeat)
-            }
-            Some(entry) => Ok(Updated::Replaced(std::mem::replace(entry, new).id)),
-            None => {
-                let server = Arc::clone(&new.origin.server);
-                let slot = if self.entries.len() < self.limit {
-                    self.entries.push(new);
-                    self.entries.len() - 1
-                } else {
-                    self.replace_longest_silent(now, new)?
-                };
-                self.servers.insert(server, slot);
-                Ok(Updated::New)
-            }
-        }
+        self.enter(now, origin, now + self.ttl)
     }
 
-    /// Gives a new origin the place of one that has not been heard of for longest; those that beat stay.
-    fn replace_longest_silent(&mut self, now: Time, new: Entry) -> Result<usize, Refusal> {
-        let silent = self.entries.iter_mut().enumerate().filter(|(_, entry)| entry.is_silent(now, self.ttl));
-        let (slot, entry) = silent.min_by_key(|(_, entry)| entry.heartbeat).ok_or(Refusal::Full)?;
-        let forgotten = std::mem::replace(entry, new);
-        self.servers.remove(&forgotten.origin.server);
-        Ok(slot)
-    }
-
-    /// Where `member` serves `need`, if it is usable; the outer `None` says that another must be chosen. A
-    /// member that may be probed is probed by this.
-    pub(crate) fn take(&mut self, now: Time, member: Member, need: Protocol) -> Option<Option<Picked>> {
-        let ttl = self.ttl;
-        let entry = self.entries.get_mut(member.slot).filter(|entry| entry.serial == member.serial)?;
-        if entry.rank(now, ttl) != Rank::Usable {
+    /// Takes a registration out of a shared store, where it has `left` to live. `None` if it says nothing new: the
+    /// younger heartbeat counts, of one life as of two. Nor is there always room.
+    pub(crate) fn learn(&mut self, now: Time, origin: Origin, left: Duration) -> Option<Updated> {
+        let until = now + left;
+        let known = self.servers.get(&origin.server).and_then(|slot| self.at(*slot));
+        if known.is_some_and(|entry| entry.until >= until) {
             return None;
         }
-        Some(self.send(now, member.slot, need))
+        self.enter(now, origin, until).ok()
     }
 
-    /// Chooses an origin that serves `need`: by chance among the best. With none better, `present` stays.
-    pub(crate) fn choose(
-        &mut self,
-        now: Time,
-        need: Protocol,
-        present: Option<Member>,
-    ) -> Option<(Member, Picked)> {
-        let slot = self.draw(now, need).or_else(|| self.search(now, need, present))?;
-        let serial = self.entries.get(slot)?.serial;
-        Some((Member { slot, serial }, self.send(now, slot, need)?))
-    }
-
-    /// A usable origin, found without looking at all of them, as most of a healthy fleet is usable.
-    fn draw(&mut self, now: Time, need: Protocol) -> Option<usize> {
-        (0..DRAWS).map(|_| below(&mut self.rng, self.entries.len())).find(|slot| {
-            let entry = self.entries.get(*slot);
-            entry.is_some_and(|entry| entry.serves(need) && entry.rank(now, self.ttl) == Rank::Usable)
-        })
-    }
-
-    /// One of the best origins, found by looking at all of them.
-    fn search(&mut self, now: Time, need: Protocol, present: Option<Member>) -> Option<usize> {
-        let serving = || self.entries.iter().enumerate().filter(|(_, entry)| entry.serves(need));
-        let best = serving().map(|(_, entry)| entry.rank(now, self.ttl)).min()?;
-        let candidates = || serving().filter(|(_, entry)| entry.rank(now, self.ttl) == best);
-        let stays =
-            candidates().find(|(slot, entry)| present == Some(Member { slot: *slot, serial: entry.serial }));
-        let chance = below(&mut self.rng, candidates().count());
-        stays.or_else(|| candidates().nth(chance)).map(|(slot, _)| slot)
-    }
-
-    /// Sends a client to the origin in `slot`.
-    fn send(&mut self, now: Time, slot: usize, need: Protocol) -> Option<Picked> {
-        let entry = self.entries.get_mut(slot)?;
-        entry.trouble = entry.trouble(now);
-        if let Some(trouble) = &mut entry.trouble
-            && now >= trouble.until
-        {
-            trouble.probed.get_or_insert(now);
+    /// Takes an origin that lives until then.
+    fn enter(&mut self, now: Time, origin: Origin, until: Time) -> Result<Updated, Refusal> {
+        let (id, weight) = (origin.id(), self.weights.of(&origin));
+        let slot = self.servers.get(&origin.server).copied();
+        if let Some(entry) = slot.and_then(|slot| self.at_mut(slot)).filter(|entry| entry.id == id) {
+            (entry.origin, entry.weight, entry.until) = (origin, weight, until);
+            return Ok(Updated::Heartbeat);
         }
-        let count = entry.origin.serves(need).count();
-        let chance = if count > 1 { below(&mut self.rng, count) } else { 0 };
-        let to = entry.origin.serves(need).nth(chance)?;
-        Some(Picked { origin: entry.id.clone(), to })
+        let slot = slot.map_or_else(|| self.room(now, until), Ok)?;
+        self.servers.insert(Arc::clone(&origin.server), slot);
+        self.serial += 1;
+        let new = Entry {
+            serial: self.serial,
+            id,
+            origin,
+            weight,
+            until,
+            trouble: None,
+            draining: false,
+            streams: Arc::default(),
+            elsewhere: 0,
+        };
+        let old = self.entries.get_mut(slot).and_then(|place| place.replace(new));
+        Ok(old.map_or(Updated::New, |old| Updated::Replaced(old.id)))
+    }
+
+    /// A free slot for an origin that lives until then; if need be, that of one that has not been heard of for
+    /// longest. Those that beat stay.
+    fn room(&mut self, now: Time, until: Time) -> Result<usize, Refusal> {
+        if let Some(gap) = self.entries.iter().position(Option::is_none) {
+            return Ok(gap);
+        }
+        if self.entries.len() < self.limit {
+            self.entries.push(None);
+            return Ok(self.entries.len() - 1);
+        }
+        let silent = self.members().filter(|(_, entry)| entry.is_silent(now) && entry.until < until);
+        let (member, _) = silent.min_by_key(|(_, entry)| entry.until).ok_or(Refusal::Full)?;
+        self.vacate(member.slot);
+        Ok(member.slot)
+    }
+
+    /// Leaves a gap where an origin was.
+    fn vacate(&mut self, slot: usize) {
+        if let Some(entry) = self.entries.get_mut(slot).and_then(Option::take) {
+            self.servers.remove(&entry.origin.server);
+        }
+    }
+
+    /// An origin has left, and its streams are without one. Returns whether it was known.
+    pub(crate) fn forget(&mut self, id: &OriginId) -> bool {
+        let Some(member) = self.find(id) else { return false };
+        self.vacate(member.slot);
+        while self.entries.pop_if(|last| last.is_none()).is_some() {}
+        true
+    }
+
+    /// Begins or ends that an origin gets no new streams; the end of its life ends it, too. Returns whether it
+    /// is known.
+    pub(crate) fn set_draining(&mut self, id: &OriginId, draining: bool) -> bool {
+        let entry = self.find_mut(id);
+        entry.map(|entry| entry.draining = draining).is_some()
+    }
+
+    /// These are the origins that drain, and no others.
+    pub(crate) fn set_all_draining(&mut self, ids: &HashSet<OriginId>) {
+        for entry in self.entries.iter_mut().flatten() {
+            entry.draining = ids.contains(&entry.id);
+        }
     }
 
     /// The member of this id, if it is usable.
     pub(crate) fn usable(&self, now: Time, id: &OriginId) -> Option<Member> {
-        let (slot, entry) = self.entries.iter().enumerate().find(|(_, entry)| entry.id == *id)?;
-        (entry.rank(now, self.ttl) == Rank::Usable).then_some(Member { slot, serial: entry.serial })
+        self.find(id).filter(|member| self.is_usable(now, *member))
     }
 
-    /// A connect failed. Returns for how long the origin is left alone, if that is news.
-    pub(crate) fn unreachable(&mut self, now: Time, id: &OriginId) -> Option<Duration> {
-        let entry = self.entries.iter_mut().find(|entry| entry.id == *id)?;
+    /// A connect failed. Returns how many have failed in a row, and for how long the origin is left alone, if that is
+    /// news.
+    pub(crate) fn unreachable(&mut self, now: Time, id: &OriginId) -> Option<(u32, Duration)> {
+        let entry = self.find_mut(id)?;
         let failures = match entry.trouble(now) {
             None => 1,
             // One of several that were under way at once: it is known already.
@@ -243,20 +282,85 @@ impl Fleet {
         let doublings = failures.saturating_sub(1).min(16);
         let pause = QUARANTINE.saturating_mul(1 << doublings).min(MAX_QUARANTINE);
         entry.trouble = Some(Trouble { failures, until: now + pause, probed: None });
-        Some(pause)
+        Some((failures, pause))
+    }
+
+    /// Another proxy's connects failed so many times, and it leaves the origin alone for what is `left` of its
+    /// quarantine. So it is here, unless it is for longer already.
+    pub(crate) fn learn_trouble(&mut self, now: Time, id: &OriginId, failures: u32, left: Duration) {
+        let until = now + left.min(MAX_QUARANTINE);
+        let Some(entry) = self.find_mut(id) else { return };
+        let known = entry.trouble(now).map_or((now, 0), |trouble| (trouble.until.max(now), trouble.failures));
+        if until > known.0 {
+            entry.trouble = Some(Trouble { failures: failures.max(known.1), until, probed: None });
+        }
+    }
+
+    /// A seat for one more stream.
+    pub(crate) fn seat(&self, member: Member) -> Option<Seat> {
+        let taken = Arc::clone(&self.entry(member)?.streams);
+        taken.fetch_add(1, Relaxed);
+        Some(Seat { member, taken })
+    }
+
+    /// How many streams have a seat at which origin, without those that have none.
+    pub(crate) fn loads(&self) -> Vec<(String, u32)> {
+        let loads = self.members().map(|(_, entry)| {
+            (entry.id.as_str().to_owned(), u32::try_from(entry.streams.load(Relaxed)).unwrap_or(u32::MAX))
+        });
+        loads.filter(|(_, streams)| *streams > 0).collect()
+    }
+
+    /// How many streams other proxies have at which origin; those that are not in the list have none there. If
+    /// there are several entries of one origin, they add up.
+    pub(crate) fn set_loads(&mut self, loads: &[(String, u32)]) {
+        let mut sums = HashMap::<&str, u32>::new();
+        for (id, streams) in loads {
+            let sum = sums.entry(id).or_default();
+            *sum = sum.saturating_add(*streams);
+        }
+        for entry in self.entries.iter_mut().flatten() {
+            entry.elsewhere = sums.get(entry.id.as_str()).copied().unwrap_or_default();
+        }
     }
 
     /// All origins with their health and the age of their heartbeat.
     pub(crate) fn iter(&self, now: Time) -> impl Iterator<Item = (Member, &Origin, Health, Duration)> {
-        self.entries.iter().enumerate().map(move |(slot, entry)| {
-            let member = Member { slot, serial: entry.serial };
-            (member, &entry.origin, entry.health(now, self.ttl), now.since(entry.heartbeat))
+        self.members().map(move |(member, entry)| {
+            (member, &entry.origin, entry.health(now), (now + self.ttl).since(entry.until))
         })
     }
-}
 
-/// A number below `count`, each as likely as the other to within 2⁻³² × `count`.
-fn below(rng: &mut Pcg32, count: usize) -> usize {
-    let scaled = u128::from(rng.next_u32()) * count as u128;
-    usize::try_from(scaled >> 32).unwrap_or(0)
+    fn members(&self) -> impl Iterator<Item = (Member, &Entry)> {
+        let slots = self.entries.iter().enumerate();
+        slots.filter_map(|(slot, entry)| {
+            entry.as_ref().map(|entry| (Member { slot, serial: entry.serial }, entry))
+        })
+    }
+
+    fn at(&self, slot: usize) -> Option<&Entry> {
+        self.entries.get(slot)?.as_ref()
+    }
+
+    fn at_mut(&mut self, slot: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(slot)?.as_mut()
+    }
+
+    fn entry(&self, member: Member) -> Option<&Entry> {
+        self.at(member.slot).filter(|entry| entry.serial == member.serial)
+    }
+
+    /// The id of a member that is there.
+    pub(crate) fn id(&self, member: Member) -> Option<&OriginId> {
+        self.entry(member).map(|entry| &entry.id)
+    }
+
+    /// The member of this id.
+    pub(crate) fn find(&self, id: &OriginId) -> Option<Member> {
+        self.members().find(|(_, entry)| entry.id == *id).map(|(member, _)| member)
+    }
+
+    fn find_mut(&mut self, id: &OriginId) -> Option<&mut Entry> {
+        self.entries.iter_mut().flatten().find(|entry| entry.id == *id)
+    }
 }

@@ -8,11 +8,13 @@ pub mod conformance;
 mod expiring;
 mod fleet;
 mod memory;
+mod policy;
 pub mod redis;
 mod view;
 
 pub use fleet::{MAX_QUARANTINE, PROBE, QUARANTINE};
 pub use memory::Memory;
+pub use policy::{MAX_WEIGHT, Policy, WeightProblem, Weights, WeightsError};
 pub use view::{CLAIM_LIFE, PUBLISHER_FRESH, STREAM_IDLE};
 
 use srs_proxy_core::key::StreamKey;
@@ -47,8 +49,25 @@ pub struct Setup {
     pub ttl: Duration,
     /// How much is held.
     pub limits: Limits,
-    /// Decides the choices.
+    /// How the origin of a new stream is chosen.
+    pub policy: Policy,
+    /// How much each origin gets.
+    pub weights: Weights,
+    /// Decides what is left to chance.
     pub seed: u64,
+}
+
+impl Default for Setup {
+    /// What a proxy has that is told nothing, but for the seed.
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(300),
+            limits: Limits::default(),
+            policy: Policy::default(),
+            weights: Weights::default(),
+            seed: 0,
+        }
+    }
 }
 
 /// What became of a question.
@@ -143,6 +162,14 @@ pub trait OriginService: Send + Sync {
 
     /// All origins.
     fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>>;
+
+    /// Begins or ends that an origin gets no new streams. Those that it has stay, and another life of its server
+    /// gets new ones. Whether it is known.
+    fn drain(&self, asker: &Asker, origin: &OriginId, on: bool) -> Outcome<bool>;
+
+    /// Forgets an origin: each of its streams gets another at its next pick. A heartbeat would bring it back.
+    /// Whether it was known.
+    fn deregister(&self, asker: &Asker, origin: &OriginId) -> Outcome<bool>;
 }
 
 /// How long an HLS or WebRTC session lives after its last use.
@@ -197,6 +224,8 @@ pub fn ask(lb: &dyn OriginLoadBalancer, asker: &Asker, query: Query) -> Option<A
         Query::LoadRtc(ufrag) => answer(lb.load_rtc(asker, &ufrag), Answer::Rtc),
         Query::Register(origin) => answer(lb.update(asker, origin), |()| Answer::Registered),
         Query::Origins => answer(lb.origins(asker), Answer::Origins),
+        Query::Drain { origin, on } => answer(lb.drain(asker, &origin, on), Answer::Known),
+        Query::Deregister(origin) => answer(lb.deregister(asker, &origin), Answer::Known),
     }
 }
 

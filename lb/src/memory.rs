@@ -58,6 +58,14 @@ impl OriginService for Memory {
         let origins = self.view().origins(asker.now);
         Outcome::Now(in_order(origins))
     }
+
+    fn drain(&self, _: &Asker, origin: &OriginId, on: bool) -> Outcome<bool> {
+        Outcome::Now(self.view().drain(origin, on))
+    }
+
+    fn deregister(&self, _: &Asker, origin: &OriginId) -> Outcome<bool> {
+        Outcome::Now(self.view().deregister(origin))
+    }
 }
 
 impl HlsService for Memory {
@@ -125,5 +133,6 @@ mod tests {
     #[test]
     fn it_behaves_as_every_load_balancer_must() {
         conformance::run(&subject);
+        conformance::run_full(&subject);
     }
 }

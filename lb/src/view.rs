@@ -5,10 +5,8 @@
 //! looks at every stream.
 
 use crate::expiring::{Expiring, Full};
-use crate::fleet::{Fleet, Member, Updated};
+use crate::fleet::{Fleet, Member, Seat, Updated};
 use crate::{SESSION_LIFE, Setup};
-use rand_core::SeedableRng;
-use rand_pcg::Pcg32;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{HlsSession, OriginStatus, Picked, Refusal, RtcSession};
@@ -32,7 +30,7 @@ const FREED_BY_TICK: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct View {
-    fleet: Fleet,
+    pub(crate) fleet: Fleet,
     /// Streams that were picked, but not published as far as we know.
     claims: Expiring<StreamKey, Home>,
     /// Streams that are or were published.
@@ -44,11 +42,18 @@ pub(crate) struct View {
 }
 
 /// Where a stream is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Home {
-    member: Member,
+#[derive(Debug)]
+struct Home {
+    seat: Seat,
     /// When its publisher was last heard of there.
     published: Option<Time>,
+}
+
+impl Home {
+    /// Whether its publisher was heard of lately.
+    fn is_fresh(&self, now: Time) -> bool {
+        self.published.is_some_and(|at| now.since(at) < PUBLISHER_FRESH)
+    }
 }
 
 impl From<Full> for Refusal {
@@ -60,9 +65,9 @@ impl From<Full> for Refusal {
 impl View {
     /// Nothing is known yet.
     pub(crate) fn new(setup: &Setup) -> Self {
-        let Setup { ttl, limits, seed } = *setup;
+        let limits = setup.limits;
         Self {
-            fleet: Fleet::new(ttl, limits.origins, Pcg32::seed_from_u64(seed)),
+            fleet: Fleet::new(setup),
             claims: Expiring::new(CLAIM_LIFE, limits.streams),
             streams: Expiring::new(STREAM_IDLE, limits.streams),
             hls: Expiring::new(SESSION_LIFE, limits.sessions),
@@ -76,66 +81,104 @@ impl View {
         let id = origin.id();
         let updated = self.fleet.update(now, origin);
         match &updated {
-            Ok(Updated::Heartbeat) => {}
-            Ok(Updated::New) => log::info!("origin {id} registered"),
-            Ok(Updated::Replaced(old)) => log::info!("origin {id} registered, replaces {old}"),
+            Ok(updated) => announce(&id, updated),
             Err(_) => log::warn!("origin {id} refused: too many origins"),
         }
         updated.map(|_| ())
     }
 
-    /// An origin did not take a connection. Returns for how long it is left alone, if that is news.
-    pub(crate) fn unreachable(&mut self, now: Time, origin: &OriginId) -> Option<Duration> {
-        let pause = self.fleet.unreachable(now, origin)?;
+    /// Takes a registration out of a shared store, where it has `left` to live.
+    pub(crate) fn learn(&mut self, now: Time, origin: Origin, left: Duration) {
+        let id = origin.id();
+        if let Some(updated) = self.fleet.learn(now, origin, left) {
+            announce(&id, &updated);
+        }
+    }
+
+    /// An origin did not take a connection. Returns how often in a row, and for how long it is left alone, if that is
+    /// news.
+    pub(crate) fn unreachable(&mut self, now: Time, origin: &OriginId) -> Option<(u32, Duration)> {
+        let (failures, pause) = self.fleet.unreachable(now, origin)?;
         log::warn!("origin {origin} cannot be reached, left alone for {} s", pause.as_secs());
-        Some(pause)
+        Some((failures, pause))
+    }
+
+    /// Begins or ends that an origin gets no new streams. Whether it is known.
+    pub(crate) fn drain(&mut self, origin: &OriginId, on: bool) -> bool {
+        let known = self.fleet.set_draining(origin, on);
+        if known {
+            log::info!(
+                "origin {origin} {}",
+                if on { "drains: no new streams" } else { "takes new streams again" }
+            );
+        }
+        known
+    }
+
+    /// Forgets an origin. Whether it was known.
+    pub(crate) fn deregister(&mut self, origin: &OriginId) -> bool {
+        let known = self.fleet.forget(origin);
+        if known {
+            log::info!("origin {origin} deregistered");
+        }
+        known
     }
 
     pub(crate) fn pick(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
-        let home = self.home(now, key);
-        let present = home.map(|home| home.member);
+        let present = self.home(now, key);
         if let Some(taken) = present.and_then(|member| self.fleet.take(now, member, need)) {
             // The stream is there and nowhere else: if its origin does not serve the protocol, none does.
             return taken.ok_or(Refusal::NoOrigin);
         }
-        let (member, picked) = self.fleet.choose(now, need, present).ok_or(Refusal::NoOrigin)?;
-        let published = home.filter(|home| home.member == member).and_then(|home| home.published);
+        let member = self.fleet.nominate(now, key, need, present).ok_or(Refusal::NoOrigin)?;
+        self.settle(now, key, member)?;
+        self.fleet.send(now, member, need).ok_or(Refusal::NoOrigin)
+    }
+
+    /// The stream is at this origin, wherever it was.
+    pub(crate) fn settle(&mut self, now: Time, key: &StreamKey, member: Member) -> Result<(), Refusal> {
+        let seat = self.fleet.seat(member).ok_or(Refusal::NoOrigin)?;
         let was_published = self.streams.get(now, key).is_some();
         let table = if was_published { &mut self.streams } else { &mut self.claims };
-        table.insert(now, key.clone(), Home { member, published })?;
-        Ok(picked)
+        let before = table.get(now, key).filter(|home| home.seat.member() == member);
+        let published = before.and_then(|home| home.published);
+        Ok(table.insert(now, key.clone(), Home { seat, published })?)
     }
 
     /// The stream's home, which is thereby used.
-    pub(crate) fn home(&mut self, now: Time, key: &StreamKey) -> Option<Home> {
-        let published = self.streams.get(now, key).copied();
-        published.or_else(|| self.claims.get(now, key).copied())
+    pub(crate) fn home(&mut self, now: Time, key: &StreamKey) -> Option<Member> {
+        let published = self.streams.get(now, key);
+        published.or_else(|| self.claims.get(now, key)).map(|home| home.seat.member())
     }
 
     pub(crate) fn publishing(&mut self, now: Time, key: &StreamKey, origin: &OriginId) {
         let Some(member) = self.fleet.usable(now, origin) else { return };
         // Of two publishers at two origins, the one that was first stays.
-        let is_fresh = |home: &Home| home.published.is_some_and(|at| now.since(at) < PUBLISHER_FRESH);
-        if self.home(now, key).is_some_and(|home| home.member != member && is_fresh(&home)) {
+        let home = self.streams.get(now, key).filter(|home| home.seat.member() != member);
+        if home.is_some_and(|home| home.is_fresh(now)) {
             return;
         }
+        let Some(seat) = self.fleet.seat(member) else { return };
         // With a table that is full, it stays a claim, which lives as long as its publisher is heard of.
-        let home = Home { member, published: Some(now) };
+        let home = Home { seat, published: Some(now) };
         if self.streams.insert(now, key.clone(), home).is_ok() {
             self.claims.forget(key);
         }
     }
 
     pub(crate) fn load_or_store_hls(&mut self, now: Time, new: HlsSession) -> Result<HlsSession, Refusal> {
-        if let Some(id) = self.hls_ids.get(now, &new.key)
-            && let Some(session) = self.hls.get(now, id)
-            && session.key == new.key
-        {
-            return Ok(session.clone());
+        if let Some(session) = self.hls_of(now, &new.key) {
+            return Ok(session);
         }
         self.hls.insert(now, Arc::clone(&new.spbhid), new.clone())?;
         self.hls_ids.insert(now, new.key.clone(), Arc::clone(&new.spbhid))?;
         Ok(new)
+    }
+
+    /// The stream's session, which is thereby used.
+    pub(crate) fn hls_of(&mut self, now: Time, key: &StreamKey) -> Option<HlsSession> {
+        let session = self.hls.get(now, self.hls_ids.get(now, key)?)?;
+        (session.key == *key).then(|| session.clone())
     }
 
     pub(crate) fn load_hls(&mut self, now: Time, spbhid: &str) -> Option<HlsSession> {
@@ -163,7 +206,7 @@ impl View {
     pub(crate) fn origins(&self, now: Time) -> Vec<OriginStatus> {
         let mut streams = HashMap::<_, Vec<_>>::new();
         for (key, home) in self.streams.iter(now).chain(self.claims.iter(now)) {
-            streams.entry(home.member).or_default().push(key.clone());
+            streams.entry(home.seat.member()).or_default().push(key.clone());
         }
         let statuses = self.fleet.iter(now).map(|(member, origin, health, age)| OriginStatus {
             origin: origin.clone(),
@@ -172,6 +215,13 @@ impl View {
             streams: streams.remove(&member).unwrap_or_default(),
         });
         statuses.collect()
+    }
+
+    /// The streams whose publishers were heard of lately, and where.
+    pub(crate) fn published(&self, now: Time) -> Vec<(StreamKey, OriginId)> {
+        let published = self.streams.iter(now).filter(|(_, home)| home.is_fresh(now));
+        let at = |home: &Home| self.fleet.id(home.seat.member()).cloned();
+        published.filter_map(|(key, home)| Some((key.clone(), at(home)?))).collect()
     }
 
     /// Frees some of what has expired.
@@ -184,15 +234,21 @@ impl View {
     }
 }
 
+fn announce(id: &OriginId, updated: &Updated) {
+    match updated {
+        Updated::Heartbeat => {}
+        Updated::New => log::info!("origin {id} registered"),
+        Updated::Replaced(old) => log::info!("origin {id} registered, replaces {old}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Limits;
 
     #[test]
     fn what_has_expired_is_gone_from_memory_after_a_tick() {
-        let limits = Limits::default();
-        let mut view = View::new(&Setup { ttl: Duration::from_secs(300), limits, seed: 1 });
+        let mut view = View::new(&Setup::default());
         for n in 0..1000 {
             let key = StreamKey::new("", "live", &n.to_string()).unwrap();
             let id: Arc<str> = n.to_string().into();

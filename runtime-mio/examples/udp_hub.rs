@@ -4,7 +4,7 @@
 mod toy;
 
 use srs_proxy_core::time::Duration;
-use srs_proxy_lb::{Limits, Memory, OriginLoadBalancer, Setup};
+use srs_proxy_lb::{Memory, OriginLoadBalancer, Setup};
 use srs_proxy_runtime_mio::{
     BoxMachine, Clock, Config, Ended, Listener, Observer, Runtime, SessionId, bind_udp,
 };
@@ -36,8 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         max_sessions: 1000,
         files: None,
     };
-    let lb: Arc<dyn OriginLoadBalancer> =
-        Arc::new(Memory::new(&Setup { ttl: Duration::from_secs(300), limits: Limits::default(), seed: 1 }));
+    let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Memory::new(&Setup::default()));
     let observer: Arc<dyn Observer> = Arc::new(Log);
     let clock = Clock::start();
     let _runtime = Runtime::start(1, config, vec![listener], &lb, &observer, clock, [0; 32])?;

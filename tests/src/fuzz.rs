@@ -474,6 +474,8 @@ fn api(manner: u8, bytes: &[u8], split: Split) -> (String, bool) {
             let answer = match query {
                 _ if manner & 64 != 0 => Answer::Refused(Refusal::Unavailable),
                 Query::Register(_) => Answer::Registered,
+                Query::Drain { on, .. } => Answer::Known(*on),
+                Query::Deregister(_) => Answer::Known(true),
                 _ => Answer::Origins(Vec::new()),
             };
             driver.answer(answer);

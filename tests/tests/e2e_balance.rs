@@ -59,6 +59,51 @@ fn twelve_streams_share_three_origins_and_each_plays() {
     drop(publishers);
 }
 
+/// Publishes so many streams at once, and waits until all are served.
+fn publish(proxy: &Proxy, name: &str, count: usize) -> Vec<Session> {
+    let start = |n| Session::start(proxy.rtmp(), ClientScript::publish("live", &format!("{name}{n}")));
+    let mut sessions: Vec<_> = (0..count).map(start).collect();
+    drive(&mut sessions, "all publishers are served", PATIENCE, Session::is_started);
+    sessions
+}
+
+/// How many streams each origin holds.
+fn held(proxy: &Proxy) -> Vec<usize> {
+    proxy.origins().iter().map(|origin| origin["streams"].as_array().map_or(0, Vec::len)).collect()
+}
+
+#[test]
+fn streams_are_shared_by_weight_and_none_is_sent_to_an_origin_that_drains() {
+    let origins: Vec<_> =
+        (0..2).map(|_| Recorder::start(Behaviour::Answer(OriginScript::default()))).collect();
+    let proxy =
+        Proxy::with(&[("PROXY_LB_POLICY", "least-streams"), ("PROXY_LB_WEIGHTS", "device-origin0=3")]);
+    for (index, origin) in origins.iter().enumerate() {
+        proxy.register(&format!("origin{index}"), "1", origin.rtmp());
+    }
+    let mut sessions = publish(&proxy, "before", 8);
+    assert_eq!(held(&proxy), [6, 2]);
+
+    proxy.manage("POST", "origin0", "1", "/drain");
+    assert_eq!(proxy.health("origin0").as_deref(), Some("draining"));
+    sessions.extend(publish(&proxy, "during", 5));
+    assert_eq!(held(&proxy), [6, 7]);
+
+    proxy.manage("DELETE", "origin0", "1", "/drain");
+    sessions.extend(publish(&proxy, "after", 4));
+    assert_eq!(held(&proxy), [10, 7], "those that it lacks for its weight");
+
+    // One that has left holds nothing, and what runs there goes on.
+    proxy.manage("DELETE", "origin0", "1", "");
+    assert_eq!(held(&proxy), [7]);
+    sessions.extend(publish(&proxy, "last", 2));
+    assert_eq!(held(&proxy), [9]);
+    for session in &mut sessions {
+        session.turn();
+        assert_eq!(session.ended(), None, "{}", session.story());
+    }
+}
+
 #[test]
 fn a_key_asked_for_by_two_workers_at_once_goes_to_one_origin() {
     let origins: Vec<_> =

@@ -7,7 +7,7 @@ use srs_proxy_core::origin::{Origin, Protocol};
 use srs_proxy_core::query::{Answer, Query};
 use srs_proxy_core::rtmp::RtmpSession;
 use srs_proxy_core::time::{Duration, Time};
-use srs_proxy_lb::{Limits, Memory, OriginLoadBalancer, Setup};
+use srs_proxy_lb::{Memory, OriginLoadBalancer, Setup};
 use srs_proxy_tests::sim::rtmp::{self, ClientPlan, Leave, OriginPlan, Style};
 use srs_proxy_tests::sim::scene::origin_address;
 use srs_proxy_tests::sim::{Balancer, Dice, End, Fates, Host, Io, Peer, Real, Reply, Weather, World, seeds};
@@ -21,7 +21,7 @@ const TTL: Duration = Duration::from_secs(300);
 
 fn memory(origins: usize, seed: u64) -> Arc<dyn OriginLoadBalancer> {
     let lb: Arc<dyn OriginLoadBalancer> =
-        Arc::new(Memory::new(&Setup { ttl: TTL, limits: Limits::default(), seed }));
+        Arc::new(Memory::new(&Setup { ttl: TTL, seed, ..Setup::default() }));
     let mut real = Real::new(Arc::clone(&lb));
     for index in 0..origins {
         let origin = Origin {
@@ -142,7 +142,9 @@ fn pipelined_requests_to_the_api_are_answered_in_order_in_any_weather() {
             request("GET", "/api/v1/versions", ""),
             request("POST", "/api/v1/srs/register", "{}"),
             request("POST", "/api/v1/srs/register", &registration),
+            request("POST", "/api/v1/origins/late%2Dv-7/drain", ""),
             request("GET", "/api/v1/origins", ""),
+            request("DELETE", "/api/v1/origins/late-v-8", ""),
             request("GET", "/nowhere", ""),
         ];
         let heard = Rc::new(RefCell::new((Vec::new(), None)));
@@ -158,8 +160,11 @@ fn pipelined_requests_to_the_api_are_answered_in_order_in_any_weather() {
         let text = String::from_utf8_lossy(text);
         let statuses: Vec<_> = text.lines().filter_map(|line| line.split_once("HTTP/1.1 ")).collect();
         let statuses: Vec<_> = statuses.iter().map(|(_, status)| &status[..3]).collect();
-        assert_eq!(statuses, ["200", "400", "200", "200", "404"], "{text}");
-        assert!(text.contains("late-v-7") && text.contains(&at.to_string()), "{text}");
+        assert_eq!(statuses, ["200", "400", "200", "200", "200", "404", "404"], "{text}");
+        assert!(
+            text.contains("late-v-7") && text.contains(&at.to_string()) && text.contains("draining"),
+            "{text}"
+        );
         assert_eq!(*end, Some(End::Fin));
     });
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use subtle::ConstantTimeEq;
 
 /// A call, of which the head was read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Call {
     verdict: Verdict,
     resource: Option<Resource>,
@@ -25,7 +25,9 @@ pub(super) struct Call {
 /// What becomes of a call, told by its head.
 #[derive(Clone, Copy, Debug)]
 enum Verdict {
-    Serve(Resource),
+    Serve,
+    /// `DELETE`
+    TakeBack,
     /// `OPTIONS`
     Describe,
     Refuse(Status, &'static str),
@@ -44,7 +46,7 @@ impl Call {
     /// The call that a request is, if it is for `server`'s own API.
     pub(super) fn of(config: &HttpConfig, server: Server, head: &Head<'_>) -> Option<Self> {
         let resource = Resource::find(server, head.path());
-        let verdict = match resource {
+        let verdict = match &resource {
             // What is not here may be an origin's, or a file.
             None if server != Server::System => return None,
             None if head.method == "OPTIONS" && head.path() == "*" => Verdict::Describe,
@@ -56,7 +58,8 @@ impl Call {
             Some(resource) if resource.is_guarded() && !admits(config, head) => {
                 Verdict::Refuse(Status::UNAUTHORIZED, "missing or wrong bearer token")
             }
-            Some(resource) => Verdict::Serve(resource),
+            Some(_) if head.method == "DELETE" => Verdict::TakeBack,
+            Some(_) => Verdict::Serve,
         };
         Some(Self { verdict, resource })
     }
@@ -68,12 +71,16 @@ impl Call {
 
     /// Serves the call with this body.
     pub(super) fn run(&self, client: &Client, body: &[u8]) -> Reply {
-        match self.verdict {
-            Verdict::Refuse(status, message) => self.refuse(client, status, message),
-            Verdict::Describe => Reply::Response(self.describe(client), None),
-            Verdict::Serve(Resource::Versions) => self.json(client, &versions(client)),
-            Verdict::Serve(Resource::Origins) => Reply::Ask(Query::Origins),
-            Verdict::Serve(Resource::Register) => match Origin::from_json(body) {
+        let is_asked = match self.verdict {
+            Verdict::Refuse(status, message) => return self.refuse(client, status, message),
+            Verdict::Describe => return Reply::Response(self.describe(client), None),
+            Verdict::Serve => true,
+            Verdict::TakeBack => false,
+        };
+        match &self.resource {
+            Some(Resource::Versions) => self.json(client, &versions(client)),
+            Some(Resource::Origins) => Reply::Ask(Query::Origins),
+            Some(Resource::Register) => match Origin::from_json(body) {
                 Ok(origin) => Reply::Ask(Query::Register(origin)),
                 Err(why) => {
                     let body = problem(Status::BAD_REQUEST, &why.to_string());
@@ -81,17 +88,24 @@ impl Call {
                     Reply::Response(response, Some(Fault::Client("bad registration")))
                 }
             },
+            Some(Resource::Drain(id)) => Reply::Ask(Query::Drain { origin: id.clone(), on: is_asked }),
+            Some(Resource::Origin(id)) => Reply::Ask(Query::Deregister(id.clone())),
+            None => self.refuse(client, Status::NOT_FOUND, "no such resource"),
         }
     }
 
     /// The load balancer has answered.
     pub(super) fn answered(&self, client: &Client, answer: Answer) -> Reply {
         let pid = client.config.pid.clone();
-        match (answer, self.verdict) {
-            (Answer::Registered, Verdict::Serve(Resource::Register)) => {
+        match (answer, &self.resource) {
+            (Answer::Registered, Some(Resource::Register))
+            | (Answer::Known(true), Some(Resource::Drain(_) | Resource::Origin(_))) => {
                 self.json(client, &Done { code: 0, pid })
             }
-            (Answer::Origins(origins), Verdict::Serve(Resource::Origins)) => {
+            (Answer::Known(false), Some(Resource::Drain(_) | Resource::Origin(_))) => {
+                self.refuse(client, Status::NOT_FOUND, "no such origin")
+            }
+            (Answer::Origins(origins), Some(Resource::Origins)) => {
                 let data = Origins { origins: origins.iter().map(OriginItem::new).collect() };
                 self.json(client, &OriginList { code: 0, pid, data })
             }
@@ -114,7 +128,7 @@ impl Call {
     fn refuse(&self, client: &Client, status: Status, message: &'static str) -> Reply {
         let mut response = self.response(client, status);
         let mut fault = None;
-        match (status, self.resource) {
+        match (status, &self.resource) {
             (Status::UNAUTHORIZED, _) => {
                 fault = Some(Fault::Client(message));
                 response = response.field("WWW-Authenticate", "Bearer");
@@ -128,9 +142,9 @@ impl Call {
     }
 
     fn describe(&self, client: &Client) -> Bytes {
-        let methods = self.resource.map_or("GET, HEAD, POST, OPTIONS", Resource::methods);
+        let methods = self.resource.as_ref().map_or("GET, HEAD, POST, DELETE, OPTIONS", Resource::methods);
         let mut response = self.response(client, Status::NO_CONTENT).field("Allow", methods);
-        if self.resource.is_some_and(Resource::is_shared) {
+        if self.resource.as_ref().is_some_and(Resource::is_shared) {
             response = response
                 .field("Access-Control-Allow-Methods", methods)
                 .field("Access-Control-Allow-Headers", "Authorization, Content-Type")
@@ -145,7 +159,7 @@ impl Call {
 
     fn response(&self, client: &Client, status: Status) -> Response {
         let response = client.response(status);
-        match self.resource {
+        match &self.resource {
             Some(resource) if resource.is_shared() => response.for_all_pages(),
             _ => response,
         }
@@ -247,6 +261,7 @@ impl<'a> OriginItem<'a> {
             pid: &origin.pid,
             health: match status.health {
                 Health::Alive => "alive",
+                Health::Draining => "draining",
                 Health::Quarantined => "quarantined",
                 Health::Dead => "dead",
             },

@@ -453,7 +453,7 @@ impl Connection {
     /// The body is there too.
     fn call(&mut self, cx: &mut Cx<'_>) {
         let State::Body { call, body, .. } = &self.state else { return };
-        let (call, reply) = (*call, call.run(&self.client, body));
+        let (call, reply) = (call.clone(), call.run(&self.client, body));
         self.reply(cx, call, reply);
     }
 
@@ -516,13 +516,13 @@ impl Connection {
     }
 
     fn late(&mut self, cx: &mut Cx<'_>) {
-        match self.state {
+        match &self.state {
             // Nothing was asked, so nothing is answered.
             State::Head { begun: false } => self.close(cx, Close::Flush),
             State::Head { begun: true } => self.reject(cx, Status::REQUEST_TIMEOUT, "request head is late"),
             State::Body { .. } => self.reject(cx, Status::REQUEST_TIMEOUT, "request body is late"),
             State::Asking { call, .. } => {
-                let reply = call.unanswered(&self.client);
+                let (call, reply) = (call.clone(), call.unanswered(&self.client));
                 self.reply(cx, call, reply);
             }
             State::File { .. } | State::Exchange(_) | State::Closed => {}
@@ -573,7 +573,7 @@ impl Machine for Connection {
             (State::Asking { call, ticket }, Input::Answer { ticket: answered, answer })
                 if *ticket == answered =>
             {
-                let (call, reply) = (*call, call.answered(&self.client, answer));
+                let (call, reply) = (call.clone(), call.answered(&self.client, answer));
                 self.reply(cx, call, reply);
             }
             (_, Input::Tick) if self.deadline.is_some_and(|deadline| cx.now >= deadline) => self.late(cx),

@@ -67,7 +67,8 @@ pub fn locate(path: &str) -> Option<Box<str>> {
     Some(file.into())
 }
 
-fn decode(part: &str) -> Option<String> {
+/// A part of a path, its percent-encoding undone; `None` if that is broken or gives no UTF-8.
+pub(super) fn decode(part: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(part.len());
     let mut rest = part.as_bytes();
     loop {

@@ -2,9 +2,10 @@
 //! nothing.
 
 use super::change::{is_description, resource};
+use super::files::decode;
 use super::head::Head;
 use crate::key::{KeyError, StreamKey, parameter};
-use crate::origin::Protocol;
+use crate::origin::{OriginId, Protocol};
 
 /// The parameter that carries an HLS session's id.
 pub(super) const SESSION: &str = "spbhid";
@@ -30,7 +31,7 @@ pub enum Server {
 }
 
 /// A resource of the API.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Resource {
     /// The proxy's version; a health check as well.
     Versions,
@@ -38,6 +39,10 @@ pub(super) enum Resource {
     Register,
     /// The origins, their health and their streams.
     Origins,
+    /// An origin.
+    Origin(OriginId),
+    /// That an origin gets no new streams.
+    Drain(OriginId),
 }
 
 impl Resource {
@@ -46,29 +51,42 @@ impl Resource {
             ("/api/v1/versions", _) => Some(Self::Versions),
             ("/api/v1/srs/register", Server::System) => Some(Self::Register),
             ("/api/v1/origins", Server::System) => Some(Self::Origins),
+            (_, Server::System) => {
+                let (id, below) = path
+                    .strip_prefix("/api/v1/origins/")
+                    .map(|rest| rest.split_once('/').map_or((rest, None), |(id, below)| (id, Some(below))))?;
+                let id = OriginId::from_text(&decode(id).filter(|id| !id.is_empty())?);
+                match below {
+                    None => Some(Self::Origin(id)),
+                    Some("drain") => Some(Self::Drain(id)),
+                    Some(_) => None,
+                }
+            }
             _ => None,
         }
     }
 
     /// The methods it takes, as `Allow` lists them.
-    pub(super) const fn methods(self) -> &'static str {
+    pub(super) const fn methods(&self) -> &'static str {
         match self {
             Self::Versions | Self::Origins => "GET, HEAD, OPTIONS",
             Self::Register => "POST, OPTIONS",
+            Self::Origin(_) => "DELETE, OPTIONS",
+            Self::Drain(_) => "POST, DELETE, OPTIONS",
         }
     }
 
-    pub(super) fn allows(self, method: &str) -> bool {
+    pub(super) fn allows(&self, method: &str) -> bool {
         self.methods().split(", ").any(|allowed| allowed == method)
     }
 
     /// Whether it asks for the token, where one is set.
-    pub(super) const fn is_guarded(self) -> bool {
-        matches!(self, Self::Register | Self::Origins)
+    pub(super) const fn is_guarded(&self) -> bool {
+        !matches!(self, Self::Versions)
     }
 
-    /// Whether pages of any site may read it: a console may, but no page shall register an origin.
-    pub(super) const fn is_shared(self) -> bool {
+    /// Whether pages of any site may read it: a console may, but no page shall change an origin.
+    pub(super) const fn is_shared(&self) -> bool {
         matches!(self, Self::Versions | Self::Origins)
     }
 }

@@ -5,9 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a proxy's loads count after its last census: many seconds of silence, so that a slow store does not
+/// make them flicker.
+pub const LOADS_LIFE: Duration = Duration::from_secs(10);
+
+/// The longest life, so that no sum of times overflows: a hundred years. A longer one is this.
+pub const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Something asked of Redis. Keys are whole, with the prefix.
 ///
-/// A life is how long the entry lives from now on; `None`: until it is deleted.
+/// A life is how long the entry lives from now on, in whole milliseconds and at least one; `None`: until it is
+/// deleted.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
     /// The value of `key`. → [`Reply::Value`]
@@ -26,6 +34,7 @@ pub enum Command {
     },
     /// Puts `value` there if nothing is there, or just `instead_of`; if it is there already, lengthens its life to
     /// `life`, but never shortens it, and gives none to what lives without one. → [`Reply::Value`]: what is there then.
+    /// If `value` is both there and what may be replaced, it is there.
     Claim {
         /// The key.
         key: String,
@@ -36,14 +45,17 @@ pub enum Command {
         /// How long it lives.
         life: Option<Duration>,
     },
-    /// Removes what is there. → [`Reply::Done`]
+    /// Removes `value`, if it is what is there. → [`Reply::Done`]
     Delete {
         /// The key.
         key: String,
+        /// The old value.
+        value: String,
     },
     /// Stores an origin's registration and puts it on the list of all. One that is not on the list yet takes the place of
-    /// those that have the same `server_id` in their registrations, and of those whose registrations are gone.
-    /// → [`Reply::Done`]
+    /// those that have the same `server_id` in their registrations, which are removed, and of those whose registrations
+    /// are gone. What is no list counts as an empty one, and is replaced; what is on it and no server's key is dropped
+    /// when it is written again. Who registers is not [`Mark::Gone`] any more. → [`Reply::Done`]
     Register {
         /// The origin's id.
         id: String,
@@ -53,7 +65,8 @@ pub enum Command {
         json: String,
         /// How long it lives.
         life: Duration,
-        /// Only if it is neither there nor marked as [`Mark::Gone`]: what is given back to a store that lost it.
+        /// Only if it is neither there nor marked as [`Mark::Gone`], and no other life of its server is there: what
+        /// is given back to a store that lost it. If it is there and only the list has lost it, it is put on the list.
         restore: bool,
     },
     /// Removes a registration, also from the list. → [`Reply::Done`]
@@ -61,7 +74,8 @@ pub enum Command {
         /// The origin's id.
         id: String,
     },
-    /// Says something of an origin to all proxies. → [`Reply::Done`]
+    /// Says something of an origin to all proxies. Each kind of mark stands for itself; another of the same kind takes
+    /// its place. → [`Reply::Done`]
     Mark {
         /// The origin's id.
         id: String,
@@ -70,13 +84,19 @@ pub enum Command {
         /// For how long. Zero takes it back.
         life: Duration,
     },
-    /// All origins and what is said of them, and how many streams other proxies have at them. → [`Reply::Census`]
+    /// All origins and what is said of them, and how many streams other proxies have at them. What the asking proxy
+    /// has is told to the others for [`LOADS_LIFE`]. Never fails for what is in the store. → [`Reply::Census`]
     Census {
         /// Who asks: a name no other proxy has.
         proxy: Arc<str>,
         /// How many streams it has at which origin.
         loads: Vec<(String, u32)>,
     },
+}
+
+/// A life in the unit of the store.
+pub(super) fn millis(life: Duration) -> u64 {
+    u64::try_from(life.min(FOREVER).as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// What proxies say of an origin to each other.
@@ -106,13 +126,14 @@ pub enum Reply {
 /// All origins of the store.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Census {
-    /// Whether there is a list at all; if there is none, the store is new or has lost it.
+    /// Whether there is a list at all; if there is none, or no JSON array, the store is new or has lost it.
     pub has_list: bool,
-    /// The registrations of the list that are alive, and for how long they are.
+    /// The registrations of the list that are alive, and for how long they are; [`FOREVER`] without an end. In the
+    /// list's order, as they are: whether one can be read is for the reader to find out.
     pub registrations: Vec<(String, Duration)>,
-    /// What is said of which origin, and for how long.
+    /// What is said of which origin, and for how long. In order of the origins.
     pub marks: Vec<(String, Mark, Duration)>,
-    /// How many streams other proxies have at which origin; a sum of some proxies each.
+    /// How many streams the other proxies have at which origin, all together. In order of the origins.
     pub loads: Vec<(String, u32)>,
 }
 

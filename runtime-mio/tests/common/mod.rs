@@ -33,6 +33,14 @@ impl OriginService for Late {
     fn origins(&self, _: &Asker) -> Outcome<Vec<OriginStatus>> {
         Outcome::Now(Vec::new())
     }
+
+    fn drain(&self, _: &Asker, _: &OriginId, _: bool) -> Outcome<bool> {
+        Outcome::Now(false)
+    }
+
+    fn deregister(&self, _: &Asker, _: &OriginId) -> Outcome<bool> {
+        Outcome::Now(false)
+    }
 }
 
 impl HlsService for Late {

@@ -263,6 +263,16 @@ impl Proxy {
             .expect("the registration API answers")
     }
 
+    /// Calls the API below an origin's resource, which must go well: `""` with `DELETE`, `/drain`. `life` is as it
+    /// was registered.
+    #[track_caller]
+    pub fn manage(&self, method: &str, server: &str, life: &str, below: &str) {
+        let path = format!("/api/v1/origins/{server}-service-{life}-{life}{below}");
+        let answer =
+            http::request(self.system_api(), method, &path, &[], "").expect("the origins API answers");
+        assert_eq!((answer.status, &answer.json()["code"]), (200, &json!(0)), "{}", answer.body);
+    }
+
     /// The origins as its own API lists them.
     #[track_caller]
     pub fn origins(&self) -> Vec<Value> {

@@ -37,7 +37,7 @@ fn obliging(query: &Query) -> Option<Answer> {
     Some(match query {
         Query::Register(_) => Answer::Registered,
         Query::Origins => Answer::Origins(
-            [(Health::Alive, 1_234_567), (Health::Quarantined, 0), (Health::Dead, 9)]
+            [(Health::Alive, 1_234_567), (Health::Quarantined, 0), (Health::Dead, 9), (Health::Draining, 0)]
                 .map(|(health, heartbeat_age)| OriginStatus {
                     origin: origin(),
                     health,
@@ -46,6 +46,7 @@ fn obliging(query: &Query) -> Option<Answer> {
                 })
                 .into(),
         ),
+        Query::Drain { origin: id, .. } | Query::Deregister(id) => Answer::Known(*id == origin().id()),
         _ => Answer::Refused(Refusal::NoOrigin),
     })
 }
@@ -160,6 +161,10 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")
 }
 
+fn request(line: &str, fields: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}\r\n")
+}
+
 fn post(body: &str, fields: &str) -> String {
     let length = body.len();
     format!("POST /api/v1/srs/register HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {length}\r\n\r\n{body}")
@@ -234,11 +239,12 @@ fn origins_are_listed_with_health_and_streams() {
             "streams": ["__defaultVhost__/live/a"],
         })
     );
-    assert_eq!((&list[1]["health"], &list[2]["health"]), (&json!("quarantined"), &json!("dead")));
+    let health: Vec<_> = list.iter().map(|origin| origin["health"].as_str().unwrap()).collect();
+    assert_eq!(health, ["alive", "quarantined", "dead", "draining"]);
 }
 
 #[test]
-fn the_token_guards_registration_and_origins_only() {
+fn the_token_guards_all_but_the_version() {
     let mut client = Client::new(Server::System, Some("secret"));
     let refused = [
         "",
@@ -252,8 +258,64 @@ fn the_token_guards_registration_and_origins_only() {
         assert!(head.contains("\r\nWWW-Authenticate: Bearer\r\n"), "{head}");
     }
     assert_eq!(client.request(get("/api/v1/origins")).0, 401);
+    let token = "Authorization: Bearer secret\r\n";
+    for line in [
+        "POST /api/v1/origins/s-v-7/drain",
+        "DELETE /api/v1/origins/s-v-7/drain",
+        "DELETE /api/v1/origins/s-v-7",
+    ] {
+        assert_eq!(client.request(request(line, "")).0, 401, "{line}");
+        assert_eq!(client.request(request(line, token)).0, 200, "{line}");
+    }
     assert_eq!(client.request(get("/api/v1/versions")).0, 200);
     assert_eq!(client.request(post(GOOD, "Authorization: Bearer secret\r\n")).0, 200);
+}
+
+#[test]
+fn an_origin_is_drained_and_deregistered_by_its_id() {
+    for (line, asks) in [
+        ("POST /api/v1/origins/s-v-7/drain", Query::Drain { origin: origin().id(), on: true }),
+        ("DELETE /api/v1/origins/s-v-7/drain", Query::Drain { origin: origin().id(), on: false }),
+        ("DELETE /api/v1/origins/s%2Dv-7?why=x", Query::Deregister(origin().id())),
+        ("DELETE /api/v1/origins/a%2Fb%20%E7%9B%B4", Query::Deregister(OriginId::from_text("a/b 直"))),
+    ] {
+        let mut client = Client::system();
+        client.balancer = silent;
+        client.send(request(line, ""));
+        let (ticket, query) = client.asked.pop_front().unwrap();
+        assert_eq!(query, asks, "{line}");
+        client.input(Input::Answer { ticket, answer: Answer::Known(true) });
+        let (status, head, body) = client.responses().pop().unwrap();
+        assert_eq!((status, &*body), (200, r#"{"code":0,"pid":"42"}"#), "{line}");
+        assert!(!head.contains("Access-Control"), "{head}");
+    }
+}
+
+#[test]
+fn an_origin_that_is_not_there_cannot_be_drained() {
+    let mut client = Client::system();
+    for line in ["POST /api/v1/origins/s-v-8/drain", "DELETE /api/v1/origins/s-v-8"] {
+        let (status, _, body) = client.request(request(line, ""));
+        assert_eq!((status, body), (404, json!({"code": 404, "message": "no such origin"})), "{line}");
+    }
+    client.balancer = |query| panic!("{query:?}");
+    for path in
+        ["", "/drain", "s-v-7/", "s-v-7/other", "s-v-7/drain/", "s-v-7/drain/x", "%zz", "%ff/drain", "%"]
+    {
+        let (status, _, body) = client.request(request(&format!("DELETE /api/v1/origins/{path}"), ""));
+        assert_eq!((status, &body["message"]), (404, &json!("no such resource")), "{path}");
+    }
+    let (status, head, _) = client.request(get("/api/v1/origins/s-v-7"));
+    assert!(status == 405 && head.contains("\r\nAllow: DELETE, OPTIONS\r\n"), "{head}");
+    let (status, head, _) = client.request(request("OPTIONS /api/v1/origins/s-v-7/drain", ""));
+    assert!(status == 204 && head.contains("\r\nAllow: POST, DELETE, OPTIONS"), "{head}");
+    assert!(!head.contains("Access-Control"), "{head}");
+    assert!(!client.closed);
+    for server in [Server::HttpApi, Server::Http] {
+        let mut client = Client::new(server, None);
+        client.balancer = |query| panic!("{query:?}");
+        assert_ne!(client.request(request("DELETE /api/v1/origins/s-v-7", "")).0, 200);
+    }
 }
 
 #[test]

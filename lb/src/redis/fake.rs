@@ -1,0 +1,398 @@
+//! A store in memory that does every [`Command`] as Redis does, for tests: with a clock of its own, and able to be
+//! away, to be full and to lose replies. Opens no socket.
+
+use super::client::{Census, Command, FOREVER, LOADS_LIFE, Lost, Mark, RedisClient, Reply, millis};
+use super::keys::Keys;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A store that any number of clients share. A clone is the same store.
+#[derive(Clone, Debug)]
+pub struct FakeRedis {
+    store: Arc<Mutex<Store>>,
+}
+
+/// What a store was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Seen {
+    /// Calls of [`RedisClient::run`], also while the store was away.
+    pub runs: usize,
+    /// Batches that were done.
+    pub batches: usize,
+    /// Commands in them.
+    pub commands: usize,
+}
+
+#[derive(Debug)]
+struct Store {
+    keys: Keys,
+    now: Duration,
+    entries: HashMap<String, Entry>,
+    /// By origin and kind, with their ends.
+    marks: BTreeMap<(String, Kind), (Mark, Duration)>,
+    loads: BTreeMap<Arc<str>, Loads>,
+    is_away: bool,
+    is_full: bool,
+    loses_reply: bool,
+    seen: Seen,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Kind {
+    Draining,
+    Gone,
+    Trouble,
+}
+
+/// What one proxy has, and until when that counts.
+#[derive(Debug)]
+struct Loads {
+    streams: Vec<(String, u32)>,
+    end: Duration,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: String,
+    /// When it ends.
+    end: Option<Duration>,
+}
+
+impl Entry {
+    fn is_alive(&self, now: Duration) -> bool {
+        self.end.is_none_or(|end| end > now)
+    }
+}
+
+impl FakeRedis {
+    /// An empty store whose origins, marks and loads are at the keys of this name.
+    pub fn new(keys: Keys) -> Self {
+        let store = Store {
+            keys,
+            now: Duration::ZERO,
+            entries: HashMap::new(),
+            marks: BTreeMap::new(),
+            loads: BTreeMap::new(),
+            is_away: false,
+            is_full: false,
+            loses_reply: false,
+            seen: Seen::default(),
+        };
+        Self { store: Arc::new(Mutex::new(store)) }
+    }
+
+    /// Another client of this store.
+    pub fn client(&self) -> Box<dyn RedisClient> {
+        Box::new(Client(self.clone()))
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, by: Duration) {
+        self.store().now += by;
+    }
+
+    /// While it is away, every batch is lost before it is done.
+    pub fn set_away(&self, is_away: bool) {
+        self.store().is_away = is_away;
+    }
+
+    /// The next batch is done and then lost, once.
+    pub fn lose_next_reply(&self) {
+        self.store().loses_reply = true;
+    }
+
+    /// While it is full, what needs memory fails, as with `maxmemory`.
+    pub fn set_full(&self, is_full: bool) {
+        self.store().is_full = is_full;
+    }
+
+    /// Forgets everything, as after a restart without a disk.
+    pub fn flush(&self) {
+        let mut store = self.store();
+        store.entries.clear();
+        store.marks.clear();
+        store.loads.clear();
+    }
+
+    /// The text at `key`.
+    pub fn get(&self, key: &str) -> Option<String> {
+        self.store().entry(key).map(|entry| entry.value.clone())
+    }
+
+    /// How long the entry at `key` lives on. Inside: `None` if it has no end.
+    pub fn ttl(&self, key: &str) -> Option<Option<Duration>> {
+        let mut store = self.store();
+        let now = store.now;
+        Some(store.entry(key)?.end.map(|end| end.saturating_sub(now)))
+    }
+
+    /// Puts a text there, whatever was there.
+    pub fn set(&self, key: &str, value: &str, life: Option<Duration>) {
+        self.store().put(key.to_owned(), value.to_owned(), life);
+    }
+
+    /// What it was asked so far.
+    pub fn seen(&self) -> Seen {
+        self.store().seen
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Client(FakeRedis);
+
+impl RedisClient for Client {
+    fn run(&mut self, commands: &[Command]) -> Result<Vec<Reply>, Lost> {
+        self.0.store().run(commands)
+    }
+}
+
+impl Store {
+    fn run(&mut self, commands: &[Command]) -> Result<Vec<Reply>, Lost> {
+        self.seen.runs += 1;
+        if self.is_away {
+            return Err(Lost("the store is away".to_owned()));
+        }
+        self.seen.batches += 1;
+        self.seen.commands += commands.len();
+        let replies = commands.iter().map(|command| self.reply(command)).collect();
+        if std::mem::take(&mut self.loses_reply) {
+            return Err(Lost("the reply was lost".to_owned()));
+        }
+        Ok(replies)
+    }
+
+    fn reply(&mut self, command: &Command) -> Reply {
+        let needs_memory = matches!(
+            command,
+            Command::Set { .. } | Command::Claim { .. } | Command::Register { .. } | Command::Mark { .. }
+        );
+        if self.is_full && needs_memory {
+            return Reply::Failed("OOM command not allowed when used memory > 'maxmemory'.".to_owned());
+        }
+        match command.clone() {
+            Command::Get { key } => {
+                return Reply::Value(self.entry(&key).map(|entry| entry.value.clone()));
+            }
+            Command::Set { key, value, life } => self.put(key, value, life),
+            Command::Claim { key, value, instead_of, life } => {
+                return Reply::Value(Some(self.claim(key, value, instead_of, life)));
+            }
+            Command::Delete { key, value } => {
+                if self.entry(&key).is_some_and(|entry| entry.value == value) {
+                    self.entries.remove(&key);
+                }
+            }
+            Command::Register { id, server, json, life, restore } => {
+                self.register(id, &server, json, life, restore)
+            }
+            Command::Deregister { id } => self.deregister(&id),
+            Command::Mark { id, mark, life } => self.mark(id, mark, life),
+            Command::Census { proxy, loads } => return Reply::Census(self.census(proxy, loads)),
+        }
+        Reply::Done
+    }
+
+    fn entry(&mut self, key: &str) -> Option<&mut Entry> {
+        let now = self.now;
+        self.entries.get_mut(key).filter(|entry| entry.is_alive(now))
+    }
+
+    fn put(&mut self, key: String, value: String, life: Option<Duration>) {
+        let end = life.map(|life| self.end(life));
+        self.entries.insert(key, Entry { value, end });
+    }
+
+    fn end(&self, life: Duration) -> Duration {
+        self.now + Duration::from_millis(millis(life))
+    }
+
+    fn claim(
+        &mut self,
+        key: String,
+        value: String,
+        instead_of: Option<String>,
+        life: Option<Duration>,
+    ) -> String {
+        let end = life.map(|life| self.end(life));
+        match self.entry(&key) {
+            Some(there) if there.value == value => {
+                there.end = there.end.zip(end).map(|(old, new)| old.max(new));
+                value
+            }
+            Some(there) if Some(&there.value) != instead_of.as_ref() => there.value.clone(),
+            _ => {
+                self.put(key, value.clone(), life);
+                value
+            }
+        }
+    }
+
+    fn register(&mut self, id: String, server: &str, json: String, life: Duration, restore: bool) {
+        let key = self.keys.server(&id);
+        let is_there = self.entry(&key).is_some();
+        let is_gone = self.marks.get(&(id.clone(), Kind::Gone)).is_some_and(|(_, end)| *end > self.now);
+        let mut list = self.list().unwrap_or_default();
+        let is_listed = list.iter().any(|listed| self.keys.id_of(listed) == Some(&id));
+        if restore && (is_there && is_listed || is_gone) {
+            return;
+        }
+        if !restore {
+            self.marks.remove(&(id.clone(), Kind::Gone));
+        }
+        if !is_listed {
+            let has_ended = |listed: &String| self.server_of(listed).as_deref() == Some(server);
+            let (ended, others): (Vec<_>, _) = list.into_iter().partition(has_ended);
+            if restore && !ended.is_empty() {
+                return;
+            }
+            for listed in ended {
+                self.entries.remove(&self.registration_key(&listed));
+            }
+            list = others;
+            list.retain(|listed| self.registration(listed).is_some());
+            list.push(key.clone());
+            self.put_list(&list);
+        }
+        if !(restore && is_there) {
+            self.put(key, json, Some(life));
+        }
+    }
+
+    fn deregister(&mut self, id: &str) {
+        self.entries.remove(&self.keys.server(id));
+        if let Some(mut list) = self.list() {
+            list.retain(|key| self.keys.id_of(key) != Some(id));
+            self.put_list(&list);
+        }
+    }
+
+    /// The keys of all registrations. What is not a list is none; what is no server's key is not on it.
+    fn list(&mut self) -> Option<Vec<String>> {
+        let key = self.keys.all_servers();
+        let list: Vec<Value> = serde_json::from_str(&self.entry(&key)?.value).ok()?;
+        let keys = list.iter().filter_map(Value::as_str).filter(|key| self.keys.id_of(key).is_some());
+        Some(keys.map(str::to_owned).collect())
+    }
+
+    fn put_list(&mut self, list: &[String]) {
+        self.put(self.keys.all_servers(), serde_json::json!(list).to_string(), None);
+    }
+
+    /// Where the registration is that a key on the list stands for, whatever prefix the list has.
+    fn registration_key(&self, listed: &str) -> String {
+        self.keys.server(self.keys.id_of(listed).unwrap_or_default())
+    }
+
+    fn registration(&mut self, listed: &str) -> Option<&mut Entry> {
+        self.entry(&self.registration_key(listed))
+    }
+
+    /// The server whose life a registration is.
+    fn server_of(&self, listed: &str) -> Option<String> {
+        let entry =
+            self.entries.get(&self.registration_key(listed)).filter(|entry| entry.is_alive(self.now))?;
+        let registration: Value = serde_json::from_str(&entry.value).ok()?;
+        Some(registration.get("server_id")?.as_str()?.to_owned())
+    }
+
+    fn mark(&mut self, id: String, mark: Mark, life: Duration) {
+        let kind = match mark {
+            Mark::Trouble(_) => Kind::Trouble,
+            Mark::Draining => Kind::Draining,
+            Mark::Gone => Kind::Gone,
+        };
+        match life.is_zero() {
+            true => self.marks.remove(&(id, kind)),
+            false => self.marks.insert((id, kind), (mark, self.end(life))),
+        };
+    }
+
+    fn census(&mut self, proxy: Arc<str>, loads: Vec<(String, u32)>) -> Census {
+        let now = self.now;
+        self.marks.retain(|_, (_, end)| *end > now);
+        self.loads.retain(|_, loads| loads.end > now);
+        let list = self.list();
+        let mut registrations = Vec::new();
+        for listed in list.iter().flatten() {
+            if let Some(entry) = self.registration(listed) {
+                let life = entry.end.map_or(FOREVER, |end| end.saturating_sub(now));
+                registrations.push((entry.value.clone(), life));
+            }
+        }
+        let marks = self.marks.iter().map(|((id, _), (mark, end))| (id.clone(), *mark, *end - now)).collect();
+        let mut sums = BTreeMap::new();
+        for (_, others) in self.loads.iter().filter(|(other, _)| **other != proxy) {
+            for (id, streams) in &others.streams {
+                *sums.entry(id.clone()).or_insert(0) += streams;
+            }
+        }
+        if !self.is_full {
+            self.loads.insert(proxy, Loads { streams: loads, end: now + LOADS_LIFE });
+        }
+        Census { has_list: list.is_some(), registrations, marks, loads: sums.into_iter().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::semantics::{self, Subject};
+
+    impl Subject for FakeRedis {
+        fn keys(&self) -> Keys {
+            self.store().keys.clone()
+        }
+
+        fn client(&self) -> Box<dyn RedisClient> {
+            self.client()
+        }
+
+        fn ttl(&self, key: &str) -> Option<Option<Duration>> {
+            self.ttl(key)
+        }
+
+        fn pass(&self, time: Duration) {
+            self.advance(time);
+        }
+    }
+
+    #[test]
+    fn it_does_what_every_store_must() {
+        for keys in [Keys::new(""), Keys::new("eu"), Keys::in_one_slot("")] {
+            let make = || Box::new(FakeRedis::new(keys.clone())) as Box<dyn Subject>;
+            semantics::run(&make);
+            semantics::silent_proxies_have_no_loads(&make);
+        }
+    }
+
+    #[test]
+    fn it_can_be_away_and_full_and_empty_and_lose_a_reply() {
+        let store = FakeRedis::new(Keys::new(""));
+        let mut client = store.client();
+        let set = [Command::Set { key: "a".into(), value: "1".into(), life: None }];
+        let get = [Command::Get { key: "a".into() }];
+        let is = |value: Option<&str>| Ok(vec![Reply::Value(value.map(str::to_owned))]);
+
+        store.set_away(true);
+        assert!(client.run(&set).is_err());
+        store.set_away(false);
+        assert_eq!(client.run(&get), is(None));
+
+        store.lose_next_reply();
+        assert!(client.run(&set).is_err());
+        assert_eq!(client.run(&get), is(Some("1")));
+
+        store.set_full(true);
+        assert!(matches!(client.run(&set).as_deref(), Ok([Reply::Failed(_)])));
+        assert_eq!(client.run(&get), is(Some("1")));
+
+        store.flush();
+        assert_eq!(client.run(&get), is(None));
+        assert_eq!(store.seen(), Seen { runs: 7, batches: 6, commands: 6 });
+    }
+}

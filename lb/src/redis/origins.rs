@@ -1,0 +1,141 @@
+//! The desk's work with origins: registrations, and what proxies tell each other of them.
+
+use super::client::{Census, Command, Mark};
+use super::desk::{Desk, Job, Renewal};
+use super::records;
+use crate::{Asker, Outcome};
+use smallvec::smallvec;
+use srs_proxy_core::origin::{Origin, OriginId};
+use srs_proxy_core::query::{Answer, Refusal};
+use srs_proxy_core::time::{Duration, Time};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// How long an origin stays drained: until its end.
+const DRAINED: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A census, of which the registrations are read.
+#[derive(Debug, Default)]
+pub(super) struct Registered {
+    has_list: bool,
+    origins: Vec<(Origin, Duration)>,
+    marks: Vec<(OriginId, Mark, Duration)>,
+    loads: Vec<(String, u32)>,
+}
+
+impl Registered {
+    /// What is no registration is left out.
+    pub(super) fn read(census: Census) -> Self {
+        let Census { has_list, registrations, marks, loads } = census;
+        let origins = registrations.iter().filter_map(|(json, left)| Some((records::origin(json)?, *left)));
+        let marks = marks.iter().map(|(id, mark, left)| (OriginId::from_text(id.as_str()), *mark, *left));
+        Self { has_list, origins: origins.collect(), marks: marks.collect(), loads }
+    }
+}
+
+impl Desk {
+    pub(super) fn update(&mut self, asker: &Asker, origin: Origin) -> Outcome<()> {
+        if let Err(why) = self.view.update(asker.now, origin.clone()) {
+            return Outcome::Refused(why);
+        }
+        if self.is_away() {
+            return Outcome::Now(());
+        }
+        let command = self.register(asker.now, &origin, self.ttl, false);
+        // It is known here in any case, and the next heartbeat comes.
+        self.change(asker, [command], Answer::Registered, Answer::Registered)
+    }
+
+    fn register(&self, now: Time, origin: &Origin, life: Duration, restore: bool) -> Command {
+        Command::Register {
+            id: origin.id().as_str().to_owned(),
+            server: origin.server.to_string(),
+            json: records::registration(origin, self.epoch + now.since(Time::ZERO)),
+            life,
+            restore,
+        }
+    }
+
+    pub(super) fn drain(&mut self, asker: &Asker, id: &OriginId, on: bool) -> Outcome<bool> {
+        let life = if on { DRAINED } else { Duration::ZERO };
+        self.order(asker, id, [self.mark(id, Mark::Draining, life)])
+    }
+
+    pub(super) fn deregister(&mut self, asker: &Asker, id: &OriginId) -> Outcome<bool> {
+        // Others must not give it back, nor go on with it until its time is up.
+        let gone = self.mark(id, Mark::Gone, self.ttl);
+        self.order(asker, id, [gone, Command::Deregister { id: id.as_str().to_owned() }])
+    }
+
+    /// A change of one origin, which the census that follows shows to all, also here.
+    fn order<const N: usize>(
+        &mut self,
+        asker: &Asker,
+        id: &OriginId,
+        commands: [Command; N],
+    ) -> Outcome<bool> {
+        if self.view.fleet.find(id).is_none() {
+            return Outcome::Now(false);
+        }
+        if self.is_away() {
+            return Outcome::Refused(Refusal::Unavailable);
+        }
+        let made = Answer::Known(true);
+        let census = self.census();
+        self.change(asker, commands.into_iter().chain([census]), made, Answer::Refused(Refusal::Unavailable))
+    }
+
+    fn mark(&self, id: &OriginId, mark: Mark, life: Duration) -> Command {
+        Command::Mark { id: id.as_str().to_owned(), mark, life }
+    }
+
+    pub(super) fn unreachable(&mut self, now: Time, id: &OriginId) {
+        if let Some((failures, pause)) = self.view.unreachable(now, id) {
+            self.then(Job::Tell(smallvec![self.mark(id, Mark::Trouble(failures), pause)]));
+        }
+    }
+
+    pub(super) fn census(&self) -> Command {
+        Command::Census { proxy: Arc::clone(&self.proxy), loads: self.view.fleet.loads() }
+    }
+
+    /// Learns from a census.
+    pub(super) fn counted(&mut self, now: Time, census: Registered) {
+        if !census.has_list {
+            self.give_back_origins(now);
+        }
+        for (origin, left) in census.origins {
+            self.view.learn(now, origin, left);
+        }
+        let mut draining = HashSet::new();
+        for (id, mark, left) in census.marks {
+            match mark {
+                Mark::Trouble(failures) => self.view.fleet.learn_trouble(now, &id, failures, left),
+                Mark::Draining => drop(draining.insert(id)),
+                Mark::Gone => drop(self.view.deregister(&id)),
+            }
+        }
+        self.view.fleet.set_all_draining(&draining);
+        self.view.fleet.set_loads(&census.loads);
+    }
+
+    /// The store was away, and may have lost what is in use here.
+    pub(super) fn restore(&mut self, now: Time) {
+        self.give_back_origins(now);
+        for (key, origin) in self.view.published(now) {
+            if self.is_due(now, Renewal::Published(key.clone())) {
+                self.meanwhile(Job::Publish { key, origin, instead_of: None });
+            }
+        }
+    }
+
+    /// Registers again who is known and alive, unless others have done so.
+    fn give_back_origins(&mut self, now: Time) {
+        let alive = self.view.fleet.iter(now).filter(|(.., age)| *age < self.ttl);
+        let origins: Vec<_> = alive.map(|(_, origin, _, age)| (origin.clone(), self.ttl - age)).collect();
+        for (origin, left) in origins {
+            let command = self.register(now, &origin, left, true);
+            self.meanwhile(Job::Tell(smallvec![command]));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The desk's work with HLS and WebRTC sessions.
+
+use super::client::Command;
+use super::desk::{About, Alone, Desk, Job, Renewal};
+use super::{FRESH, records};
+use crate::{Asker, Outcome, SESSION_LIFE};
+use srs_proxy_core::query::{Answer, HlsSession, Refusal, RtcSession};
+use srs_proxy_core::time::Time;
+use std::sync::Arc;
+
+impl Desk {
+    pub(super) fn load_or_store_hls(&mut self, asker: &Asker, new: HlsSession) -> Outcome<HlsSession> {
+        if let Some(session) = self.view.hls_of(asker.now, &new.key) {
+            self.renew_hls(asker.now, &session);
+            return Outcome::Now(session);
+        }
+        if self.is_away() {
+            return Outcome::Now(self.keep_hls(asker.now, new));
+        }
+        self.ask(asker, About::Hls(new.key.clone()), Alone::Keep(new.clone()), |_| Job::StoreHls(new))
+    }
+
+    /// Keeps a session that the store has, or does not yet have. What finds no room is asked for each time.
+    pub(super) fn keep_hls(&mut self, now: Time, session: HlsSession) -> HlsSession {
+        self.view.load_or_store_hls(now, session.clone()).unwrap_or(session)
+    }
+
+    /// A session by stream and by id; by stream only if there is none yet.
+    pub(super) fn hls_commands(&self, session: &HlsSession) -> [Command; 2] {
+        let (value, life) = (records::hls(session), Some(SESSION_LIFE));
+        let key = self.keys.hls(&session.key);
+        [
+            Command::Claim { key, value: value.clone(), instead_of: None, life },
+            Command::Set { key: self.keys.spbhid(&session.spbhid), value, life },
+        ]
+    }
+
+    /// The store has this session of the stream.
+    pub(super) fn stored_hls(&mut self, now: Time, new: HlsSession, held: &str) {
+        let about = About::Hls(new.key.clone());
+        // A record that is none is as good as one of ours: its id is found, and its time comes.
+        let session = records::read_hls(held).filter(|session| session.key == new.key).unwrap_or(new);
+        let session = self.keep_hls(now, session);
+        self.answer_all(&about, &Answer::Hls(Some(session)));
+    }
+
+    fn renew_hls(&mut self, now: Time, session: &HlsSession) {
+        if self.is_due(now, Renewal::Hls(session.key.clone())) {
+            self.meanwhile(Job::Tell(self.hls_commands(session).into()));
+        }
+    }
+
+    pub(super) fn load_hls(&mut self, asker: &Asker, spbhid: &str) -> Outcome<Option<HlsSession>> {
+        if let Some(session) = self.view.load_hls(asker.now, spbhid) {
+            self.renew_hls(asker.now, &session);
+            return Outcome::Now(Some(session));
+        }
+        self.find(asker, spbhid, About::Spbhid, Job::FindHls)
+    }
+
+    pub(super) fn found_hls(&mut self, now: Time, spbhid: Arc<str>, record: Option<&str>) {
+        let session = record.and_then(records::read_hls).filter(|session| session.spbhid == spbhid);
+        match &session {
+            Some(session) => drop(self.keep_hls(now, session.clone())),
+            None => self.is_absent(now, &spbhid),
+        }
+        self.answer_all(&About::Spbhid(spbhid), &Answer::Hls(session));
+    }
+
+    /// Stores a session by ufrag and by stream.
+    pub(super) fn store_rtc(&mut self, asker: &Asker, session: RtcSession) -> Outcome<()> {
+        let _full = self.view.store_rtc(asker.now, session.clone());
+        if self.is_away() {
+            return Outcome::Now(());
+        }
+        let commands = self.rtc_commands(&session);
+        let answer = Answer::Rtc(Some(session));
+        self.change(asker, commands, answer.clone(), answer)
+    }
+
+    fn rtc_commands(&self, session: &RtcSession) -> [Command; 2] {
+        let (value, life) = (records::rtc(session), Some(SESSION_LIFE));
+        [self.keys.ufrag(&session.ufrag), self.keys.rtc(&session.key)].map(|key| Command::Set {
+            key,
+            value: value.clone(),
+            life,
+        })
+    }
+
+    pub(super) fn load_rtc(&mut self, asker: &Asker, ufrag: &str) -> Outcome<Option<RtcSession>> {
+        if let Some(session) = self.view.load_rtc(asker.now, ufrag) {
+            self.renew_rtc(asker.now, &session);
+            return Outcome::Now(Some(session));
+        }
+        self.find(asker, ufrag, About::Ufrag, Job::FindRtc)
+    }
+
+    pub(super) fn found_rtc(&mut self, now: Time, ufrag: Arc<str>, record: Option<&str>) {
+        let session = record.and_then(records::read_rtc).filter(|session| session.ufrag == ufrag);
+        match &session {
+            Some(session) => drop(self.view.store_rtc(now, session.clone())),
+            None => self.is_absent(now, &ufrag),
+        }
+        self.answer_all(&About::Ufrag(ufrag), &Answer::Rtc(session));
+    }
+
+    pub(super) fn flowing(&mut self, now: Time, session: &RtcSession) {
+        self.view.flowing(now, session);
+        self.renew_rtc(now, session);
+        self.playing(now, &session.key);
+    }
+
+    fn renew_rtc(&mut self, now: Time, session: &RtcSession) {
+        if self.is_due(now, Renewal::Ufrag(Arc::clone(&session.ufrag))) {
+            self.meanwhile(Job::Tell(self.rtc_commands(session).into()));
+        }
+    }
+
+    /// Asks for the session of a name, unless the store has said a moment ago that there is none: strangers may ask
+    /// for anything.
+    fn find<T>(
+        &mut self,
+        asker: &Asker,
+        name: &str,
+        about: fn(Arc<str>) -> About,
+        job: fn(Arc<str>) -> Job,
+    ) -> Outcome<Option<T>> {
+        if self.is_away() {
+            return Outcome::Refused(Refusal::Unavailable);
+        }
+        if self.absent.get(asker.now, name).is_some_and(|at| asker.now.since(*at) < FRESH) {
+            return Outcome::Now(None);
+        }
+        let name: Arc<str> = name.into();
+        let alone = Alone::Say(Answer::Refused(Refusal::Unavailable));
+        self.ask(asker, about(Arc::clone(&name)), alone, |_| job(name))
+    }
+
+    fn is_absent(&mut self, now: Time, name: &Arc<str>) {
+        // A full table of such names costs questions, no more.
+        let _full = self.absent.insert(now, Arc::clone(name), now);
+    }
+}

@@ -1,0 +1,526 @@
+//! The desk at a store in memory, one exchange at a time: proxies that agree, a store that is away, slow, full, empty.
+
+use super::desk::{Desk, PATIENCE};
+use super::*;
+use crate::conformance;
+use crate::{
+    CLAIM_LIFE, Limits, Mailbox, Notify, Policy, QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, Weights,
+};
+use srs_proxy_core::machine::Ticket;
+use srs_proxy_core::query::{Answer, Health, Refusal};
+use std::collections::BTreeSet;
+
+const TTL: Duration = Duration::from_secs(300);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn it_behaves_as_every_load_balancer_must() {
+    conformance::run(&|setup| {
+        let keys = Keys::new("test");
+        let store = FakeRedis::new(keys.clone());
+        let client = store.client();
+        Box::new(RedisSubject::new(&setup, keys, client, move |by| store.advance(by)))
+    });
+}
+
+struct Quiet;
+
+impl Notify for Quiet {
+    fn notify(&self) {}
+}
+
+/// A proxy's desk, without a thread.
+struct Proxy {
+    desk: Desk,
+    client: Box<dyn RedisClient>,
+    mailbox: Arc<Mailbox>,
+    now: Time,
+    tickets: u32,
+}
+
+impl Proxy {
+    fn with(store: &FakeRedis, seed: u64, policy: Policy, mappings: Mappings) -> Self {
+        let setup = Setup { ttl: TTL, limits: Limits::default(), seed, policy, weights: Weights::default() };
+        let mut proxy = Self {
+            desk: Desk::new(Time::ZERO, &setup, Keys::new(""), mappings),
+            client: store.client(),
+            mailbox: Arc::new(Mailbox::new(Box::new(Quiet))),
+            now: Time::ZERO,
+            tickets: 0,
+        };
+        proxy.exchange();
+        proxy
+    }
+
+    fn new(store: &FakeRedis, seed: u64) -> Self {
+        Self::with(store, seed, Policy::Random, Mappings::End)
+    }
+
+    /// One round trip, if there is anything to be sent.
+    fn exchange(&mut self) {
+        let batch = self.desk.batch(self.now);
+        if !batch.commands.is_empty() {
+            let said = link::send(&mut *self.client, &batch);
+            self.desk.hear(self.now, batch, said);
+        }
+        for late in self.desk.late() {
+            late.deliver();
+        }
+    }
+
+    fn asker(&mut self) -> Asker {
+        self.tickets += 1;
+        let reply_to = ReplyTo { session: 0, ticket: Ticket(self.tickets) };
+        Asker { now: self.now, mailbox: Arc::clone(&self.mailbox), reply_to }
+    }
+
+    /// Asks for a pick; an answer at once is as good as one that comes.
+    fn ask(&mut self, stream: &str) {
+        let asker = self.asker();
+        match self.desk.pick(&asker, &key(stream), Protocol::Rtmp) {
+            Outcome::Now(picked) => self.mailbox.put(asker.reply_to, Answer::Picked(picked)),
+            Outcome::Refused(why) => self.mailbox.put(asker.reply_to, Answer::Refused(why)),
+            Outcome::Later => {}
+        }
+    }
+
+    /// The answers to picks that came, good ones first.
+    fn answers(&self) -> Vec<Result<String, Refusal>> {
+        let read = |(_, answer)| match answer {
+            Answer::Picked(Picked { origin, .. }) => Some(Ok(origin.to_string())),
+            Answer::Refused(why) => Some(Err(why)),
+            _ => None,
+        };
+        let mut answers: Vec<_> = self.mailbox.take().into_iter().filter_map(read).collect();
+        answers.sort_by_key(Result::is_err);
+        answers
+    }
+
+    fn pick(&mut self, stream: &str) -> Result<String, Refusal> {
+        self.ask(stream);
+        for _ in 0..10 {
+            if let Some(answer) = self.answers().pop() {
+                return answer;
+            }
+            self.exchange();
+        }
+        panic!("no answer");
+    }
+
+    fn register(&mut self, origins: &[Origin]) {
+        for origin in origins {
+            let asker = self.asker();
+            self.desk.update(&asker, origin.clone());
+        }
+        self.exchange();
+        self.mailbox.take();
+    }
+
+    fn publish(&mut self, stream: &str) -> String {
+        let origin = self.pick(stream).expect("an origin");
+        self.desk.publishing(self.now, &key(stream), &OriginId::from_text(origin.as_str()));
+        self.pass(SECOND);
+        origin
+    }
+
+    fn health(&self, origin: &Origin) -> Option<Health> {
+        let origins = self.desk.view.origins(self.now);
+        origins.into_iter().find(|status| status.origin.id() == origin.id()).map(|status| status.health)
+    }
+
+    /// Time passes here, in steps as in life.
+    fn pass(&mut self, by: Duration) {
+        let end = self.now + by;
+        while self.now < end {
+            self.now = (self.now + SECOND).min(end);
+            self.exchange();
+            self.desk.tick(self.now);
+        }
+    }
+}
+
+/// Time passes for all of them and their store.
+fn pass(store: &FakeRedis, proxies: &mut [&mut Proxy], by: Duration) {
+    let steps = by.as_secs().max(1);
+    for _ in 0..steps {
+        store.advance(by / u32::try_from(steps).unwrap());
+        for proxy in &mut *proxies {
+            proxy.pass(by / u32::try_from(steps).unwrap());
+        }
+    }
+}
+
+fn store() -> FakeRedis {
+    FakeRedis::new(Keys::new(""))
+}
+
+fn key(stream: &str) -> StreamKey {
+    StreamKey::new("", "live", stream).unwrap()
+}
+
+fn origin(server: &str) -> Origin {
+    Origin {
+        device_id: "".into(),
+        server: server.into(),
+        service: "s".into(),
+        pid: "1".into(),
+        endpoints: vec![(Protocol::Rtmp, ([127, 0, 0, 1], 1935).into())],
+    }
+}
+
+fn url(stream: &str) -> String {
+    format!("srs-proxy-url:__defaultVhost__/live/{stream}")
+}
+
+#[test]
+fn proxies_that_ask_for_a_new_stream_at_once_get_one_origin() {
+    let store = store();
+    let mut proxies: Vec<_> = (1..=8).map(|seed| Proxy::new(&store, seed)).collect();
+    proxies[0].register(&["a", "b", "c", "d"].map(origin));
+    for proxy in &mut proxies {
+        proxy.pass(SECOND);
+    }
+    for n in 0..200 {
+        let stream = n.to_string();
+        proxies.iter_mut().for_each(|proxy| proxy.ask(&stream));
+        proxies.iter_mut().for_each(Proxy::exchange);
+        let answers = proxies.iter().flat_map(|proxy| proxy.answers());
+        let origins: BTreeSet<_> = answers.map(|answer| answer.expect("an origin")).collect();
+        assert_eq!(origins.len(), 1, "{origins:?}");
+    }
+}
+
+#[test]
+fn a_new_stream_costs_one_command_however_many_ask_and_none_within_a_second() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&[origin("a")]);
+    let before = store.seen();
+    (0..100).for_each(|_| proxy.ask("x"));
+    proxy.exchange();
+    assert_eq!(proxy.answers(), vec![Ok("a-s-1".to_owned()); 100]);
+    (0..100).for_each(|_| proxy.ask("x"));
+    assert_eq!(proxy.answers().len(), 100);
+    assert_eq!((store.seen().batches - before.batches, store.seen().commands - before.commands), (1, 1));
+}
+
+#[test]
+fn sessions_cost_two_commands_of_one_round_trip_and_nothing_more_where_they_are_known() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let before = store.seen();
+    let hls = HlsSession { spbhid: "1".into(), key: key("x"), full_url: "http://h/live/x.m3u8".into() };
+    let rtc = RtcSession { ufrag: "s:c".into(), key: key("x") };
+    let asker = proxy.asker();
+    assert_eq!(proxy.desk.load_or_store_hls(&asker, hls.clone()), Outcome::Later);
+    proxy.exchange();
+    assert_eq!(store.seen().commands - before.commands, 2);
+    assert_eq!(proxy.desk.store_rtc(&asker, rtc.clone()), Outcome::Later);
+    proxy.exchange();
+    assert_eq!((store.seen().commands - before.commands, store.seen().batches - before.batches), (4, 2));
+    let answers: Vec<_> = proxy.mailbox.take().into_iter().map(|(_, answer)| answer).collect();
+    assert_eq!(answers, [Answer::Hls(Some(hls.clone())), Answer::Rtc(Some(rtc.clone()))]);
+    assert_eq!(proxy.desk.load_hls(&asker, "1"), Outcome::Now(Some(hls)));
+    assert_eq!(proxy.desk.load_rtc(&asker, "s:c"), Outcome::Now(Some(rtc)));
+    for (entry, ends) in [("hls:__defaultVhost__/live/x", true), ("spbhid:1", true), ("ufrag:s:c", true)] {
+        assert_eq!(store.ttl(&format!("srs-proxy-{entry}")), Some(ends.then_some(SESSION_LIFE)), "{entry}");
+    }
+}
+
+#[test]
+fn renewals_of_what_runs_are_few_and_keep_it_alive_elsewhere() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    a.register(&[origin("o")]);
+    let home = a.publish("x");
+    let rtc = RtcSession { ufrag: "s:c".into(), key: key("x") };
+    let asker = a.asker();
+    a.desk.store_rtc(&asker, rtc.clone());
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let before = store.seen();
+    for _ in 0..600 {
+        // As a session reports, and far more often than one does.
+        a.desk.publishing(a.now, &key("x"), &OriginId::from_text(home.as_str()));
+        a.desk.playing(a.now, &key("x"));
+        a.desk.flowing(a.now, &rtc);
+        pass(&store, &mut [&mut a, &mut b], SECOND);
+        a.register(&[origin("o")]);
+    }
+    let commands = store.seen().commands - before.commands;
+    // Two censuses and one heartbeat a second; publisher and mapping, player, session each fifteen.
+    assert!(commands <= 600 * 3 + (600 / 15 + 1) * 5, "{commands}");
+    assert_eq!(b.pick("x"), Ok(home));
+    let asker = b.asker();
+    assert_eq!(b.desk.load_rtc(&asker, "s:c"), Outcome::Later);
+    b.exchange();
+    assert_eq!(b.mailbox.take().pop().map(|(_, answer)| answer), Some(Answer::Rtc(Some(rtc))));
+}
+
+#[test]
+fn names_that_nobody_knows_are_asked_for_once_a_second() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let before = store.seen();
+    let asker = proxy.asker();
+    assert_eq!(proxy.desk.load_rtc(&asker, "who:knows"), Outcome::Later);
+    proxy.exchange();
+    for _ in 0..1000 {
+        assert_eq!(proxy.desk.load_rtc(&asker, "who:knows"), Outcome::Now(None));
+    }
+    assert_eq!(store.seen().commands - before.commands, 1);
+    proxy.now = proxy.now + FRESH;
+    let asker = proxy.asker();
+    assert_eq!(proxy.desk.load_rtc(&asker, "who:knows"), Outcome::Later);
+}
+
+#[test]
+fn while_the_store_is_away_what_is_known_goes_on_and_what_is_new_is_refused_at_once() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&["a", "b"].map(origin));
+    let home = proxy.publish("known");
+    pass(&store, &mut [&mut proxy], SECOND * 5);
+    store.set_away(true);
+    // The first question finds out; it waits no longer than the exchange.
+    proxy.ask("known");
+    proxy.ask("new");
+    proxy.exchange();
+    assert_eq!(proxy.answers(), [Ok(home.clone()), Err(Refusal::Unavailable)]);
+    for _ in 0..60 {
+        pass(&store, &mut [&mut proxy], SECOND);
+        proxy.ask("known");
+        proxy.ask("new");
+        assert_eq!(proxy.answers(), [Ok(home.clone()), Err(Refusal::Unavailable)]);
+    }
+    let asker = proxy.asker();
+    assert_eq!(proxy.desk.update(&asker, origin("c")), Outcome::Now(()));
+    let hls = HlsSession { spbhid: "1".into(), key: key("known"), full_url: "".into() };
+    assert_eq!(proxy.desk.load_or_store_hls(&asker, hls.clone()), Outcome::Now(hls.clone()));
+    assert_eq!(proxy.desk.load_hls(&asker, "1"), Outcome::Now(Some(hls)));
+    assert_eq!(proxy.desk.load_hls(&asker, "2"), Outcome::Refused(Refusal::Unavailable));
+}
+
+#[test]
+fn by_rendezvous_proxies_agree_on_new_streams_while_the_store_is_away() {
+    let store = store();
+    let mut proxies = [1, 2].map(|seed| Proxy::with(&store, seed, Policy::Rendezvous, Mappings::End));
+    proxies[0].register(&["a", "b", "c"].map(origin));
+    proxies[1].pass(SECOND);
+    store.set_away(true);
+    for n in 0..100 {
+        let stream = n.to_string();
+        let [here, there] = proxies.each_mut().map(|proxy| proxy.pick(&stream));
+        assert!(here.is_ok() && here == there, "{here:?} {there:?}");
+    }
+}
+
+#[test]
+fn a_store_that_comes_back_empty_is_given_what_runs() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    a.register(&["a", "b", "c"].map(origin));
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let homes: Vec<_> = (0..20).map(|n| a.publish(&n.to_string())).collect();
+    store.set_away(true);
+    pass(&store, &mut [&mut a, &mut b], SECOND * 10);
+    store.flush();
+    store.set_away(false);
+    // Longer than the longest pause, and a turn for what is given back.
+    pass(&store, &mut [&mut a, &mut b], SECOND * 7);
+    let again: Vec<_> = (0..20).map(|n| b.pick(&n.to_string()).unwrap()).collect();
+    assert_eq!(homes, again);
+    assert_eq!(Proxy::new(&store, 3).desk.view.origins(Time::ZERO).len(), 3);
+    // No heartbeat since: their time goes on as it was.
+    let left = store.ttl("srs-proxy-server:a-s-1").unwrap().unwrap();
+    assert!(left < TTL - SECOND * 15, "{left:?}");
+}
+
+#[test]
+fn proxies_come_back_neither_often_nor_in_step() {
+    let store = store();
+    let mut proxies: Vec<_> = (1..=20).map(|seed| Proxy::new(&store, seed)).collect();
+    store.set_away(true);
+    let before = store.seen().runs;
+    let mut most = 0;
+    for _ in 0..6000 {
+        let turn = store.seen().runs;
+        for proxy in &mut proxies {
+            proxy.now = proxy.now + SECOND / 100;
+            proxy.exchange();
+        }
+        most = most.max(if proxies[0].now > Time::ZERO + SECOND * 20 { store.seen().runs - turn } else { 0 });
+    }
+    let tries = store.seen().runs - before;
+    // In a minute 5 while the pauses grow, then one every 2.5 to 5 s.
+    assert!((20 * 14..20 * 32).contains(&tries), "{tries}");
+    assert!(most <= 4, "{most} of 20 in the same hundredth of a second");
+}
+
+#[test]
+fn a_claim_whose_reply_is_lost_holds() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&["a", "b", "c", "d"].map(origin));
+    store.lose_next_reply();
+    assert_eq!(proxy.pick("x"), Err(Refusal::Unavailable));
+    let held = store.get(&url("x")).unwrap();
+    pass(&store, &mut [&mut proxy], SECOND);
+    assert_eq!(proxy.pick("x").map(|origin| format!("srs-proxy-server:{origin}")), Ok(held));
+}
+
+#[test]
+fn a_store_that_takes_too_long_is_not_waited_for() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&["a", "b"].map(origin));
+    let home = proxy.publish("known");
+    pass(&store, &mut [&mut proxy], SECOND * 2);
+    proxy.ask("known");
+    proxy.ask("new");
+    let batch = proxy.desk.batch(proxy.now);
+    proxy.now = proxy.now + PATIENCE;
+    proxy.desk.tick(proxy.now);
+    proxy.desk.late().into_iter().for_each(desk::Late::deliver);
+    let answers = proxy.answers();
+    assert!(
+        answers.len() == 2 && answers.contains(&Ok(home)) && answers.contains(&Err(Refusal::Unavailable))
+    );
+    // What it says in the end is learned, and told nobody.
+    let said = link::send(&mut *proxy.client, &batch);
+    proxy.desk.hear(proxy.now, batch, said);
+    assert_eq!(proxy.desk.late().len(), 0);
+    proxy.ask("new");
+    assert!(matches!(proxy.answers()[..], [Ok(_)]));
+}
+
+#[test]
+fn a_full_store_refuses_what_is_new_only() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&[origin("a")]);
+    proxy.publish("known");
+    pass(&store, &mut [&mut proxy], SECOND * 2);
+    store.set_full(true);
+    assert_eq!(proxy.pick("new"), Err(Refusal::Full));
+    assert_eq!(proxy.pick("known"), Ok("a-s-1".to_owned()));
+}
+
+#[test]
+fn mappings_end_unless_a_proxy_that_renews_none_is_in_the_fleet() {
+    for (mappings, claimed, published) in
+        [(Mappings::End, Some(CLAIM_LIFE), Some(STREAM_IDLE)), (Mappings::Stay, None, None)]
+    {
+        let store = store();
+        let mut proxy = Proxy::with(&store, 1, Policy::Random, mappings);
+        proxy.register(&[origin("a")]);
+        proxy.pick("asked").unwrap();
+        proxy.publish("published");
+        assert_eq!(store.ttl(&url("asked")), Some(claimed));
+        assert_eq!(store.ttl(&url("published")), Some(published));
+        // One that stays is never made to end.
+        store.set(&url("stays"), "srs-proxy-server:a-s-1", None);
+        proxy.publish("stays");
+        assert_eq!(store.ttl(&url("stays")), Some(None));
+    }
+}
+
+#[test]
+fn a_dead_origin_is_replaced_once_and_all_proxies_know() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    let origins = ["a", "b", "c"].map(origin);
+    a.register(&origins);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let home = a.publish("x");
+    assert_eq!(b.pick("x"), Ok(home.clone()));
+    let dead = OriginId::from_text(home.as_str());
+    a.desk.unreachable(a.now, &dead);
+    let next = a.pick("x").unwrap();
+    assert_ne!(next, home);
+    // The other one tries it too, at the same moment.
+    b.desk.unreachable(b.now, &dead);
+    assert_eq!(b.pick("x"), Ok(next.clone()));
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let mut third = Proxy::new(&store, 3);
+    let gone = origins.iter().find(|origin| origin.id() == dead).unwrap();
+    assert_eq!(third.health(gone), Some(Health::Quarantined));
+    assert_eq!(third.pick("x"), Ok(next.clone()));
+    // It is published there, and nobody asks where it was.
+    b.desk.publishing(b.now, &key("x"), &OriginId::from_text(next.as_str()));
+    pass(&store, &mut [&mut a, &mut b, &mut third], QUARANTINE * 2);
+    assert_eq!([a.pick("x"), b.pick("x"), third.pick("x")], [Ok(next.clone()), Ok(next.clone()), Ok(next)]);
+}
+
+#[test]
+fn draining_and_leaving_are_known_everywhere() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    let [first, second] = ["a", "b"].map(origin);
+    a.register(&[first.clone(), second.clone()]);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let asker = a.asker();
+    assert_eq!(a.desk.drain(&asker, &first.id(), true), Outcome::Later);
+    a.exchange();
+    assert_eq!(a.health(&first), Some(Health::Draining));
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    assert_eq!(b.health(&first), Some(Health::Draining));
+    assert!((0..20).all(|n| b.pick(&n.to_string()) == Ok("b-s-1".to_owned())));
+    let asker = b.asker();
+    assert_eq!(b.desk.drain(&asker, &first.id(), false), Outcome::Later);
+    pass(&store, &mut [&mut b, &mut a], SECOND);
+    assert_eq!(a.health(&first), Some(Health::Alive));
+    assert_eq!(b.desk.deregister(&asker, &second.id()), Outcome::Later);
+    pass(&store, &mut [&mut b, &mut a], SECOND);
+    assert_eq!([a.health(&second), b.health(&second)], [None, None]);
+    assert_eq!(a.pick("0"), Ok("a-s-1".to_owned()), "its streams leave");
+    assert_eq!(b.desk.deregister(&asker, &second.id()), Outcome::Now(false));
+    // It may come again.
+    a.register(&[second.clone()]);
+    pass(&store, &mut [&mut b, &mut a], SECOND);
+    assert_eq!(b.health(&second), Some(Health::Alive));
+}
+
+#[test]
+fn what_a_go_proxy_wrote_is_found() {
+    let store = store();
+    let registration = r#"{"ip":"192.0.2.2","device_id":"origin1","server_id":"vid-8f503b0","service_id":"ib2f72c6","pid":"15486","rtmp":["19351"],"http":["8081"],"api":["19851"],"srt":["udp://0.0.0.0:10081"],"rtc":["udp://0.0.0.0:8001"],"update_at":"2026-11-22T10:34:52.070553836Z"}"#;
+    let hls = r#"{"spbhid":"3f2bbba","stream_url":"__defaultVhost__/live/vec","full_url":"http://127.0.0.1/live/vec.m3u8"}"#;
+    let id = "vid-8f503b0-ib2f72c6-15486";
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&[origin("ours")]);
+    // After our census, so that the mapping is the first that is heard of it.
+    store.set("srs-proxy-all-servers", &format!(r#"["srs-proxy-server:{id}"]"#), None);
+    store.set(&format!("srs-proxy-server:{id}"), registration, Some(TTL));
+    store.set(&url("vec"), &format!("srs-proxy-server:{id}"), None);
+    store.set("srs-proxy-hls:__defaultVhost__/live/vec", hls, Some(SESSION_LIFE));
+    store.set("srs-proxy-spbhid:3f2bbba", hls, Some(SESSION_LIFE));
+    assert_eq!(proxy.pick("vec"), Ok(id.to_owned()));
+    let asker = proxy.asker();
+    assert_eq!(proxy.desk.load_hls(&asker, "3f2bbba"), Outcome::Later);
+    proxy.exchange();
+    let Some((_, Answer::Hls(Some(session)))) = proxy.mailbox.take().pop() else { panic!("a session") };
+    assert_eq!((session.key, &*session.full_url), (key("vec"), "http://127.0.0.1/live/vec.m3u8"));
+    // Its server key is gone when its time is up, whatever the list says.
+    pass(&store, &mut [&mut proxy], SECOND);
+    store.advance(TTL);
+    proxy.now = proxy.now + TTL;
+    proxy.register(&[origin("ours")]);
+    assert_eq!(proxy.pick("vec"), Ok("ours-s-1".to_owned()));
+}
+
+#[test]
+fn nonsense_in_the_store_is_replaced_or_left_out() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&[origin("a")]);
+    store.set(&url("x"), "nonsense", None);
+    assert_eq!(proxy.pick("x"), Ok("a-s-1".to_owned()));
+    store.set("srs-proxy-spbhid:1", "{", None);
+    store.set("srs-proxy-ufrag:s:c", "[]", None);
+    let asker = proxy.asker();
+    proxy.desk.load_hls(&asker, "1");
+    proxy.desk.load_rtc(&asker, "s:c");
+    proxy.exchange();
+    let answers: Vec<_> = proxy.mailbox.take().into_iter().map(|(_, answer)| answer).collect();
+    assert_eq!(answers, [Answer::Hls(None), Answer::Rtc(None)]);
+}

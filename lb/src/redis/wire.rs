@@ -1,0 +1,168 @@
+//! How each [`Command`] is told to Redis, and what its answer means. Opens no socket.
+
+use super::client::{Census, Command, FOREVER, LOADS_LIFE, Mark, Reply, millis};
+use super::keys::Keys;
+use redis::{Cmd, Value};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const CLAIM: &str = include_str!("scripts/claim.lua");
+const DELETE: &str = include_str!("scripts/delete.lua");
+const MARK: &str = include_str!("scripts/mark.lua");
+const REGISTER: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/register.lua"));
+const DEREGISTER: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/deregister.lua"));
+const CENSUS: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/census.lua"));
+
+/// The life of what has no end, as the scripts take it.
+const NO_END: u64 = 0;
+
+/// The command as Redis takes it.
+pub(super) fn pack(command: &Command, keys: &Keys) -> Cmd {
+    match command {
+        Command::Get { key } => words("GET", [key]),
+        Command::Set { key, value, life } => {
+            let mut set = words("SET", [key, value]);
+            if let Some(life) = life {
+                set.arg("PX").arg(millis(*life));
+            }
+            set
+        }
+        Command::Claim { key, value, instead_of, life } => {
+            let mut claim = script(CLAIM, [key]);
+            claim.arg(value).arg(life.map_or(NO_END, millis));
+            claim.arg(instead_of);
+            claim
+        }
+        Command::Delete { key, value } => {
+            let mut delete = script(DELETE, [key]);
+            delete.arg(value);
+            delete
+        }
+        Command::Register { id, server, json, life, restore } => {
+            let mut register = script(REGISTER, [&keys.all_servers(), &keys.server(id), &keys.marks()]);
+            register
+                .arg(keys.server(""))
+                .arg(id)
+                .arg(server)
+                .arg(json)
+                .arg(millis(*life))
+                .arg(u8::from(*restore));
+            register
+        }
+        Command::Deregister { id } => {
+            let mut deregister = script(DEREGISTER, [&keys.all_servers(), &keys.server(id)]);
+            deregister.arg(keys.server("")).arg(id);
+            deregister
+        }
+        Command::Mark { id, mark, life } => {
+            let (kind, number) = match mark {
+                Mark::Trouble(failures) => ("trouble", *failures),
+                Mark::Draining => ("draining", 0),
+                Mark::Gone => ("gone", 0),
+            };
+            let life = if life.is_zero() { NO_END } else { millis(*life) };
+            let mut mark = script(MARK, [&keys.marks()]);
+            mark.arg(format!("{kind}:{id}")).arg(life).arg(number);
+            mark
+        }
+        Command::Census { proxy, loads } => {
+            let mut sums = BTreeMap::new();
+            for (id, streams) in loads {
+                let sum: &mut u32 = sums.entry(id).or_default();
+                *sum = sum.saturating_add(*streams);
+            }
+            let mut census = script(CENSUS, [&keys.all_servers(), &keys.marks(), &keys.loads()]);
+            census.arg(keys.server("")).arg(&**proxy).arg(serde_json::json!(sums).to_string());
+            census.arg(millis(LOADS_LIFE));
+            census
+        }
+    }
+}
+
+fn words<const N: usize>(name: &str, words: [&String; N]) -> Cmd {
+    let mut command = redis::cmd(name);
+    command.arg(words.as_slice());
+    command
+}
+
+fn script<const N: usize>(text: &str, keys: [&String; N]) -> Cmd {
+    let mut eval = redis::cmd("EVAL");
+    eval.arg(text).arg(N).arg(keys.as_slice());
+    eval
+}
+
+/// What the answer to `command` means.
+pub(super) fn read(command: &Command, answer: Value) -> Reply {
+    let reply = match (command, answer) {
+        (_, Value::ServerError(error)) => {
+            Some(Reply::Failed(format!("{} {}", error.code(), error.details().unwrap_or_default())))
+        }
+        (Command::Get { .. }, Value::Nil) => Some(Reply::Value(None)),
+        (Command::Get { .. } | Command::Claim { .. }, value) => {
+            text(value).map(|text| Reply::Value(Some(text)))
+        }
+        (Command::Census { .. }, Value::Array(parts)) => census(parts).map(Reply::Census),
+        (Command::Census { .. }, _) => None,
+        _ => Some(Reply::Done),
+    };
+    reply.unwrap_or_else(|| Reply::Failed("an answer of another form".to_owned()))
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        Value::Okay => Some("OK".to_owned()),
+        _ => None,
+    }
+}
+
+fn census(parts: Vec<Value>) -> Option<Census> {
+    let [Value::Int(has_list), Value::Array(registrations), Value::Array(marks), Value::Array(loads)] =
+        <[Value; 4]>::try_from(parts).ok()?
+    else {
+        return None;
+    };
+    let registrations = groups(registrations, |[json, left]: [Value; 2]| Some((text(json)?, life(&left)?)));
+    let mut marks = groups(marks, |[field, number, left]: [Value; 3]| {
+        let field = text(field)?;
+        let (kind, id) = field.split_once(':')?;
+        let mark = match kind {
+            "trouble" => Mark::Trouble(count(&number)?),
+            "draining" => Mark::Draining,
+            "gone" => Mark::Gone,
+            _ => return None,
+        };
+        Some((field.clone(), (id.to_owned(), mark, life(&left)?)))
+    });
+    // Hashes have no order.
+    marks.sort_by(|(a, (id_a, ..)), (b, (id_b, ..))| (id_a, a).cmp(&(id_b, b)));
+    let marks = marks.into_iter().map(|(_, mark)| mark).collect();
+    let mut loads = groups(loads, |[id, streams]: [Value; 2]| Some((text(id)?, count(&streams)?)));
+    loads.sort();
+    Some(Census { has_list: has_list != 0, registrations, marks, loads })
+}
+
+/// What `read` makes of each group of values; without those that others have written in some other form.
+fn groups<T, const N: usize>(values: Vec<Value>, read: impl Fn([Value; N]) -> Option<T>) -> Vec<T> {
+    let mut values = values.into_iter();
+    let next = || {
+        let mut group = [const { Value::Nil }; N];
+        for place in &mut group {
+            *place = values.next()?;
+        }
+        Some(group)
+    };
+    std::iter::from_fn(next).filter_map(read).collect()
+}
+
+/// A life as `PTTL` gives it, which is negative where there is no end.
+fn life(value: &Value) -> Option<Duration> {
+    let Value::Int(left) = value else { return None };
+    Some(u64::try_from(*left).map_or(FOREVER, Duration::from_millis))
+}
+
+fn count(value: &Value) -> Option<u32> {
+    let Value::Int(count) = value else { return None };
+    Some(u32::try_from((*count).max(0)).unwrap_or(u32::MAX))
+}

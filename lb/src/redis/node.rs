@@ -79,6 +79,9 @@ impl Link {
         answers: usize,
         deadline: Instant,
     ) -> Result<Vec<Value>, Lost> {
+        if answers == 0 {
+            return Ok(Vec::new());
+        }
         let node = &self.node;
         let lost = |why: redis::RedisError| Lost(format!("{node}: {why}"));
         let limit = deadline.saturating_duration_since(Instant::now()).min(RESPONSE_TIMEOUT);

@@ -190,9 +190,7 @@ fn by_rendezvous_proxies_agree_on_new_streams_without_redis() {
     let without = homes("without");
     redis.restart();
     wait_until("all origins are in Redis again", RECOVERY, || {
-        let list = redis.ask(&["GET", "srs-proxy-all-servers"]);
-        list.as_str()
-            .is_some_and(|list| serde_json::from_str::<Vec<String>>(list).is_ok_and(|list| list.len() == 3))
+        list(&redis).len() == origins.len()
     });
     assert_eq!(homes("without"), without, "nothing has moved");
 }

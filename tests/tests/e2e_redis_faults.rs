@@ -189,9 +189,7 @@ fn by_rendezvous_proxies_agree_on_new_streams_without_redis() {
     redis.kill();
     let without = homes("without");
     redis.restart();
-    wait_until("all origins are in Redis again", RECOVERY, || {
-        list(&redis).len() == origins.len()
-    });
+    wait_until("all origins are in Redis again", RECOVERY, || list(&redis).len() == origins.len());
     assert_eq!(homes("without"), without, "nothing has moved");
 }
 

@@ -130,12 +130,13 @@ fn flv_and_rtmp_are_the_same_at_the_other_proxy_as_at_the_origin() {
     for name in streams {
         let holder = fleet.first.holders(&format!("__defaultVhost__/live/{name}")).pop();
         let holder: usize = holder.and_then(|name| name.parse().ok()).expect("its origin");
-        let direct = format!("http://{}/live/{name}.flv", origins[holder].http());
-        let direct = ffmpeg::PacketPlayer::start(&direct, PACKETS);
-        let flv = ffmpeg::PacketPlayer::start(&fleet.second.http_url(&format!("live/{name}.flv")), PACKETS);
-        let rtmp = ffmpeg::PacketPlayer::start(&fleet.second.url(&format!("live/{name}")), PACKETS);
-        let [direct, flv, rtmp] = [direct, flv, rtmp].map(ffmpeg::PacketPlayer::finish);
-        for played in [flv, rtmp] {
+        let (origin, path) = (&origins[holder], format!("live/{name}"));
+        let pairs = [
+            [format!("http://{}/{path}.flv", origin.http()), fleet.second.http_url(&format!("{path}.flv"))],
+            [format!("rtmp://{}/{path}", origin.rtmp()), fleet.second.url(&path)],
+        ];
+        for players in pairs.map(|urls| urls.map(|url| ffmpeg::PacketPlayer::start(&url, PACKETS))) {
+            let [direct, played] = players.map(ffmpeg::PacketPlayer::finish);
             assert!(compare(&direct, &played).expect("the same packets").packets >= SHARED, "{name}");
         }
     }

@@ -4,13 +4,20 @@
 //! A flag goes before the environment, that before the `.env` file, that before the default. What is empty is
 //! not set.
 
+mod balancer;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use balancer::LoadBalancer;
+
 use crate::logging::Format;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::LevelFilter;
 use srs_proxy_core::endpoint;
-use srs_proxy_core::origin::{MAX_TEXT, Origin, Protocol};
+use srs_proxy_core::origin::{Origin, Protocol};
 use srs_proxy_core::rtc::sdp::MAX_ADDRESSES;
+use srs_proxy_lb::redis::MAX_DB;
 use srs_proxy_lb::{MAX_WEIGHT, Policy, Weights};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -25,8 +32,6 @@ use std::time::Duration;
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 /// More threads than any machine has cores.
 const MAX_WORKERS: u32 = 1024;
-/// Redis numbers its databases so far by a signed 32-bit number.
-const MAX_REDIS_DB: u32 = i32::MAX as u32;
 
 /// A setting.
 struct Row {
@@ -55,6 +60,8 @@ enum Kind {
     Text,
     /// Text that is never shown.
     Secret,
+    /// Where Redis is, perhaps with a password.
+    RedisUrl,
 }
 
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
@@ -64,7 +71,7 @@ const fn row(var: &'static str, default: &'static str, kind: Kind, help: &'stati
 }
 
 /// All settings, in the order of the help text.
-static TABLE: [Row; 35] = [
+static TABLE: [Row; 37] = [
     row("PROXY_RTMP_SERVER", "11935", Kind::Listen, "RTMP, TCP"),
     row("PROXY_HTTP_SERVER", "18080", Kind::Listen, "HTTP-FLV, HTTP-TS, HLS, static files, TCP"),
     row("PROXY_HTTP_API", "11985", Kind::Listen, "WHIP, WHEP, origin API, TCP"),
@@ -76,7 +83,7 @@ static TABLE: [Row; 35] = [
         "PROXY_LOAD_BALANCER_TYPE",
         "memory",
         Kind::Choice(&["memory", "redis"]),
-        "Where routes are kept: memory",
+        "Where routes are kept: in memory, or in redis for proxies that share them",
     ),
     row(
         "PROXY_LB_POLICY",
@@ -93,12 +100,24 @@ static TABLE: [Row; 35] = [
     row("PROXY_REDIS_HOST", "127.0.0.1", Kind::Text, "Redis, for proxies that share their routes"),
     row("PROXY_REDIS_PORT", "6379", Kind::Port, "Its port"),
     row("PROXY_REDIS_PASSWORD", "", Kind::Secret, "Its password"),
-    row("PROXY_REDIS_DB", "0", Kind::Count(0..=MAX_REDIS_DB), "Its database"),
+    row("PROXY_REDIS_DB", "0", Kind::Count(0..=MAX_DB), "Its database"),
     row(
         "PROXY_REDIS_KEY_PREFIX",
         "",
         Kind::Text,
         "Prefix of all keys: isolates clusters that share one database",
+    ),
+    row(
+        "PROXY_REDIS_URL",
+        "",
+        Kind::RedisUrl,
+        "Instead of these, and for TLS, Sentinels or a Cluster: where Redis is",
+    ),
+    row(
+        "PROXY_REDIS_MIXED_FLEET",
+        "off",
+        Kind::Switch,
+        "Whether a Go proxy is in the fleet: streams keep their origins for ever, as it needs",
     ),
     row(
         "PROXY_ORIGIN_SERVER_TTL",
@@ -198,6 +217,8 @@ pub(crate) struct Settings {
     pub(crate) rtc_timeout: Duration,
     /// `PROXY_SRT_TIMEOUT`
     pub(crate) srt_timeout: Duration,
+    /// `PROXY_LOAD_BALANCER_TYPE`, and where Redis is.
+    pub(crate) load_balancer: LoadBalancer,
     /// `PROXY_LB_POLICY`
     pub(crate) policy: Policy,
     /// `PROXY_LB_WEIGHTS`
@@ -321,6 +342,7 @@ impl Kind {
             Self::Weights => "NAME=WEIGHT,…",
             Self::Text => "TEXT",
             Self::Secret => "SECRET",
+            Self::RedisUrl => "URL",
         }
     }
 
@@ -338,6 +360,9 @@ impl Kind {
             Self::Switch => "on, off, true, false, yes, no, 1, 0".to_owned(),
             Self::Count(range) => format!("{} to {}", range.start(), range.end()),
             Self::Weights => format!("origin1=3,origin2=0, with weights of 0 to {MAX_WEIGHT}"),
+            Self::RedisUrl => "redis://[user:password@]host[:port][/db], rediss://…, redis+unix:///path, \
+                               redis+sentinel://host,host/master, redis+cluster://host,host"
+                .to_owned(),
             Self::Text | Self::Secret => "visible characters".to_owned(),
         }
     }
@@ -368,6 +393,11 @@ impl Values {
         Ok(Self(values))
     }
 
+    /// Whether it says anything but the default.
+    fn is_set(&self, var: &str) -> bool {
+        TABLE.iter().any(|row| row.var == var && self.text(var) != row.default)
+    }
+
     fn text(&self, var: &str) -> &str {
         self.0.get(var).map_or("", String::as_str)
     }
@@ -381,7 +411,11 @@ impl Values {
         let value = self.text(var);
         let row = TABLE.iter().find(|row| row.var == var).ok_or_else(|| format!("{var}: no such setting"))?;
         parse(value, &row.kind).map_err(|why| {
-            let shown = if matches!(row.kind, Kind::Secret) { String::new() } else { format!("={value:?}") };
+            let shown = if matches!(row.kind, Kind::Secret | Kind::RedisUrl) {
+                String::new()
+            } else {
+                format!("={value:?}")
+            };
             format!("{var}{shown}: {why}; allowed: {}", row.kind.allowed())
         })
     }
@@ -466,6 +500,7 @@ impl Settings {
             candidates: candidates(values)?,
             rtc_timeout: values.duration("PROXY_WEBRTC_TIMEOUT")?,
             srt_timeout: values.duration("PROXY_SRT_TIMEOUT")?,
+            load_balancer: LoadBalancer::read(values)?,
             policy: values.choice("PROXY_LB_POLICY", Policy::named)?,
             weights: values.read("PROXY_LB_WEIGHTS", |value, _| value.parse::<Weights>())?,
             origin_ttl: values.duration("PROXY_ORIGIN_SERVER_TTL")?,
@@ -483,7 +518,6 @@ impl Settings {
                 LEVELS.contains(&name).then(|| LevelFilter::from_str(name).ok()).flatten()
             })?,
         };
-        check_load_balancer(values)?;
         Ok(settings)
     }
 }
@@ -560,255 +594,4 @@ fn default_origin(values: &Values) -> Result<Option<Origin>, String> {
         endpoints,
     };
     Ok(values.switch("PROXY_DEFAULT_BACKEND_ENABLED")?.then_some(origin))
-}
-
-fn check_load_balancer(values: &Values) -> Result<(), String> {
-    values.visible("PROXY_REDIS_HOST")?;
-    values.read("PROXY_REDIS_PORT", |value, _| match value.parse::<u16>() {
-        Ok(port) if port != 0 => Ok(()),
-        _ => Err("not a port"),
-    })?;
-    values.visible("PROXY_REDIS_PASSWORD")?;
-    values.count("PROXY_REDIS_DB")?;
-    values.read("PROXY_REDIS_KEY_PREFIX", |value, _| match value.len() <= MAX_TEXT {
-        true => Ok(()),
-        false => Err("too long"),
-    })?;
-    values.visible("PROXY_REDIS_KEY_PREFIX")?;
-    let var = "PROXY_LOAD_BALANCER_TYPE";
-    match values.choice(var, |name| ["memory", "redis"].into_iter().find(|known| *known == name))? {
-        "redis" => {
-            Err(format!("{var}=\"redis\": this version has no Redis load balancer yet; allowed: memory"))
-        }
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outcome(args: &[&str], env: &[(&str, &str)], dotenv: &str) -> Result<Outcome, String> {
-        let env = |var: &str| env.iter().find(|(name, _)| *name == var).map(|(_, value)| value.into());
-        load(args.iter().map(OsString::from), env, dotenv)
-    }
-
-    fn settings(args: &[&str], env: &[(&str, &str)], dotenv: &str) -> Settings {
-        match outcome(args, env, dotenv) {
-            Ok(Outcome::Run(settings)) => *settings,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn refusal(env: &[(&str, &str)]) -> String {
-        outcome(&[], env, "").unwrap_err()
-    }
-
-    fn printed(args: &[&str]) -> String {
-        match outcome(args, &[], "") {
-            Ok(Outcome::Print(text)) => text,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn defaults_are_as_documented() {
-        let settings = settings(&[], &[], "");
-        let servers =
-            [settings.rtmp, settings.http, settings.api, settings.rtc, settings.srt, settings.system];
-        let ports = [11935, 18080, 11985, 18000, 20080, 12025].map(|port| format!("[::]:{port}"));
-        assert_eq!(servers.map(|address| address.to_string()), ports);
-        assert_eq!((settings.token, settings.default_origin), (None, None));
-        assert_eq!((settings.policy, settings.weights), (Policy::Random, Weights::default()));
-        let seconds =
-            [settings.origin_ttl, settings.grace, settings.force].map(|duration| duration.as_secs());
-        assert_eq!(seconds, [300, 20, 30]);
-        assert!(settings.workers >= 1);
-        assert_eq!((settings.log_format, settings.log_level), (Format::Text, LevelFilter::Info));
-    }
-
-    #[test]
-    fn a_flag_goes_before_the_environment_that_before_the_file_that_before_the_default() {
-        let ttl =
-            |args: &[&str], env: &[(&str, &str)], file: &str| settings(args, env, file).origin_ttl.as_secs();
-        let (flag, var) = ("--origin-server-ttl=1s", ("PROXY_ORIGIN_SERVER_TTL", "2s"));
-        let file = "# a comment\nexport PROXY_ORIGIN_SERVER_TTL='3s'\nOTHER=x\n";
-        assert_eq!(ttl(&[flag], &[var], file), 1);
-        assert_eq!(ttl(&["--origin-server-ttl", "1m30s"], &[], ""), 90);
-        assert_eq!(ttl(&[], &[var], file), 2);
-        assert_eq!(ttl(&[], &[], file), 3);
-        assert_eq!(ttl(&[], &[], "PROXY_ORIGIN_SERVER_TTL=4s\nPROXY_ORIGIN_SERVER_TTL=5s"), 5);
-        assert_eq!(ttl(&[], &[], "\u{feff}PROXY_ORIGIN_SERVER_TTL=6s"), 6);
-        assert_eq!(ttl(&[], &[], ""), 300);
-    }
-
-    #[test]
-    fn what_is_empty_is_not_set() {
-        let empty = ("PROXY_ORIGIN_SERVER_TTL", "");
-        assert_eq!(settings(&[], &[empty], "").origin_ttl.as_secs(), 300);
-        assert_eq!(settings(&[], &[empty], "PROXY_ORIGIN_SERVER_TTL=3s").origin_ttl.as_secs(), 3);
-        assert_eq!(settings(&[], &[], "PROXY_ORIGIN_SERVER_TTL=").origin_ttl.as_secs(), 300);
-        // A flag, too, can only say "the default" by it.
-        let set = ("PROXY_ORIGIN_SERVER_TTL", "2s");
-        assert_eq!(settings(&["--origin-server-ttl="], &[set], "").origin_ttl.as_secs(), 300);
-    }
-
-    #[test]
-    fn every_setting_has_its_flag_and_is_in_the_help() {
-        let help = printed(&["--help"]);
-        for row in &TABLE {
-            assert!(help.contains(&format!("--{} ", flag(row.var))), "{}\n{help}", row.var);
-            let (_, entry) = help.split_once(&format!("[{}]", row.var)).unwrap();
-            let default = format!("[default: {}]", row.default);
-            let entry = entry.split("--").next().unwrap();
-            assert_eq!(entry.contains(&default), !row.default.is_empty(), "{}: {entry}", row.var);
-        }
-        assert_eq!(printed(&["--version"]), concat!("srs-proxy ", env!("CARGO_PKG_VERSION")));
-        assert_eq!(printed(&["--check"]), "the settings are good");
-    }
-
-    #[test]
-    fn each_wrong_value_is_named_with_what_is_allowed() {
-        for (var, value, allowed) in [
-            ("PROXY_RTMP_SERVER", "rtmp", "0.0.0.0:1935"),
-            ("PROXY_HTTP_SERVER", "70000", "1935"),
-            ("PROXY_HTTP_API", "localhost:1", "1935"),
-            ("PROXY_WEBRTC_SERVER", "-1", "1935"),
-            ("PROXY_SRT_SERVER", "[::1", "1935"),
-            ("PROXY_SYSTEM_API", "0x10", "1935"),
-            ("PROXY_STATIC_FILES", "/no/such/folder", "a folder that exists"),
-            ("PROXY_LOAD_BALANCER_TYPE", "roulette", "memory"),
-            ("PROXY_LB_POLICY", "best", "random, least-streams, rendezvous"),
-            ("PROXY_LB_WEIGHTS", "origin1", "origin1=3,origin2=0"),
-            ("PROXY_LB_WEIGHTS", "origin1=1001", "0 to 1000"),
-            ("PROXY_REDIS_HOST", "a\tb", "visible"),
-            ("PROXY_REDIS_PORT", "0", "65535"),
-            ("PROXY_REDIS_DB", "first", "0 to 2147483647"),
-            ("PROXY_REDIS_KEY_PREFIX", "\u{7f}", "visible"),
-            ("PROXY_ORIGIN_SERVER_TTL", "300", "1ms to 365days, written like 300s"),
-            ("PROXY_ORIGIN_SERVER_TTL", "0s", "1ms to 365days"),
-            ("PROXY_ORIGIN_SERVER_TTL", "-3s", "1ms to 365days"),
-            ("PROXY_HTTP_API_AUTH_ENABLED", "perhaps", "on, off"),
-            ("PROXY_HTTP_API_AUTH_TYPE", "\u{1}", "visible"),
-            ("PROXY_DEFAULT_BACKEND_ENABLED", "2", "on, off"),
-            ("PROXY_DEFAULT_BACKEND_IP", "0.0.0.0", "address"),
-            ("PROXY_DEFAULT_BACKEND_RTMP", "0", "1935"),
-            ("PROXY_DEFAULT_BACKEND_HTTP", "x", "1935"),
-            ("PROXY_DEFAULT_BACKEND_API", "http://:1985", "1935"),
-            ("PROXY_DEFAULT_BACKEND_RTC", "x", "1935"),
-            ("PROXY_DEFAULT_BACKEND_SRT", "x", "1935"),
-            ("PROXY_GRACE_QUIT_TIMEOUT", "later", "0s to 365days"),
-            ("PROXY_FORCE_QUIT_TIMEOUT", "500days", "0s to 365days"),
-            ("PROXY_WORKERS", "0", "1 to 1024"),
-            ("PROXY_WORKERS", "many", "1 to 1024"),
-            ("PROXY_LOG_FORMAT", "xml", "text, json"),
-            ("PROXY_LOG_LEVEL", "loud", "off, error, warn"),
-        ] {
-            let line = refusal(&[(var, value)]);
-            let start = format!("{var}={value:?}: ");
-            assert!(line.starts_with(&start) && line.contains(allowed), "{line}");
-            assert_eq!(line.lines().count(), 1, "{line}");
-            let by_file = outcome(&[], &[], &format!("{var}=\"{}\"", value.escape_default()));
-            assert!(by_file.is_err(), "{var}");
-        }
-    }
-
-    #[test]
-    fn secrets_are_never_shown() {
-        for var in ["PROXY_HTTP_API_AUTH_TOKEN", "PROXY_REDIS_PASSWORD"] {
-            let line = refusal(&[(var, "s3cret\u{1}")]);
-            assert!(line.starts_with(&format!("{var}: ")) && !line.contains("s3cret"), "{line}");
-        }
-        let on = [("PROXY_HTTP_API_AUTH_ENABLED", "on"), ("PROXY_HTTP_API_AUTH_TYPE", "bearer")];
-        let settings = settings(&["--http-api-auth-token=s3cret"], &on, "");
-        assert!(!format!("{settings:?}").contains("s3cret"));
-        assert!(!outcome(&[], &[], "TOKEN='s3cret").unwrap_err().contains("s3cret"));
-    }
-
-    #[test]
-    fn a_policy_has_a_name_and_an_origin_a_weight() {
-        let settings = settings(&["--lb-policy=Least-Streams", "--lb-weights=a=3, b=0"], &[], "");
-        assert_eq!((settings.policy, settings.weights), (Policy::LeastStreams, "a=3,b=0".parse().unwrap()));
-        let line = refusal(&[("PROXY_LB_WEIGHTS", "a=1,a=2")]);
-        assert!(line.contains("\"a=2\" has a weight already"), "{line}");
-    }
-
-    #[test]
-    fn bearer_auth_needs_type_and_token() {
-        let on = ("PROXY_HTTP_API_AUTH_ENABLED", "on");
-        let bearer = ("PROXY_HTTP_API_AUTH_TYPE", "Bearer");
-        let token = ("PROXY_HTTP_API_AUTH_TOKEN", "t0k-en");
-        assert_eq!(settings(&[], &[on, bearer, token], "").token, Some(Token("t0k-en".into())));
-        assert_eq!(settings(&[], &[bearer, token], "").token, None);
-        assert!(refusal(&[on, token]).contains("only supports bearer"));
-        assert!(refusal(&[on, ("PROXY_HTTP_API_AUTH_TYPE", "basic"), token]).contains("\"basic\""));
-        assert!(refusal(&[on, bearer]).starts_with("PROXY_HTTP_API_AUTH_TOKEN is not set"));
-    }
-
-    #[test]
-    fn the_default_origin_is_registered_only_where_it_is_switched_on() {
-        let env =
-            [("PROXY_DEFAULT_BACKEND_IP", "10.0.0.7"), ("PROXY_DEFAULT_BACKEND_RTC", "udp://10.0.0.8:8001")];
-        assert_eq!(settings(&[], &env, "").default_origin, None);
-        let origin = settings(&["--default-backend-enabled"], &env, "").default_origin.unwrap();
-        assert_eq!(origin.id().as_str(), "default-10.0.0.7-default-0");
-        let endpoints: Vec<_> =
-            origin.endpoints.iter().map(|(protocol, to)| format!("{protocol} {to}")).collect();
-        assert_eq!(
-            endpoints,
-            [
-                "rtmp 10.0.0.7:1935",
-                "http 10.0.0.7:8080",
-                "api 10.0.0.7:1985",
-                "srt 10.0.0.7:10080",
-                "rtc 10.0.0.8:8001"
-            ]
-        );
-    }
-
-    #[test]
-    fn switches_take_every_usual_word() {
-        for (word, on) in [
-            ("on", true),
-            ("TRUE", true),
-            ("1", true),
-            ("yes", true),
-            ("Off", false),
-            ("false", false),
-            ("0", false),
-            ("no", false),
-        ] {
-            let settings = settings(&[], &[("PROXY_DEFAULT_BACKEND_ENABLED", word)], "");
-            assert_eq!(settings.default_origin.is_some(), on, "{word}");
-        }
-    }
-
-    #[test]
-    fn a_static_folder_that_exists_is_taken() {
-        settings(&["--static-files", env!("CARGO_MANIFEST_DIR")], &[], "");
-    }
-
-    #[test]
-    fn redis_is_known_but_refused_for_now() {
-        let line = refusal(&[("PROXY_LOAD_BALANCER_TYPE", "redis")]);
-        assert_eq!(
-            line,
-            "PROXY_LOAD_BALANCER_TYPE=\"redis\": this version has no Redis load balancer yet; allowed: memory"
-        );
-    }
-
-    #[test]
-    fn a_wrong_flag_or_file_is_one_line_too() {
-        for args in [&["--rtmp-sever=1"][..], &["extra"], &["--workers"], &["--workers=1", "--workers=2"]] {
-            let line = outcome(args, &[], "").unwrap_err();
-            assert!(line.lines().count() == 1 && line.ends_with("(see --help)"), "{line}");
-        }
-        let line = outcome(&[], &[], "PROXY_RTMP_SERVER 1935\n").unwrap_err();
-        assert!(
-            line.starts_with(".env: ") && line.contains("PROXY_RTMP_SERVER") && line.lines().count() == 1,
-            "{line}"
-        );
-        assert_eq!(read_dotenv(Path::new("/no/such/file")), Ok(String::new()));
-        assert!(read_dotenv(Path::new("/")).is_err());
-    }
 }

@@ -2,13 +2,14 @@
 
 use crate::observer::Log;
 use crate::servers;
-use crate::settings::Settings;
+use crate::settings::{LoadBalancer, Settings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::time::Time;
+use srs_proxy_lb::redis::{RealRedis, Redis};
 use srs_proxy_lb::{Asker, Limits, Mailbox, Memory, Notify, OriginLoadBalancer, Outcome, ReplyTo, Setup};
 use srs_proxy_runtime_mio::{Clock, Config, Files, MAX_KEPT, Observer, Runtime};
 use std::hash::{BuildHasher, RandomState};
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// How often the load balancer frees what has expired.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How often the load balancer frees what has expired, and gives up what has waited for too long.
+const HOUSEKEEPING: Duration = Duration::from_millis(200);
 
 /// How often a drain looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -54,7 +55,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
         weights: settings.weights.clone(),
         seed,
     };
-    let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Memory::new(&setup));
+    let lb = load_balancer(&settings.load_balancer, &setup, clock)?;
     let mut heartbeat = Time::ZERO;
     keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
     let listeners = servers::bind(settings)?;
@@ -73,6 +74,25 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     }
     quit(settings, &runtime, &signals);
     Ok(())
+}
+
+/// The load balancer, which for Redis means that it is there.
+fn load_balancer(
+    settings: &LoadBalancer,
+    setup: &Setup,
+    clock: Clock,
+) -> Result<Arc<dyn OriginLoadBalancer>, String> {
+    match settings {
+        LoadBalancer::Memory => Ok(Arc::new(Memory::new(setup))),
+        LoadBalancer::Redis { config, prefix, mappings } => {
+            let keys = config.keys(prefix);
+            let client = Box::new(RealRedis::new(config.clone(), prefix));
+            let clock = Box::new(move || clock.now());
+            let redis = Redis::start(setup, *mappings, keys, client, clock)
+                .map_err(|why| format!("PROXY_LOAD_BALANCER_TYPE=\"redis\": {why}"))?;
+            Ok(Arc::new(redis))
+        }
+    }
 }
 
 /// Registers the origin of `PROXY_DEFAULT_BACKEND_*`, if there is one and it is time to.

@@ -475,7 +475,7 @@ fn draining_and_leaving_are_known_everywhere() {
     assert_eq!(a.pick("0"), Ok("a-s-1".to_owned()), "its streams leave");
     assert_eq!(b.desk.deregister(&asker, &second.id()), Outcome::Now(false));
     // It may come again.
-    a.register(&[second.clone()]);
+    a.register(std::slice::from_ref(&second));
     pass(&store, &mut [&mut b, &mut a], SECOND);
     assert_eq!(b.health(&second), Some(Health::Alive));
 }

@@ -11,8 +11,8 @@ use srs_proxy_core::time::{Duration, Time};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// How long an origin stays drained: until its end.
-const DRAINED: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long an origin stays drained: longer than anyone waits for its end.
+const DRAINED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A census, of which the registrations are read.
 #[derive(Debug, Default)]
@@ -64,7 +64,8 @@ impl Desk {
     pub(super) fn deregister(&mut self, asker: &Asker, id: &OriginId) -> Outcome<bool> {
         // Others must not give it back, nor go on with it until its time is up.
         let gone = self.mark(id, Mark::Gone, self.ttl);
-        self.order(asker, id, [gone, Command::Deregister { id: id.as_str().to_owned() }])
+        let drains_no_more = self.mark(id, Mark::Draining, Duration::ZERO);
+        self.order(asker, id, [gone, drains_no_more, Command::Deregister { id: id.as_str().to_owned() }])
     }
 
     /// A change of one origin, which the census that follows shows to all, also here.

@@ -51,7 +51,7 @@ fn assert_given_up(settings: &[(&str, &str)], parts: &[&str]) -> Ended {
 #[test]
 fn without_redis_the_start_is_given_up_with_one_clear_line() {
     let port = free_port().to_string();
-    assert_given_up(&[("PROXY_REDIS_PORT", &port)], &["Redis", &format!("127.0.0.1:{port}")]);
+    assert_given_up(&[("PROXY_REDIS_PORT", &port)], &["redis", &format!("127.0.0.1:{port}")]);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_redis_that_hangs_stops_the_start_too() {
     let redis = Redis::start();
     redis.signal(Signal::STOP);
     let port = redis.port().to_string();
-    assert_given_up(&[("PROXY_REDIS_PORT", &port)], &["Redis", &format!("127.0.0.1:{port}")]);
+    assert_given_up(&[("PROXY_REDIS_PORT", &port)], &["redis", &format!("127.0.0.1:{port}")]);
     redis.signal(Signal::CONT);
 }
 
@@ -69,9 +69,9 @@ fn a_wrong_or_missing_password_is_named_and_never_shown() {
     let port = redis.port().to_string();
     let at = format!("127.0.0.1:{port}");
     let wrong = [("PROXY_REDIS_PORT", &*port), ("PROXY_REDIS_PASSWORD", PASSWORD)];
-    let ended = assert_given_up(&wrong, &["Redis", &at, "PROXY_REDIS_PASSWORD"]);
+    let ended = assert_given_up(&wrong, &["redis", &at, "Password authentication failed"]);
     assert!(!ended.stderr.contains(PASSWORD), "{}", ended.stderr);
-    assert_given_up(&wrong[..1], &["Redis", &at, "PROXY_REDIS_PASSWORD"]);
+    assert_given_up(&wrong[..1], &["redis", &at, "Authentication required"]);
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! A path to a TCP server that counts who comes, and can be made slow. Moves bytes untouched.
+//! A path to a TCP server that counts who comes, and can be made slow or closed. Moves bytes untouched.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ struct Shared {
     /// How late each piece of an answer is, milliseconds.
     delay: AtomicU64,
     came: AtomicUsize,
+    closed: AtomicBool,
     stopped: AtomicBool,
     /// Both ends of every connection so far, to end them.
     streams: Mutex<Vec<TcpStream>>,
@@ -39,6 +40,7 @@ impl Slow {
             target,
             delay: AtomicU64::new(0),
             came: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             streams: Mutex::default(),
         });
@@ -58,6 +60,14 @@ impl Slow {
         self.shared.delay.store(millis, Ordering::Relaxed);
     }
 
+    /// From now on nobody gets through, and who was through is cut off; or the path is open again.
+    pub fn set_closed(&self, closed: bool) {
+        self.shared.closed.store(closed, Ordering::Relaxed);
+        if closed {
+            self.shared.cut();
+        }
+    }
+
     /// How many connections have come so far, those among them that were sent away.
     pub fn came(&self) -> usize {
         self.shared.came.load(Ordering::Relaxed)
@@ -73,7 +83,17 @@ impl Drop for Slow {
         {
             let _ = acceptor.join();
         }
-        for stream in self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        self.shared.cut();
+    }
+}
+
+impl Shared {
+    fn streams(&self) -> MutexGuard<'_, Vec<TcpStream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cut(&self) {
+        for stream in self.streams().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -85,8 +105,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         shared.came.fetch_add(1, Ordering::Relaxed);
-        // Nobody there: the client is sent away by being dropped.
-        let _ = connect(client, shared);
+        // Nobody there, or the path is closed: the client is sent away by being dropped.
+        if !shared.closed.load(Ordering::Relaxed) {
+            let _ = connect(client, shared);
+        }
     }
 }
 
@@ -95,7 +117,7 @@ fn connect(client: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let ends = [client.try_clone()?, server.try_clone()?];
-    shared.streams.lock().unwrap_or_else(PoisonError::into_inner).extend(ends);
+    shared.streams().extend(ends);
     let (questions, answers) = ((client.try_clone()?, server.try_clone()?), (server, client));
     thread::spawn(move || pass(questions.0, questions.1, || Duration::ZERO));
     let shared = Arc::clone(shared);

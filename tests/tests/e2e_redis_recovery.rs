@@ -212,22 +212,29 @@ fn what_was_said_of_origins_outlives_a_redis_that_forgets() {
 }
 
 #[test]
-fn a_published_stream_is_found_at_once_by_a_proxy_that_is_back_first() {
+fn a_stream_that_a_proxy_maps_elsewhere_in_an_empty_redis_is_mapped_back_to_its_publisher() {
     let mut scene = Scene::start(&[]);
     let names: Vec<_> = (0..STREAMS).map(|n| format!("s{n}")).collect();
-    // The second proxy has never been asked for them, and is the first that is back.
-    let mut publishers: Vec<_> = names.iter().map(|name| publish(&scene.proxies[0], name)).collect();
+    let mut publishers: Vec<_> = names.iter().map(|name| publish(&scene.proxies[1], name)).collect();
     drive(&mut publishers, "all are published", PATIENCE, Session::is_started);
-    let homes: Vec<_> = names.iter().map(|name| scene.proxies[0].holders(&key(name))).collect();
+    let homes = |scene: &Scene| -> Vec<_> { names.iter().map(|name| scene.mapping(name)).collect() };
+    let before = homes(&scene);
+    // The first proxy, which has never been asked for them, is back before the second.
+    scene.path.set_closed(true);
     scene.redis.kill();
-    wait_until("the first proxy is away", KNOWN_WITHIN, || scene.proxies[0].log().contains("Redis is away"));
     scene.redis.restart();
-    scene.wait_back(1);
+    scene.wait_back(0);
+    for name in &names {
+        Session::start(scene.proxies[0].rtmp(), ClientScript::play("live", name)).wait_started(PATIENCE);
+    }
+    scene.path.set_closed(false);
+    wait_until("all are where they are published", RECOVERY, || homes(&scene) == before);
     let players =
-        names.iter().map(|name| Session::start(scene.proxies[1].rtmp(), ClientScript::play("live", name)));
-    drive(&mut players.collect::<Vec<_>>(), "all play", PATIENCE, Session::is_started);
-    let found: Vec<_> = names.iter().map(|name| scene.proxies[1].holders(&key(name))).collect();
-    assert_eq!(found, homes);
+        names.iter().map(|name| Session::start(scene.proxies[0].rtmp(), ClientScript::play("live", name)));
+    let mut players: Vec<_> = players.collect();
+    drive(&mut players, "all play", PATIENCE, Session::is_started);
+    let found = names.iter().map(|name| scene.proxies[0].holders(&key(name)).pop().map(server_key));
+    assert_eq!(found.collect::<Vec<_>>(), before.into_iter().map(Some).collect::<Vec<_>>());
 }
 
 #[test]

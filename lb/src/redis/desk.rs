@@ -15,7 +15,7 @@
 use super::client::{Command, Lost, Reply};
 use super::keys::Keys;
 use super::origins::Registered;
-use super::streams::Claim;
+use super::streams::{Claim, Sought};
 use super::{FRESH, Mappings};
 use crate::expiring::Expiring;
 use crate::view::View;
@@ -82,9 +82,9 @@ pub(super) enum Job {
     Census,
     Claim(Claim),
     /// Who has a stream, and who is there: none is known that could be given it.
-    Find(StreamKey, Protocol),
+    Find(Sought),
     /// Who it is that has a stream.
-    Meet(Claim, String),
+    Meet(Sought, String),
     Publish {
         key: StreamKey,
         origin: OriginId,
@@ -308,6 +308,12 @@ impl Desk {
         true
     }
 
+    /// What an origin must serve for the first who waits for one.
+    pub(super) fn need(&self, about: &About) -> Option<Protocol> {
+        let mut askers = self.waiting.get(about)?.askers.iter();
+        askers.find_map(|waiter| if let Alone::Pick(need) = waiter.alone { Some(need) } else { None })
+    }
+
     /// Those who wait for this, who do so no longer.
     pub(super) fn take(&mut self, about: &About) -> SmallVec<[Waiter; 1]> {
         let askers = self.waiting.remove(about).map(|waiting| waiting.askers).unwrap_or_default();
@@ -377,7 +383,9 @@ impl Desk {
         match job {
             Job::Census => out.push(self.census()),
             Job::Claim(claim) => out.push(self.claim_command(claim)),
-            Job::Find(key, _) => out.extend([self.census(), Command::Get { key: self.keys.url(key) }]),
+            Job::Find(sought) => {
+                out.extend([self.census(), Command::Get { key: self.keys.url(&sought.key) }]);
+            }
             Job::Meet(_, held) => out.push(Command::Get { key: self.server_key(held) }),
             Job::Publish { key, origin, instead_of } => {
                 out.extend(self.publish_commands(key, origin, instead_of.clone()));
@@ -424,12 +432,12 @@ impl Desk {
         match (job, replies.next(), replies.next()) {
             (Job::Census, Some(Heard::Census(census)), None) => self.counted(now, census),
             (Job::Claim(claim), Some(Heard::Value(Some(held))), None) => self.claimed(now, claim, held),
-            (Job::Find(key, need), Some(Heard::Census(census)), Some(Heard::Value(held))) => {
+            (Job::Find(sought), Some(Heard::Census(census)), Some(Heard::Value(held))) => {
                 self.counted(now, census);
-                self.found(now, key, need, held);
+                self.found(now, sought, held);
             }
-            (Job::Meet(claim, held), Some(Heard::Value(registration)), None) => {
-                self.met(now, claim, held, registration.as_deref());
+            (Job::Meet(sought, held), Some(Heard::Value(registration)), None) => {
+                self.met(now, sought, held, registration.as_deref());
             }
             (
                 Job::Publish { key, origin, instead_of },
@@ -525,8 +533,10 @@ impl Job {
     /// Who waits for it.
     fn about(&self) -> Option<About> {
         match self {
-            Self::Claim(claim) | Self::Meet(claim, _) => Some(About::Stream(claim.key.clone())),
-            Self::Find(key, _) | Self::Publish { key, .. } => Some(About::Stream(key.clone())),
+            Self::Claim(Claim { sought, .. }) | Self::Find(sought) | Self::Meet(sought, _) => {
+                Some(About::Stream(sought.key.clone()))
+            }
+            Self::Publish { key, .. } => Some(About::Stream(key.clone())),
             Self::StoreHls(session) => Some(About::Hls(session.key.clone())),
             Self::FindHls(spbhid) => Some(About::Spbhid(Arc::clone(spbhid))),
             Self::FindRtc(ufrag) => Some(About::Ufrag(Arc::clone(ufrag))),

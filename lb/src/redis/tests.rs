@@ -524,3 +524,26 @@ fn nonsense_in_the_store_is_replaced_or_left_out() {
     let answers: Vec<_> = proxy.mailbox.take().into_iter().map(|(_, answer)| answer).collect();
     assert_eq!(answers, [Answer::Hls(None), Answer::Rtc(None)]);
 }
+
+#[test]
+fn a_pick_is_not_answered_with_an_origin_that_failed_while_a_publisher_was_renewed() {
+    for is_renewal_sent in [true, false] {
+        let store = store();
+        let mut proxy = Proxy::new(&store, 1);
+        proxy.register(&["a", "b"].map(origin));
+        let home = OriginId::from_text(&proxy.pick("x").unwrap());
+        proxy.desk.publishing(proxy.now, &key("x"), &home);
+        proxy.now = proxy.now + SECOND;
+        let batch = if is_renewal_sent { proxy.desk.batch(proxy.now) } else { Default::default() };
+        proxy.desk.unreachable(proxy.now, &home);
+        proxy.ask("x");
+        let said = link::send(&mut *proxy.client, &batch);
+        proxy.desk.hear(proxy.now, batch, said);
+        proxy.desk.late().into_iter().for_each(desk::Late::deliver);
+        assert_eq!(proxy.answers(), []);
+        (0..3).for_each(|_| proxy.exchange());
+        let next = proxy.answers().pop().expect("an answer").expect("an origin");
+        assert_ne!(next, home.as_str());
+        assert_eq!(proxy.pick("x"), Ok(next), "and there it stays");
+    }
+}

@@ -25,6 +25,9 @@ const RECOVERY: Duration = Duration::from_secs(7);
 /// More streams than two proxies which draw lots would agree on.
 const STREAMS: usize = 12;
 
+/// How late a slow Redis answers.
+const SLOW: Duration = Duration::from_millis(200);
+
 /// A Redis that answers later than a proxy waits.
 const TOO_SLOW: Duration = Duration::from_millis(800);
 
@@ -388,6 +391,42 @@ fn a_redis_that_takes_nothing_more_is_no_reason_to_forget() {
     scene.redis.cli(&["config", "set", "maxmemory", "0"]);
     scene.wait_back(0);
     assert_eq!(scene.homes("x"), homes);
+}
+
+#[test]
+fn a_redis_that_hangs_costs_little_and_keeps_no_proxy_from_quitting() {
+    /// One that is connected, one that connects, and what an attempt that was given up still holds.
+    const ATTEMPTS: usize = 4;
+    let mut scene = Scene::start(&[]);
+    let before = scene.proxies[0].usage();
+    scene.redis.signal(Signal::STOP);
+    let hangs = Instant::now();
+    let mut asked = 0;
+    while hangs.elapsed() < 4 * ANSWERED_WITHIN {
+        let start = Instant::now();
+        assert_eq!(get(&scene.proxies[0], &format!("/live/new{asked}.flv")).status, 503);
+        assert!(start.elapsed() < ANSWERED_WITHIN, "{:?}", start.elapsed());
+        asked += 1;
+        let now = scene.proxies[0].usage();
+        assert!(now.threads <= before.threads + ATTEMPTS, "{before:?}, then {now:?}");
+        assert!(now.descriptors <= before.descriptors + ATTEMPTS, "{before:?}, then {now:?}");
+    }
+    scene.proxies[0].signal(Signal::TERM);
+    assert_eq!(scene.proxies[0].wait_end(KNOWN_WITHIN).status.code(), Some(0));
+    scene.redis.signal(Signal::CONT);
+}
+
+#[test]
+fn many_new_streams_at_once_share_the_way_to_a_slow_redis() {
+    const MANY: usize = 100;
+    let scene = Scene::start(&[]);
+    scene.path.set_delay(SLOW);
+    let asked = Instant::now();
+    let new = (0..MANY).map(|n| publish(&scene.proxies[1], &format!("new{n}")));
+    let mut new: Vec<_> = new.collect();
+    drive(&mut new, "all are published", PATIENCE, Session::is_started);
+    println!("{MANY} streams are published after {:?}", asked.elapsed());
+    assert!(asked.elapsed() < 2 * ANSWERED_WITHIN, "{:?}", asked.elapsed());
 }
 
 #[test]

@@ -185,6 +185,30 @@ fn streams_of_a_killed_origin_that_both_proxies_are_asked_for_at_once_are_not_sp
     assert_whole(&alive.into_iter().map(|(_, origin)| origin).collect::<Vec<_>>());
 }
 
+#[test]
+fn what_a_proxy_was_about_to_say_of_a_dead_publisher_moves_nothing() {
+    for round in 0..5 {
+        let (redis, proxies) = fleet();
+        let mut origins = recorders(&proxies).map(Some);
+        let mut first = publish(&proxies[0], "x");
+        first.wait_started(PATIENCE);
+        let dead: usize = proxies[0].holders(&key("x"))[0].parse().expect("its number");
+        drop(origins[dead].take());
+        first.wait_ended(PATIENCE);
+        let mut again = publish(&proxies[1], "x");
+        again.wait_started(AGAIN_WITHIN);
+        // Something else is asked of Redis by the first proxy, which has not heard yet that the origin is dead.
+        let unknown = format!("/live/y.ts?spbhid=unknown{round}");
+        http::get(proxies[0].http(), &unknown).expect("an answer");
+        let mapping = redis.cli(&["get", &format!("srs-proxy-url:{}", key("x"))]);
+        assert_eq!(mapping, format!("srs-proxy-server:{}-service-1-1", 1 - dead), "round {round}");
+        play(&proxies[0], "x").wait_started(PATIENCE);
+        for proxy in &proxies {
+            assert_eq!(proxy.holders(&key("x")), [(1 - dead).to_string()], "round {round}");
+        }
+    }
+}
+
 /// Origins that only say yes.
 #[track_caller]
 fn recorders(proxies: &[Proxy; 2]) -> [Recorder; 2] {

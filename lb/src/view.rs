@@ -175,6 +175,14 @@ impl View {
         Ok(new)
     }
 
+    /// Keeps a session that was begun elsewhere. Its stream may have another one here, and then has both.
+    pub(crate) fn learn_hls(&mut self, now: Time, session: HlsSession) -> Result<(), Refusal> {
+        if self.hls_of(now, &session.key).is_none() {
+            self.hls_ids.insert(now, session.key.clone(), Arc::clone(&session.spbhid))?;
+        }
+        Ok(self.hls.insert(now, Arc::clone(&session.spbhid), session)?)
+    }
+
     /// The stream's session, which is thereby used.
     pub(crate) fn hls_of(&mut self, now: Time, key: &StreamKey) -> Option<HlsSession> {
         let session = self.hls.get(now, self.hls_ids.get(now, key)?)?;
@@ -222,6 +230,16 @@ impl View {
         let published = self.streams.iter(now).filter(|(_, home)| home.is_fresh(now));
         let at = |home: &Home| self.fleet.id(home.seat.member()).cloned();
         published.filter_map(|(key, home)| Some((key.clone(), at(home)?))).collect()
+    }
+
+    /// All HLS sessions.
+    pub(crate) fn all_hls(&self, now: Time) -> Vec<HlsSession> {
+        self.hls.iter(now).map(|(_, session)| session.clone()).collect()
+    }
+
+    /// All WebRTC sessions.
+    pub(crate) fn all_rtc(&self, now: Time) -> Vec<RtcSession> {
+        self.rtc.iter(now).map(|(_, session)| session.clone()).collect()
     }
 
     /// Frees some of what has expired.

@@ -45,7 +45,7 @@ impl Desk {
     }
 
     fn renew_hls(&mut self, now: Time, session: &HlsSession) {
-        if self.is_due(now, Renewal::Hls(session.key.clone())) {
+        if self.is_due(now, Renewal::Spbhid(Arc::clone(&session.spbhid))) {
             self.meanwhile(Job::Tell(self.hls_commands(session).into()));
         }
     }
@@ -61,8 +61,8 @@ impl Desk {
     pub(super) fn found_hls(&mut self, now: Time, spbhid: Arc<str>, record: Option<&str>) {
         let session = record.and_then(records::read_hls).filter(|session| session.spbhid == spbhid);
         match &session {
-            Some(session) => drop(self.keep_hls(now, session.clone())),
-            None => self.is_absent(now, &spbhid),
+            Some(session) => drop(self.view.learn_hls(now, session.clone())),
+            None => self.is_absent(now, About::Spbhid(Arc::clone(&spbhid))),
         }
         self.answer_all(&About::Spbhid(spbhid), &Answer::Hls(session));
     }
@@ -99,7 +99,7 @@ impl Desk {
         let session = record.and_then(records::read_rtc).filter(|session| session.ufrag == ufrag);
         match &session {
             Some(session) => drop(self.view.store_rtc(now, session.clone())),
-            None => self.is_absent(now, &ufrag),
+            None => self.is_absent(now, About::Ufrag(Arc::clone(&ufrag))),
         }
         self.answer_all(&About::Ufrag(ufrag), &Answer::Rtc(session));
     }
@@ -116,6 +116,20 @@ impl Desk {
         }
     }
 
+    /// Sessions that began here, and of which this proxy sees no more: of those in use, their users will say so.
+    pub(super) fn give_back_sessions(&mut self, now: Time) {
+        for session in self.view.all_rtc(now) {
+            if !self.is_in_use(now, &Renewal::Ufrag(Arc::clone(&session.ufrag))) {
+                self.renew_rtc(now, &session);
+            }
+        }
+        for session in self.view.all_hls(now) {
+            if !self.is_in_use(now, &Renewal::Spbhid(Arc::clone(&session.spbhid))) {
+                self.renew_hls(now, &session);
+            }
+        }
+    }
+
     /// Asks for the session of a name, unless the store has said a moment ago that there is none: strangers may ask
     /// for anything.
     fn find<T>(
@@ -128,16 +142,17 @@ impl Desk {
         if self.is_away() {
             return Outcome::Refused(Refusal::Unavailable);
         }
-        if self.absent.get(asker.now, name).is_some_and(|at| asker.now.since(*at) < FRESH) {
+        let name: Arc<str> = name.into();
+        let about = about(Arc::clone(&name));
+        if self.absent.get(asker.now, &about).is_some_and(|at| asker.now.since(*at) < FRESH) {
             return Outcome::Now(None);
         }
-        let name: Arc<str> = name.into();
         let alone = Alone::Say(Answer::Refused(Refusal::Unavailable));
-        self.ask(asker, about(Arc::clone(&name)), alone, |_| job(name))
+        self.ask(asker, about, alone, |_| job(name))
     }
 
-    fn is_absent(&mut self, now: Time, name: &Arc<str>) {
+    fn is_absent(&mut self, now: Time, session: About) {
         // A full table of such names costs questions, no more.
-        let _full = self.absent.insert(now, Arc::clone(name), now);
+        let _full = self.absent.insert(now, session, now);
     }
 }

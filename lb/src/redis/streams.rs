@@ -159,11 +159,13 @@ impl Desk {
             return self.replace(now, sought, held, None);
         };
         let id = origin.id();
-        self.view.learn(now, origin, MET);
+        self.view.learn(now, origin.clone(), MET);
         match self.view.fleet.find(&id) {
             Some(_) => self.is_held(now, sought, held),
-            // There is no room for it here, or another life of its server is younger.
-            None => self.replace(now, sought, held, None),
+            // Its server has another life, and who registered that took nothing back.
+            None if self.view.fleet.has(&origin.server) => self.replace(now, sought, held, None),
+            // There is no room for it here.
+            None => self.answer_all(&About::Stream(sought.key), &Answer::Refused(Refusal::Full)),
         }
     }
 

@@ -187,7 +187,7 @@ fn streams_of_a_killed_origin_that_both_proxies_are_asked_for_at_once_are_not_sp
 
 #[test]
 fn what_a_proxy_was_about_to_say_of_a_dead_publisher_moves_nothing() {
-    for round in 0..5 {
+    for round in 0..3 {
         let (redis, proxies) = fleet();
         let mut origins = recorders(&proxies).map(Some);
         let mut first = publish(&proxies[0], "x");

@@ -1,12 +1,12 @@
 //! Redis is not there, or says no, when a proxy starts.
 
 use rustix::process::Signal;
-use srs_proxy_tests::peers::PATIENCE;
 use srs_proxy_tests::peers::ports::free_port;
 use srs_proxy_tests::peers::process::{Ended, Process};
 use srs_proxy_tests::peers::proxy::{Proxy, SERVERS, proxy_command};
 use srs_proxy_tests::peers::redis::Redis;
 use srs_proxy_tests::peers::temp::TempDir;
+use srs_proxy_tests::peers::{PATIENCE, wait_until};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -89,10 +89,10 @@ fn redis_may_come_two_seconds_late() {
     redis.kill();
     let begin = Instant::now();
     let (mut process, _dir) = start(&[("PROXY_REDIS_PORT", &redis.port().to_string())]);
-    while begin.elapsed() < LATE {
+    wait_until("time has passed", PATIENCE, || {
         assert!(process.is_running(), "{}", process.tail());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        begin.elapsed() >= LATE
+    });
     redis.restart();
     process.wait_line("serves with", PATIENCE);
 }

@@ -15,7 +15,7 @@
 use super::client::{Command, Lost, Reply};
 use super::keys::Keys;
 use super::origins::Registered;
-use super::streams::Claim;
+use super::streams::{Claim, Publication, Sought};
 use super::{FRESH, Mappings};
 use crate::expiring::Expiring;
 use crate::view::View;
@@ -93,14 +93,10 @@ pub(super) enum Job {
     Census,
     Claim(Claim),
     /// Who has a stream, after a census if one may be had: none is known that could be given it.
-    Find(StreamKey, Protocol),
+    Find(Sought),
     /// Who it is that has a stream.
-    Meet(Claim, String),
-    Publish {
-        key: StreamKey,
-        origin: OriginId,
-        instead_of: Option<String>,
-    },
+    Meet(Sought, String),
+    Publish(Publication),
     /// A stream is in use at this origin.
     Renew(StreamKey, OriginId),
     StoreHls(HlsSession),
@@ -121,6 +117,20 @@ pub(super) enum Job {
 pub(super) struct Batch {
     jobs: Vec<(Job, usize)>,
     pub(super) commands: Vec<Command>,
+}
+
+impl Batch {
+    /// The batch in pieces of so many jobs, each with its replies: so that nobody has to wait until all are heard.
+    pub(super) fn pieces(self, jobs: usize, heard: Vec<Heard>) -> Vec<(Self, Vec<Heard>)> {
+        let (mut left, mut heard) = (self.jobs.into_iter(), heard.into_iter());
+        let mut pieces = Vec::new();
+        while left.len() > 0 {
+            let jobs: Vec<_> = left.by_ref().take(jobs).collect();
+            let count = jobs.iter().map(|(_, count)| count).sum();
+            pieces.push((Self { jobs, commands: Vec::new() }, heard.by_ref().take(count).collect()));
+        }
+        pieces
+    }
 }
 
 /// What the store said to a job.
@@ -360,9 +370,10 @@ impl Desk {
             .collect()
     }
 
-    /// Whether anybody waits for this.
-    pub(super) fn is_awaited(&self, about: &About) -> bool {
-        self.waiting.get(about).is_some_and(|waiting| !waiting.askers.is_empty())
+    /// What an origin must serve for the first who waits for one.
+    pub(super) fn need(&self, about: &About) -> Option<Protocol> {
+        let mut askers = self.waiting.get(about)?.askers.iter();
+        askers.find_map(|waiter| if let Alone::Pick(need) = waiter.alone { Some(need) } else { None })
     }
 
     /// Those who wait for this, who do so no longer.
@@ -456,11 +467,9 @@ impl Desk {
         match job {
             Job::Census => out.push(self.census()),
             Job::Claim(claim) => out.push(self.claim_command(claim)),
-            Job::Find(key, _) => out.push(Command::Get { key: self.keys.url(key) }),
+            Job::Find(sought) => out.push(Command::Get { key: self.keys.url(&sought.key) }),
             Job::Meet(_, held) => out.push(Command::Get { key: self.server_key(held) }),
-            Job::Publish { key, origin, instead_of } => {
-                out.extend(self.publish_commands(key, origin, instead_of.clone()));
-            }
+            Job::Publish(publication) => out.extend(self.publish_commands(publication)),
             Job::Renew(key, origin) => out.push(self.renew_command(key, origin)),
             Job::StoreHls(session) => out.extend(self.hls_commands(session)),
             Job::FindHls(spbhid) => out.push(Command::Get { key: self.keys.spbhid(spbhid) }),
@@ -503,15 +512,15 @@ impl Desk {
         match (job, replies.next(), replies.next()) {
             (Job::Census, Some(Heard::Census(census)), None) => self.counted(now, census),
             (Job::Claim(claim), Some(Heard::Value(Some(held))), None) => self.claimed(now, claim, held),
-            (Job::Find(key, need), Some(Heard::Value(held)), None) => self.found(now, key, need, held),
-            (Job::Meet(claim, held), Some(Heard::Value(registration)), None) => {
-                self.met(now, claim, held, registration.as_deref());
+            (Job::Find(sought), Some(Heard::Value(held)), None) => self.found(now, sought, held),
+            (Job::Meet(sought, held), Some(Heard::Value(registration)), None) => {
+                self.met(now, sought, held, registration.as_deref());
             }
             (
-                Job::Publish { key, origin, instead_of },
+                Job::Publish(publication),
                 Some(Heard::Value(Some(publisher))),
                 Some(Heard::Value(Some(held))),
-            ) => self.published(now, key, origin, instead_of, &publisher, held),
+            ) => self.published(now, publication, &publisher, held),
             (Job::Renew(key, origin), Some(Heard::Value(Some(held))), None) => {
                 self.renewed(now, &key, &origin, &held);
             }
@@ -607,8 +616,10 @@ impl Job {
     /// Who waits for it.
     fn about(&self) -> Option<About> {
         match self {
-            Self::Claim(claim) | Self::Meet(claim, _) => Some(About::Stream(claim.key.clone())),
-            Self::Find(key, _) | Self::Publish { key, .. } => Some(About::Stream(key.clone())),
+            Self::Claim(Claim { sought, .. }) | Self::Find(sought) | Self::Meet(sought, _) => {
+                Some(About::Stream(sought.key.clone()))
+            }
+            Self::Publish(publication) => Some(About::Stream(publication.key.clone())),
             Self::StoreHls(session) => Some(About::Hls(session.key.clone())),
             Self::FindHls(spbhid) => Some(About::Spbhid(Arc::clone(spbhid))),
             Self::FindRtc(ufrag) => Some(About::Ufrag(Arc::clone(ufrag))),

@@ -274,3 +274,26 @@ fn a_renewal_that_nobody_waits_for_takes_no_stream_from_an_origin_that_has_just_
     pass(&store, &mut [&mut proxy], SECOND);
     assert_eq!(store.get(&url("x")), held);
 }
+
+#[test]
+fn a_pick_is_not_answered_with_an_origin_that_failed_while_a_publisher_was_renewed() {
+    for is_renewal_sent in [true, false] {
+        let store = store();
+        let mut proxy = Proxy::new(&store, 1);
+        proxy.register(&["a", "b"].map(origin));
+        let home = OriginId::from_text(&proxy.pick("x").unwrap());
+        proxy.desk.publishing(proxy.now, &key("x"), &home);
+        proxy.now = proxy.now + SECOND;
+        let batch = if is_renewal_sent { proxy.desk.batch(proxy.now) } else { Default::default() };
+        proxy.desk.unreachable(proxy.now, &home);
+        proxy.ask("x");
+        let said = link::send(&mut *proxy.client, &batch);
+        proxy.desk.hear(proxy.now, batch, said);
+        proxy.desk.late().into_iter().for_each(desk::Late::deliver);
+        assert_eq!(proxy.answers(), []);
+        (0..3).for_each(|_| proxy.exchange());
+        let next = proxy.answers().pop().expect("an answer").expect("an origin");
+        assert_ne!(next, home.as_str());
+        assert_eq!(proxy.pick("x"), Ok(next), "and there it stays");
+    }
+}

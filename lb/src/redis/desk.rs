@@ -15,7 +15,7 @@
 use super::client::{Command, Lost, Reply};
 use super::keys::Keys;
 use super::origins::Registered;
-use super::streams::{Claim, Sought};
+use super::streams::{Claim, Publication, Sought};
 use super::{FRESH, Mappings};
 use crate::expiring::Expiring;
 use crate::view::View;
@@ -96,11 +96,7 @@ pub(super) enum Job {
     Find(Sought),
     /// Who it is that has a stream.
     Meet(Sought, String),
-    Publish {
-        key: StreamKey,
-        origin: OriginId,
-        instead_of: Option<String>,
-    },
+    Publish(Publication),
     /// A stream is in use at this origin.
     Renew(StreamKey, OriginId),
     StoreHls(HlsSession),
@@ -344,12 +340,6 @@ impl Desk {
         true
     }
 
-    /// What an origin must serve for the first who waits for one.
-    pub(super) fn need(&self, about: &About) -> Option<Protocol> {
-        let mut askers = self.waiting.get(about)?.askers.iter();
-        askers.find_map(|waiter| if let Alone::Pick(need) = waiter.alone { Some(need) } else { None })
-    }
-
     /// Whether the store is back just now, so that everything is given back to it anyway.
     pub(super) fn is_just_back(&self, now: Time) -> bool {
         self.link == Link::Up { since: now }
@@ -378,6 +368,12 @@ impl Desk {
         renewals
             .filter_map(|(what, _)| if let Renewal::Played(key) = what { Some(key.clone()) } else { None })
             .collect()
+    }
+
+    /// What an origin must serve for the first who waits for one.
+    pub(super) fn need(&self, about: &About) -> Option<Protocol> {
+        let mut askers = self.waiting.get(about)?.askers.iter();
+        askers.find_map(|waiter| if let Alone::Pick(need) = waiter.alone { Some(need) } else { None })
     }
 
     /// Those who wait for this, who do so no longer.
@@ -473,9 +469,7 @@ impl Desk {
             Job::Claim(claim) => out.push(self.claim_command(claim)),
             Job::Find(sought) => out.push(Command::Get { key: self.keys.url(&sought.key) }),
             Job::Meet(_, held) => out.push(Command::Get { key: self.server_key(held) }),
-            Job::Publish { key, origin, instead_of } => {
-                out.extend(self.publish_commands(key, origin, instead_of.clone()));
-            }
+            Job::Publish(publication) => out.extend(self.publish_commands(publication)),
             Job::Renew(key, origin) => out.push(self.renew_command(key, origin)),
             Job::StoreHls(session) => out.extend(self.hls_commands(session)),
             Job::FindHls(spbhid) => out.push(Command::Get { key: self.keys.spbhid(spbhid) }),
@@ -523,10 +517,10 @@ impl Desk {
                 self.met(now, sought, held, registration.as_deref());
             }
             (
-                Job::Publish { key, origin, instead_of },
+                Job::Publish(publication),
                 Some(Heard::Value(Some(publisher))),
                 Some(Heard::Value(Some(held))),
-            ) => self.published(now, key, origin, instead_of, &publisher, held),
+            ) => self.published(now, publication, &publisher, held),
             (Job::Renew(key, origin), Some(Heard::Value(Some(held))), None) => {
                 self.renewed(now, &key, &origin, &held);
             }
@@ -625,7 +619,7 @@ impl Job {
             Self::Claim(Claim { sought, .. }) | Self::Find(sought) | Self::Meet(sought, _) => {
                 Some(About::Stream(sought.key.clone()))
             }
-            Self::Publish { key, .. } => Some(About::Stream(key.clone())),
+            Self::Publish(publication) => Some(About::Stream(publication.key.clone())),
             Self::StoreHls(session) => Some(About::Hls(session.key.clone())),
             Self::FindHls(spbhid) => Some(About::Spbhid(Arc::clone(spbhid))),
             Self::FindRtc(ufrag) => Some(About::Ufrag(Arc::clone(ufrag))),

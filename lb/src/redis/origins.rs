@@ -3,6 +3,7 @@
 use super::client::{Census, Command, Mark};
 use super::desk::{Desk, Job, Renewal};
 use super::records;
+use super::streams::Publication;
 use crate::{Asker, Outcome};
 use smallvec::smallvec;
 use srs_proxy_core::origin::{Origin, OriginId};
@@ -147,7 +148,7 @@ impl Desk {
         self.give_back_sessions(now);
         for (key, origin) in self.view.published(now) {
             if self.is_due(now, Renewal::Published(key.clone())) {
-                self.meanwhile(Job::Publish { key, origin, instead_of: None });
+                self.meanwhile(Job::Publish(Publication::new(key, origin, true)));
             }
         }
         for key in self.played(now) {

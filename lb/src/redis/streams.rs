@@ -45,6 +45,23 @@ pub(super) struct Claim {
     instead_of: Option<String>,
 }
 
+/// A stream is published at an origin.
+#[derive(Clone, Debug)]
+pub(super) struct Publication {
+    pub(super) key: StreamKey,
+    origin: OriginId,
+    instead_of: Option<String>,
+    /// Whether a mapping to elsewhere yields to it. Not to a renewal: its publisher may be gone since it was queued.
+    moves: bool,
+}
+
+impl Publication {
+    /// One that is not yet told.
+    pub(super) const fn new(key: StreamKey, origin: OriginId, moves: bool) -> Self {
+        Self { key, origin, instead_of: None, moves }
+    }
+}
+
 impl Desk {
     pub(super) fn pick(&mut self, asker: &Asker, key: &StreamKey, need: Protocol) -> Outcome<Picked> {
         let now = asker.now;
@@ -171,7 +188,11 @@ impl Desk {
 
     /// The stream's origin is not usable; the best there is takes its place, which may be itself.
     fn replace(&mut self, now: Time, sought: Sought, held: String, present: Option<Member>) {
-        let Sought { key, need, claims } = sought;
+        let Sought { key, claims, .. } = sought;
+        let Some(need) = self.need(&About::Stream(key.clone())) else {
+            // Whoever asks next shall decide.
+            return drop(self.take(&About::Stream(key)));
+        };
         let Some(nominee) = self.view.fleet.nominate(now, &key, need, present).or(present) else {
             return self.answer_all(&About::Stream(key), &Answer::Refused(Refusal::NoOrigin));
         };
@@ -228,53 +249,39 @@ impl Desk {
         }
         let Some(member) = self.view.fleet.usable(now, origin) else { return };
         let is_home = self.view.home(now, key).is_some_and(|home| home == member);
-        let job = || Job::Publish { key: key.clone(), origin: origin.clone(), instead_of: None };
+        let job = |moves| Job::Publish(Publication::new(key.clone(), origin.clone(), moves));
         if !is_home {
             // Whoever asks from now on shall hear of the new place.
             self.checked.forget(key);
-            self.hold(now, key, job());
+            self.hold(now, key, job(true));
         } else if self.is_due(now, Renewal::Published(key.clone())) {
             self.view.publishing(now, key, origin);
-            self.meanwhile(job());
+            self.meanwhile(job(false));
         }
     }
 
     /// Of two publishers at two origins, the one that was first stays.
-    pub(super) fn publish_commands(
-        &self,
-        key: &StreamKey,
-        origin: &OriginId,
-        instead_of: Option<String>,
-    ) -> [Command; 2] {
+    pub(super) fn publish_commands(&self, publication: &Publication) -> [Command; 2] {
+        let Publication { key, origin, instead_of, .. } = publication;
         let publisher = Command::Claim {
             key: self.keys.publisher(key),
             value: origin.as_str().to_owned(),
             instead_of: None,
             life: Some(PUBLISHER_FRESH),
         };
-        [publisher, self.map(key, origin, instead_of, STREAM_IDLE)]
+        [publisher, self.map(key, origin, instead_of.clone(), STREAM_IDLE)]
     }
 
     /// The stream is held by `held`, and `publisher` is where it is published.
-    pub(super) fn published(
-        &mut self,
-        now: Time,
-        key: StreamKey,
-        origin: OriginId,
-        instead_of: Option<String>,
-        publisher: &str,
-        held: String,
-    ) {
+    pub(super) fn published(&mut self, now: Time, publication: Publication, publisher: &str, held: String) {
+        let Publication { key, origin, instead_of, moves } = publication;
         let is_ours = publisher == origin.as_str() && self.view.fleet.usable(now, &origin).is_some();
         let is_there = self.keys.id_of(&held) == Some(origin.as_str());
-        if is_ours && !is_there && instead_of.as_ref() != Some(&held) {
-            return self.hold(now, &key.clone(), Job::Publish { key, origin, instead_of: Some(held) });
+        if is_ours && moves && !is_there && instead_of.as_ref() != Some(&held) {
+            let again = Publication { key: key.clone(), origin, instead_of: Some(held), moves };
+            return self.hold(now, &key, Job::Publish(again));
         }
-        // Whoever waits for the stream shall have an origin that is usable, and nobody else needs one.
-        match self.need(&About::Stream(key.clone())) {
-            Some(need) => self.is_held(now, Sought { key: key.clone(), need, claims: 0 }, held),
-            None => drop(self.take(&About::Stream(key.clone()))),
-        }
+        self.is_held(now, Sought { key: key.clone(), need: Protocol::Rtmp, claims: 0 }, held);
         if is_ours && is_there {
             self.view.publishing(now, &key, &origin);
         }

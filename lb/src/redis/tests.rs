@@ -786,3 +786,37 @@ fn a_store_that_lets_us_in_but_does_nothing_is_no_store_to_start_with() {
     let why = link::exchange(&mut desk, &mut Forbidden, &clock).unwrap_err();
     assert!(why.to_string().contains("NOPERM"), "{why}");
 }
+
+#[test]
+fn a_renewal_sends_nobody_to_an_origin_that_has_just_failed() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&["a", "b"].map(origin));
+    let home = proxy.publish("x");
+    let at = OriginId::from_text(home.as_str());
+    pass(&store, &mut [&mut proxy], SECOND * 20);
+    proxy.desk.publishing(proxy.now, &key("x"), &at);
+    proxy.desk.unreachable(proxy.now, &at);
+    let batch = proxy.desk.batch(proxy.now);
+    proxy.ask("x");
+    let said = link::send(&mut *proxy.client, &batch);
+    proxy.desk.hear(proxy.now, batch, said);
+    assert_eq!(proxy.desk.late().len(), 0, "it waits for its own claim");
+    proxy.exchange();
+    assert!(matches!(&proxy.answers()[..], [Ok(next)] if *next != home));
+}
+
+#[test]
+fn a_renewal_that_nobody_waits_for_takes_no_stream_from_an_origin_that_has_just_failed() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&["a", "b"].map(origin));
+    let home = proxy.publish("x");
+    let at = OriginId::from_text(home.as_str());
+    let held = store.get(&url("x"));
+    pass(&store, &mut [&mut proxy], SECOND * 20);
+    proxy.desk.publishing(proxy.now, &key("x"), &at);
+    proxy.desk.unreachable(proxy.now, &at);
+    pass(&store, &mut [&mut proxy], SECOND);
+    assert_eq!(store.get(&url("x")), held);
+}

@@ -26,7 +26,7 @@ pub const JITTER: Duration = Duration::from_millis(450);
 pub const KEY: &str = "__defaultVhost__/live/x";
 
 /// Arrivals of some seconds: the film has 25 pictures and 43 pieces of sound in one.
-const SOME_SECONDS: u64 = 250;
+const SOME_SECONDS: u64 = 170;
 
 /// An origin of RTMP, FLV and SRT.
 #[derive(Debug)]

@@ -340,6 +340,11 @@ impl Desk {
         true
     }
 
+    /// Whether the store said this lately, and has not been away since, or lost everything.
+    pub(super) fn is_fresh(&self, now: Time, at: Time) -> bool {
+        matches!(self.link, Link::Up { since } if since <= at) && now.since(at) < FRESH
+    }
+
     /// Whether the store is back just now, so that everything is given back to it anyway.
     pub(super) fn is_just_back(&self, now: Time) -> bool {
         self.link == Link::Up { since: now }

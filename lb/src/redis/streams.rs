@@ -11,7 +11,7 @@
 
 use super::client::Command;
 use super::desk::{About, Alone, Desk, Job, Renewal};
-use super::{FRESH, Mappings, records};
+use super::{Mappings, records};
 use crate::fleet::Member;
 use crate::view::{CLAIM_LIFE, PUBLISHER_FRESH, STREAM_IDLE};
 use crate::{Asker, Outcome, Policy};
@@ -68,7 +68,7 @@ impl Desk {
         if self.is_away() {
             return self.pick_alone(now, key, need).into();
         }
-        if self.checked.get(now, key).is_some_and(|at| now.since(*at) < FRESH)
+        if self.checked.get(now, key).copied().is_some_and(|at| self.is_fresh(now, at))
             && let Some(home) = self.view.home(now, key)
             && let Some(taken) = self.view.fleet.take(now, home, need)
         {

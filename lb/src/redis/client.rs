@@ -128,6 +128,8 @@ pub enum Reply {
 pub struct Census {
     /// Whether there is a list at all; if there is none, or no JSON array, the store is new or has lost it.
     pub has_list: bool,
+    /// Whether the store remembers this proxy's last census; if not, that was long ago or it has lost everything since.
+    pub knows_us: bool,
     /// The registrations of the list that are alive, and for how long they are; [`FOREVER`] without an end. In the
     /// list's order, as they are: whether one can be read is for the reader to find out.
     pub registrations: Vec<(String, Duration)>,

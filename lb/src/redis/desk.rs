@@ -208,8 +208,6 @@ pub(super) struct Desk {
     renewed: Expiring<Renewal, Time>,
     link: Link,
     next_census: Time,
-    /// Whether the last one found the list of origins.
-    pub(super) had_list: bool,
     /// How many of [`RECOUNTS`] are left.
     recounts: u32,
     next_complaint: Time,
@@ -240,7 +238,6 @@ impl Desk {
             renewed: Expiring::new(crate::SESSION_LIFE, setup.limits.streams + setup.limits.sessions),
             link: Link::Up { since: now },
             next_census: now,
-            had_list: false,
             recounts: RECOUNTS,
             next_complaint: now,
             is_closed: false,

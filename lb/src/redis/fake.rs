@@ -331,10 +331,13 @@ impl Store {
                 *sums.entry(id.clone()).or_insert(0) += streams;
             }
         }
+        // One that is full neither remembers nor forgets.
+        let knows_us = self.is_full || self.loads.contains_key(&proxy);
         if !self.is_full {
             self.loads.insert(proxy, Loads { streams: loads, end: now + LOADS_LIFE });
         }
-        Census { has_list: list.is_some(), registrations, marks, loads: sums.into_iter().collect() }
+        let loads = sums.into_iter().collect();
+        Census { has_list: list.is_some(), knows_us, registrations, marks, loads }
     }
 }
 

@@ -19,6 +19,7 @@ const DRAINED: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Debug, Default)]
 pub(super) struct Registered {
     has_list: bool,
+    knows_us: bool,
     origins: Vec<(Origin, Duration)>,
     marks: Vec<(OriginId, Mark, Duration)>,
     loads: Vec<(String, u32)>,
@@ -27,10 +28,10 @@ pub(super) struct Registered {
 impl Registered {
     /// What is no registration is left out.
     pub(super) fn read(census: Census) -> Self {
-        let Census { has_list, registrations, marks, loads } = census;
+        let Census { has_list, knows_us, registrations, marks, loads } = census;
         let origins = registrations.iter().filter_map(|(json, left)| Some((records::origin(json)?, *left)));
         let marks = marks.iter().map(|(id, mark, left)| (OriginId::from_text(id.as_str()), *mark, *left));
-        Self { has_list, origins: origins.collect(), marks: marks.collect(), loads }
+        Self { has_list, knows_us, origins: origins.collect(), marks: marks.collect(), loads }
     }
 }
 
@@ -103,17 +104,14 @@ impl Desk {
 
     /// Learns from a census.
     pub(super) fn counted(&mut self, now: Time, census: Registered) {
-        let had_list = std::mem::replace(&mut self.had_list, census.has_list);
         if !census.has_list {
             self.give_back_drains();
-            match had_list {
-                _ if self.is_just_back(now) => {}
-                true => {
-                    self.renew_all(now);
-                    self.restore(now);
-                }
-                false => self.give_back_origins(now),
-            }
+        }
+        if !census.knows_us && !self.is_just_back(now) {
+            self.renew_all(now);
+            self.restore(now);
+        } else if !census.has_list {
+            self.give_back_origins(now);
         }
         // Who is registered again is not gone, whatever was said of it: a Go proxy that registers takes nothing back.
         let is_there = |id: &OriginId| census.origins.iter().any(|(origin, _)| origin.id() == *id);

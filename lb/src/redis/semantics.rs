@@ -431,11 +431,13 @@ fn loads_of_all_others_are_summed_up(world: &World) {
 }
 
 fn a_silent_proxy_has_no_loads(world: &World) {
-    world.census("a", &[("x", 3)]);
+    assert!(!world.census("a", &[("x", 3)]).knows_us);
+    assert!(world.census("a", &[("x", 3)]).knows_us);
     world.pass(LOADS_LIFE / 2);
     assert_eq!(world.census("b", &[]).loads, [("x".to_owned(), 3)]);
     world.pass(LOADS_LIFE / 2);
     assert_eq!(world.census("b", &[]).loads, []);
+    assert!(!world.census("a", &[]).knows_us);
 }
 
 fn what_the_go_proxy_wrote_is_read(world: &World) {
@@ -477,7 +479,8 @@ fn garbage_is_no_list(world: &World) {
     let list = world.keys().all_servers();
     for garbage in ["", "x", "[", "{}", r#"{"0":"srs-proxy-server:x"}"#, "null", "7", "[\"a\"", "[[[[["] {
         world.set(&list, garbage, None);
-        assert_eq!(world.census("p", &[]), Census::default(), "{garbage}");
+        let census = world.census("p", &[]);
+        assert_eq!(census, Census { knows_us: census.knows_us, ..Census::default() }, "{garbage}");
         world.done(Command::Deregister { id: "a-1-1".to_owned() });
         assert_eq!(world.get(&list).as_deref(), Some(garbage));
         world.register("a-1-1", "a", LONG);

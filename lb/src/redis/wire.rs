@@ -123,8 +123,13 @@ fn text(value: Value) -> Option<String> {
 }
 
 fn census(parts: Vec<Value>) -> Option<Census> {
-    let [Value::Int(has_list), Value::Array(registrations), Value::Array(marks), Value::Array(loads)] =
-        <[Value; 4]>::try_from(parts).ok()?
+    let [
+        Value::Int(has_list),
+        Value::Int(knows_us),
+        Value::Array(registrations),
+        Value::Array(marks),
+        Value::Array(loads),
+    ] = <[Value; 5]>::try_from(parts).ok()?
     else {
         return None;
     };
@@ -145,7 +150,7 @@ fn census(parts: Vec<Value>) -> Option<Census> {
     let marks = marks.into_iter().map(|(_, mark)| mark).collect();
     let mut loads = groups(loads, |[id, streams]: [Value; 2]| Some((text(id)?, count(&streams)?)));
     loads.sort();
-    Some(Census { has_list: has_list != 0, registrations, marks, loads })
+    Some(Census { has_list: has_list != 0, knows_us: knows_us != 0, registrations, marks, loads })
 }
 
 /// What `read` makes of each group of values; without those that others have written in some other form.

@@ -3,12 +3,16 @@
 local proxy, own, life = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local time = now()
 
--- First of all, so that a server that takes no writes says so. One that is full may still be asked.
+-- First of all, so that a server that takes no writes says so. One that is full may still be asked. What is new, was not
+-- there or has ended.
+local remembered = read('HGET', KEYS[3], proxy)
+local ended = not remembered or tonumber(remembered:match('^%d+') or 0) <= time
 local ending = string.format('%.0f', time + life)
 local told = redis.pcall('HSET', KEYS[3], proxy, ending .. ' ' .. own)
 if type(told) == 'table' and told.err then
   local is_full, is_other = told.err:find('OOM', 1, true), told.err:find('WRONGTYPE', 1, true)
   if not is_full and not is_other then return told end
+  ended = false
 end
 
 -- The fields of a hash, each split into its end and its text. What has ended is removed.
@@ -57,4 +61,4 @@ for id, streams in pairs(sums) do
   table.insert(loads, streams)
 end
 
-return { list and 1 or 0, registrations, marks, loads }
+return { list and 1 or 0, ended and 0 or 1, registrations, marks, loads }

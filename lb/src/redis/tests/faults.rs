@@ -297,3 +297,19 @@ fn a_pick_is_not_answered_with_an_origin_that_failed_while_a_publisher_was_renew
         assert_eq!(proxy.pick("x"), Ok(next), "and there it stays");
     }
 }
+
+#[test]
+fn each_proxy_of_a_store_that_was_emptied_gives_back_its_own() {
+    let store = store();
+    let mut proxies = [1, 2, 3].map(|seed| Proxy::new(&store, seed));
+    proxies[0].register(&["a", "b", "c"].map(origin));
+    let [a, b, c] = &mut proxies;
+    pass(&store, &mut [&mut *a, &mut *b, &mut *c], SECOND);
+    let homes: Vec<_> = (0..20).map(|n| b.publish(&n.to_string())).collect();
+    pass(&store, &mut [&mut *a, &mut *b, &mut *c], SECOND * 3);
+    // Nobody loses the connection, and one notices first and gives back the list.
+    store.flush();
+    pass(&store, &mut [&mut *a], SECOND);
+    pass(&store, &mut [&mut *a, &mut *b], SECOND * 2);
+    assert_eq!((0..20).map(|n| c.pick(&n.to_string()).unwrap()).collect::<Vec<_>>(), homes);
+}

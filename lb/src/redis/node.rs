@@ -37,7 +37,7 @@ impl Link {
         login: Login,
         limit: Duration,
     ) -> Result<Self, Lost> {
-        let lost = |why: redis::RedisError| Lost(format!("{node}: {why}"));
+        let lost = |why| lost(node, &why);
         let address = match node {
             Node::Tcp(host, port) if config.tls => {
                 ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
@@ -83,10 +83,10 @@ impl Link {
             return Ok(Vec::new());
         }
         let node = &self.node;
-        let lost = |why: redis::RedisError| Lost(format!("{node}: {why}"));
+        let lost = |why| lost(node, &why);
         let limit = deadline.saturating_duration_since(Instant::now()).min(RESPONSE_TIMEOUT);
         if limit.is_zero() {
-            return Err(Lost(format!("{node}: no answer in time")));
+            return Err(late(node));
         }
         self.connection.set_read_timeout(Some(limit)).map_err(lost)?;
         self.connection.set_write_timeout(Some(limit)).map_err(lost)?;
@@ -95,7 +95,7 @@ impl Link {
         while values.len() < answers {
             // The limit is for each read; this one for all of them.
             if Instant::now() >= deadline {
-                return Err(Lost(format!("{node}: no answer in time")));
+                return Err(late(node));
             }
             values.push(self.connection.recv_response().map_err(lost)?);
         }
@@ -107,6 +107,14 @@ impl Link {
         let mut answers = self.exchange(&question.get_packed_command(), 1, deadline)?;
         answers.pop().ok_or_else(|| Lost(format!("{}: no answer", self.node)))
     }
+}
+
+fn lost(node: &Node, why: &redis::RedisError) -> Lost {
+    if why.is_timeout() { late(node) } else { Lost(format!("{node}: {why}")) }
+}
+
+fn late(node: &Node) -> Lost {
+    Lost(format!("{node}: no answer in time"))
 }
 
 /// Does `work` on a thread of its own, and waits no longer than `limit`: the system's resolver of names knows no limit.

@@ -352,6 +352,8 @@ impl Exchange {
                 self.find(cx, client)
             }
             (Stage::Loading, Answer::Hls(None)) => self.session_unknown(cx, client),
+            // Nobody can say now whose session it is; a playlist does without.
+            (Stage::Loading, Answer::Refused(_)) if self.change.is_some() => self.session_unknown(cx, client),
             (Stage::Picking, Answer::Picked(picked)) => {
                 self.picked(cx, client, picked);
                 Next::Stay

@@ -503,6 +503,22 @@ fn a_load_balancer_that_refuses_or_is_silent_gives_503() {
 }
 
 #[test]
+fn a_playlist_is_found_by_its_name_where_its_session_cannot_be() {
+    for answer in [Answer::Hls(None), Answer::Refused(Refusal::Unavailable)] {
+        for (target, is_found) in [("/live/a.m3u8?spbhid=1", true), ("/live/a-1.ts?spbhid=1", false)] {
+            let mut client = Client::new(Server::Http, None);
+            client.balancer = silent;
+            client.send(get(target));
+            let Some((ticket, Query::LoadHls(_))) = client.asked.pop_front() else { panic!("{target}") };
+            client.input(Input::Answer { ticket, answer: answer.clone() });
+            let picks =
+                client.asked.pop_front().is_some_and(|(_, query)| matches!(query, Query::Pick { .. }));
+            assert_eq!((picks, client.responses().is_empty()), (is_found, is_found), "{target} {answer:?}");
+        }
+    }
+}
+
+#[test]
 fn a_client_that_ends_its_side_still_gets_its_answer() {
     let mut client = Client::system();
     client.balancer = silent;

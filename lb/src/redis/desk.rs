@@ -12,6 +12,12 @@
 //!
 //! What is about streams is in `streams`, about sessions in `sessions`, about origins in `origins`.
 
+#[cfg(any(test, feature = "conformance"))]
+mod audit;
+
+#[cfg(any(test, feature = "conformance"))]
+pub use audit::Load;
+
 use super::client::{Command, Lost, Reply};
 use super::keys::Keys;
 use super::origins::Registered;
@@ -49,6 +55,10 @@ const MAX_BATCH: usize = 1024;
 
 /// Questions that wait at once; more are refused.
 const MAX_WAITING: usize = 1 << 14;
+
+/// Jobs for them that wait at once. With more, questions are refused: the store is so slow that many have been given up
+/// and asked again, and what is queued behind what nobody waits for any more comes too late.
+const MAX_URGENT: usize = 1 << 15;
 
 /// Renewals that wait at once; more are left out, as they come again.
 const MAX_IDLE: usize = 1 << 16;
@@ -243,7 +253,7 @@ impl Desk {
         alone: Alone,
         job: impl FnOnce(&mut Self) -> Job,
     ) -> Outcome<T> {
-        if self.waiters >= MAX_WAITING {
+        if self.waiters >= MAX_WAITING || self.urgent.len() >= MAX_URGENT {
             return Outcome::Refused(Refusal::Unavailable);
         }
         if !self.waiting.contains_key(&about) {

@@ -360,6 +360,11 @@ impl Fleet {
         self.members().find(|(_, entry)| entry.id == *id).map(|(member, _)| member)
     }
 
+    /// Whether some life of a server is known.
+    pub(crate) fn has_server(&self, server: &str) -> bool {
+        self.servers.contains_key(server)
+    }
+
     fn find_mut(&mut self, id: &OriginId) -> Option<&mut Entry> {
         self.entries.iter_mut().flatten().find(|entry| entry.id == *id)
     }

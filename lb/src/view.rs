@@ -170,9 +170,19 @@ impl View {
         if let Some(session) = self.hls_of(now, &new.key) {
             return Ok(session);
         }
-        self.hls.insert(now, Arc::clone(&new.spbhid), new.clone())?;
-        self.hls_ids.insert(now, new.key.clone(), Arc::clone(&new.spbhid))?;
+        self.store_hls(now, new.clone())?;
         Ok(new)
+    }
+
+    /// This is the stream's session, whatever was.
+    pub(crate) fn store_hls(&mut self, now: Time, session: HlsSession) -> Result<(), Refusal> {
+        self.hls_ids.insert(now, session.key.clone(), Arc::clone(&session.spbhid))?;
+        self.learn_hls(now, session)
+    }
+
+    /// A session that was asked for by its id. Which one its stream gives to new clients is another matter.
+    pub(crate) fn learn_hls(&mut self, now: Time, session: HlsSession) -> Result<(), Refusal> {
+        Ok(self.hls.insert(now, Arc::clone(&session.spbhid), session)?)
     }
 
     /// The stream's session, which is thereby used.

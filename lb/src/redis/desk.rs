@@ -82,7 +82,7 @@ pub(super) enum About {
 pub(super) enum Renewal {
     Played(StreamKey),
     Published(StreamKey),
-    Hls(StreamKey),
+    Spbhid(Arc<str>),
     Ufrag(Arc<str>),
 }
 
@@ -388,7 +388,9 @@ impl Desk {
             Job::Census => out.push(self.census()),
             Job::Claim(claim) => out.push(self.claim_command(claim)),
             Job::Find(key, _) => out.extend([self.census(), Command::Get { key: self.keys.url(key) }]),
-            Job::Meet(_, held) => out.push(Command::Get { key: self.server_key(held) }),
+            Job::Meet(_, held) => {
+                out.extend([self.census(), Command::Get { key: self.server_key(held) }]);
+            }
             Job::Publish { key, origin, instead_of } => {
                 out.extend(self.publish_commands(key, origin, instead_of.clone()));
             }
@@ -438,7 +440,8 @@ impl Desk {
                 self.counted(now, census);
                 self.found(now, key, need, held);
             }
-            (Job::Meet(claim, held), Some(Heard::Value(registration)), None) => {
+            (Job::Meet(claim, held), Some(Heard::Census(census)), Some(Heard::Value(registration))) => {
+                self.counted(now, census);
                 self.met(now, claim, held, registration.as_deref());
             }
             (

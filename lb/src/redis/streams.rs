@@ -143,14 +143,16 @@ impl Desk {
         }
     }
 
-    /// The registration of the origin that has the stream.
+    /// The registration of the origin that has the stream, and that no census has told of before.
     pub(super) fn met(&mut self, now: Time, claim: Claim, held: String, registration: Option<&str>) {
+        let id = OriginId::from_text(self.keys.id_of(&held).unwrap_or_default());
+        if self.view.fleet.find(&id).is_some() {
+            return self.claimed(now, claim, held);
+        }
+        // One that has lost its place on the list. Or an old life, if a younger one of the server is known.
         let origin = registration.and_then(records::origin);
-        let Some(origin) = origin.filter(|origin| self.keys.id_of(&held) == Some(origin.id().as_str()))
-        else {
-            return self.replace(now, claim, held, None);
-        };
-        let id = origin.id();
+        let origin = origin.filter(|origin| origin.id() == id && !self.view.fleet.has_server(&origin.server));
+        let Some(origin) = origin else { return self.replace(now, claim, held, None) };
         self.view.learn(now, origin, MET);
         match self.view.fleet.find(&id) {
             Some(_) => self.claimed(now, claim, held),

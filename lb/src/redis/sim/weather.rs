@@ -201,7 +201,7 @@ impl World {
         for which in 0..self.servers.len() {
             self.servers[which].hidden.clear();
             self.servers[which].beats = true;
-            if !self.servers[which].is_up && self.dice.percent(50) {
+            if !self.servers[which].is_up && (which == 0 || self.dice.percent(50)) {
                 self.restart(which);
             }
         }

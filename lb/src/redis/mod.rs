@@ -39,6 +39,8 @@ pub use fake::{FakeRedis, Seen, Snapshot};
 pub use keys::Keys;
 pub use link::Clock;
 #[cfg(any(test, feature = "conformance"))]
+pub use records::rewrite;
+#[cfg(any(test, feature = "conformance"))]
 pub use rig::Rig;
 pub use server::RealRedis;
 #[cfg(any(test, feature = "conformance"))]

@@ -120,10 +120,6 @@ impl World {
             }
             (Query::StoreRtc(_) | Query::LoadRtc(_), Answer::Rtc(Some(session))) => {
                 used(&mut self.sessions.rtc, self.now, session, |known| known.ufrag == session.ufrag);
-                let mapped = self.mapped(self.stream(&session.key)).cloned();
-                if let (Query::LoadRtc(_), Some(origin)) = (query, mapped) {
-                    self.begin(proxy, &session.key, &origin, Kind::Flow(session.clone()));
-                }
             }
             _ => {}
         }
@@ -139,7 +135,12 @@ impl World {
         match self.dice.below(3) {
             0 if is_free && !self.is_healed => self.begin(proxy, key, origin, Kind::Publish),
             1 => self.begin(proxy, key, origin, Kind::Play),
-            _ => {}
+            _ => {
+                let known = self.sessions.rtc.iter().rev().find(|known| known.session.key == *key);
+                if let Some(session) = known.map(|known| known.session.clone()) {
+                    self.begin(proxy, key, origin, Kind::Flow(session));
+                }
+            }
         }
     }
 

@@ -167,7 +167,10 @@ impl World {
                 let on = self.dice.percent(50);
                 self.ask(proxy, Query::Drain { origin, on });
             }
-            10 => self.ask(proxy, Query::Deregister(origin)),
+            10 => {
+                self.rules.gone.insert(origin.clone());
+                self.ask(proxy, Query::Deregister(origin));
+            }
             _ => {
                 self.stop(proxy);
                 self.say(&|| format!("proxy {proxy} is killed"));

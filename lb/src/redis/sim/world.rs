@@ -21,10 +21,10 @@ pub(super) const BEAT: Duration = Duration::from_secs(5);
 /// How often a session reports that it goes on.
 pub(super) const REPORT: Duration = Duration::from_secs(20);
 /// The longest that faults go on.
-const TROUBLE: u64 = 90_000;
-/// After all faults: the longest quarantine and the probe that ends it, a publisher's next report, the life of another's
-/// word, another report, and a census.
-const QUIET: Duration = Duration::from_secs(60 + 5 + 20 + 60 + 20 + 5);
+const TROUBLE: u64 = 60_000;
+/// After all faults: the longest quarantine, the probe that ends it, a publisher's next report, and a census. Meanwhile
+/// the word of a publisher that has gone has ended, too.
+const QUIET: Duration = Duration::from_secs(60 + 5 + 20 + 5);
 /// From the last questions until nothing is on its way any more.
 const END: Duration = Duration::from_secs(4);
 
@@ -197,7 +197,7 @@ impl World {
             let phase = world.dice.millis(500, 5000);
             world.after(phase, event);
         }
-        let trouble = world.dice.millis(TROUBLE / 3, TROUBLE);
+        let trouble = world.dice.millis(TROUBLE / 4, TROUBLE);
         world.after(trouble, Event::Heal);
         world
     }
@@ -268,6 +268,7 @@ impl World {
             Event::Break => self.break_store(),
             Event::Mend(which) => self.mend(which),
             Event::Copy => {
+                self.check_lives();
                 self.weather.copy(self.store.snapshot());
                 let pause = self.dice.millis(300, 1500);
                 self.after(pause, Event::Copy);

@@ -149,7 +149,8 @@ impl Rig {
     /// If something there is not as it must be.
     pub fn audit(&self, now: Time) -> Load {
         let sent = self.sent.as_ref().map(|sent| &sent.batch);
-        let load = self.redis.counter.at(now, |desk| desk.audit(sent)).unwrap_or_else(|broken| panic!("{broken}"));
+        let load =
+            self.redis.counter.at(now, |desk| desk.audit(sent)).unwrap_or_else(|broken| panic!("{broken}"));
         assert_eq!(load.waiters, self.open.len(), "questions without an answer");
         load
     }

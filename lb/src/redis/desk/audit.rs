@@ -31,14 +31,13 @@ impl Desk {
             return Err("somebody waits for a store that is away".to_owned());
         }
         let sent = sent.iter().flat_map(|batch| batch.jobs.iter().map(|(job, _)| job));
-        let under_way: HashSet<About> = self.urgent.iter().chain(sent).filter_map(|job| job.about()).collect();
+        let under_way: HashSet<About> =
+            self.urgent.iter().chain(sent).filter_map(|job| job.about()).collect();
         match self.waiting.keys().find(|about| !under_way.contains(about)) {
             Some(about) => Err(format!("{about:?} waits for nothing")),
-            None => Ok(Load {
-                waiters,
-                subjects: self.waiting.len(),
-                jobs: self.urgent.len() + self.idle.len(),
-            }),
+            None => {
+                Ok(Load { waiters, subjects: self.waiting.len(), jobs: self.urgent.len() + self.idle.len() })
+            }
         }
     }
 }

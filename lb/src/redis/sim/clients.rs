@@ -103,7 +103,8 @@ impl World {
                 return;
             }
             _ => {
-                let need = [Protocol::Rtmp, Protocol::Rtmp, Protocol::Http, Protocol::Rtc][self.dice.below(4)];
+                let need =
+                    [Protocol::Rtmp, Protocol::Rtmp, Protocol::Http, Protocol::Rtc][self.dice.below(4)];
                 Query::Pick { key, need }
             }
         };
@@ -158,7 +159,9 @@ impl World {
 
     /// A session tells that it goes on.
     pub(super) fn report(&mut self, name: u32) {
-        let Some(session) = self.sessions.running.get(&name).filter(|_| !self.rules.is_over()) else { return };
+        let Some(session) = self.sessions.running.get(&name).filter(|_| !self.rules.is_over()) else {
+            return;
+        };
         let (proxy, key) = (session.proxy, self.streams[session.stream].key.clone());
         let report = match &session.kind {
             Kind::Publish => Report::Publishing(key, session.origin.clone()),

@@ -3,9 +3,9 @@
 use super::clients::Known;
 use super::weather::SLOW;
 use super::world::{Event, TICK, World, is_recent};
+use crate::SESSION_LIFE;
 use crate::redis::{Load, PATIENCE};
 use crate::view::{PUBLISHER_FRESH, STREAM_IDLE};
-use crate::SESSION_LIFE;
 use srs_proxy_core::origin::{OriginId, Protocol};
 use srs_proxy_core::query::{Answer, Query, Refusal};
 use srs_proxy_core::time::{Duration, Time};
@@ -55,7 +55,8 @@ impl World {
         for stream in &self.streams {
             if let Some((_, Some(origin))) = stream.mapped.back() {
                 let is_usable = rig.is_usable(self.now, origin);
-                if !is_usable.unwrap_or_else(|| self.store.get(&self.keys.server(origin.as_str())).is_some()) {
+                if !is_usable.unwrap_or_else(|| self.store.get(&self.keys.server(origin.as_str())).is_some())
+                {
                     self.rules.doubts.insert(origin.clone(), self.now);
                 }
             }

@@ -328,7 +328,8 @@ impl World {
         let batch = this.batches;
         if this.is_broken || this.is_cut || self.weather.is_away {
             // Refused at once, or not heard of until it is too late.
-            let pause = if self.dice.percent(50) { self.dice.millis(0, 2) } else { Duration::from_millis(500) };
+            let pause =
+                if self.dice.percent(50) { self.dice.millis(0, 2) } else { Duration::from_millis(500) };
             self.proxies[proxy].is_broken = true;
             return self.after(pause, Event::Hear(proxy, batch));
         }

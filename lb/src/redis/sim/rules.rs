@@ -142,16 +142,16 @@ impl World {
             };
             polled.entry(stream).or_default().insert(said);
         }
-        let is_known = match (query, answer) {
+        let is_known = matches!(
+            (query, answer),
             (Query::Pick { .. }, Answer::Picked(_) | Answer::Refused(_))
-            | (Query::StoreHls(_), Answer::Hls(Some(_)))
-            | (Query::LoadHls(_), Answer::Hls(_) | Answer::Refused(_))
-            | (Query::StoreRtc(_), Answer::Rtc(Some(_)))
-            | (Query::LoadRtc(_), Answer::Rtc(_) | Answer::Refused(_))
-            | (Query::Register(_), Answer::Registered)
-            | (Query::Drain { .. } | Query::Deregister(_), Answer::Known(_) | Answer::Refused(_)) => true,
-            _ => false,
-        };
+                | (Query::StoreHls(_), Answer::Hls(Some(_)))
+                | (Query::LoadHls(_), Answer::Hls(_) | Answer::Refused(_))
+                | (Query::StoreRtc(_), Answer::Rtc(Some(_)))
+                | (Query::LoadRtc(_), Answer::Rtc(_) | Answer::Refused(_))
+                | (Query::Register(_), Answer::Registered)
+                | (Query::Drain { .. } | Query::Deregister(_), Answer::Known(_) | Answer::Refused(_))
+        );
         assert!(is_known, "{query:?} is answered with {answer:?}");
         if self.now.since(self.rules.rough) < CALM {
             return;

@@ -69,7 +69,7 @@ impl Sessions {
 
 impl World {
     pub(super) fn client(&mut self) {
-        if self.rules.is_over() {
+        if self.rules.is_over() || self.is_still {
             return;
         }
         let longest = if self.is_healed { 2000 } else { 400 };

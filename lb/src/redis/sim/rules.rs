@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 const CALM: Duration = Duration::from_secs(8);
 /// After a fault of the store: every session has reported once more.
 const RENEWED: Duration = Duration::from_secs(30);
+/// For how long a publisher's word may stand in the way of another's: its life, and the other's next report.
+const RIVALRY: Duration = Duration::from_secs(60 + 20);
 /// From what moved a stream until the store knows.
 const CAUSE: Duration = Duration::from_secs(3);
 /// How long a session lives at least after its last use: what counts is its last renewal, and one may be lost with its
@@ -25,6 +27,8 @@ const IN_USE: Duration = Duration::from_secs(85);
 pub(super) struct Rules {
     /// When something was last wrong with the store.
     rough: Time,
+    /// When it was last full.
+    full: Time,
     /// When some proxy last found an origin not usable.
     doubts: HashMap<OriginId, Time>,
     /// Origins that were deregistered. They may have come back, but who was there is counted there no more.
@@ -47,6 +51,9 @@ impl World {
     /// Something is wrong with the store.
     pub(super) fn be_rough(&mut self) {
         self.rules.rough = self.now;
+        if self.weather.is_full() {
+            self.rules.full = self.now;
+        }
     }
 
     /// Notes who is in doubt at a proxy.
@@ -89,6 +96,9 @@ impl World {
                 });
                 assert!(user.is_none(), "stream {n} is in use and has no mapping");
             }
+            if calm >= CALM {
+                self.check_given_back(n, held.as_ref());
+            }
             let left = self.store.ttl(&url).flatten().unwrap_or_default();
             let (now, stream) = (self.now, &mut self.streams[n]);
             stream.end = now + left;
@@ -106,6 +116,23 @@ impl World {
         let is_doubted = from.is_some_and(|from| was(self.rules.doubts.get(from)));
         let is_published = to.is_some_and(|to| was(self.rules.told.get(&(stream, to.clone()))));
         assert!(is_doubted || is_published, "stream {stream} moves from {from:?} to {to:?} without a reason");
+    }
+
+    /// A stream whose publisher has run undisturbed through faults of the store is where it was, seconds after them.
+    fn check_given_back(&self, stream: usize, held: Option<&OriginId>) {
+        let Some(publisher) = self.sessions.publisher(stream) else { return };
+        let origin = &publisher.origin;
+        let lately = |at: &Time| self.now.since(*at) <= RIVALRY;
+        let is_doubted =
+            self.rules.doubts.get(origin).is_some_and(lately) || self.rules.gone.contains(origin);
+        let mut told = self.rules.told.iter().filter(|((told, _), at)| *told == stream && lately(at));
+        let has_rival = told.any(|((_, at), _)| at != origin);
+        // A full store takes no word, and the next comes with the next report.
+        let was_full = lately(&self.rules.full) && self.rules.full > Time::ZERO;
+        let is_new = self.now.since(publisher.since) <= CALM || publisher.since >= self.rules.rough;
+        if !is_doubted && !has_rival && !was_full && !is_new {
+            assert_eq!(held, Some(origin), "stream {stream} is published there");
+        }
     }
 
     /// Nothing lives longer than it may.

@@ -46,6 +46,10 @@ impl Weather {
         self.fault.is_some()
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self.fault, Some(Fault::Full))
+    }
+
     pub(super) fn copy(&mut self, snapshot: Snapshot) {
         self.copies.push_back(snapshot);
         if self.copies.len() > COPIES {
@@ -199,6 +203,8 @@ impl World {
     /// All faults end.
     pub(super) fn heal(&mut self) {
         self.is_healed = true;
+        // Often nobody asks for anything any more, and what runs must keep itself.
+        self.is_still = self.dice.percent(50);
         self.mend(self.weather.faults);
         self.start_all();
         for which in 0..self.servers.len() {

@@ -133,6 +133,8 @@ pub(super) struct World {
     pub(super) rules: Rules,
     /// Whether faults are over.
     pub(super) is_healed: bool,
+    /// Whether clients ask for nothing.
+    pub(super) is_still: bool,
     trace: bool,
 }
 
@@ -182,6 +184,7 @@ impl World {
             sessions: super::clients::Sessions::default(),
             rules: Rules::default(),
             is_healed: false,
+            is_still: false,
             trace: std::env::var_os("SIM_TRACE").is_some(),
         };
         for proxy in 0..world.proxies.len() {

@@ -8,6 +8,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator;
 use srs_proxy_core::machine::Ticket;
+use srs_proxy_core::origin::Origin;
 use srs_proxy_core::time::Time;
 use srs_proxy_lb::redis::{RealRedis, Redis};
 use srs_proxy_lb::{Asker, Limits, Mailbox, Memory, Notify, OriginLoadBalancer, Outcome, ReplyTo, Setup};
@@ -56,8 +57,9 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
         seed,
     };
     let lb = load_balancer(&settings.load_balancer, &setup, clock)?;
-    let mut heartbeat = Time::ZERO;
-    keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
+    let default_origin = settings.default_origin.as_ref();
+    let mut housekeeping = Housekeeping { lb: &*lb, clock, default_origin, heartbeat: Time::ZERO };
+    housekeeping.run();
     let listeners = servers::bind(settings)?;
     let observer: Arc<dyn Observer> = Arc::new(Log::new());
     let files = files(settings)?;
@@ -69,10 +71,9 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     log::info!("srs-proxy {} serves with {} workers", env!("CARGO_PKG_VERSION"), settings.workers);
 
     while let Err(RecvTimeoutError::Timeout) = signals.recv_timeout(HOUSEKEEPING) {
-        lb.tick(clock.now());
-        keep_default_origin_alive(settings, &*lb, &mut heartbeat, clock.now());
+        housekeeping.run();
     }
-    quit(settings, &runtime, &signals);
+    quit(settings, &runtime, &signals, &mut housekeeping);
     Ok(())
 }
 
@@ -95,19 +96,36 @@ fn load_balancer(
     }
 }
 
-/// Registers the origin of `PROXY_DEFAULT_BACKEND_*`, if there is one and it is time to.
-fn keep_default_origin_alive(settings: &Settings, lb: &dyn OriginLoadBalancer, next: &mut Time, now: Time) {
-    /// Nobody waits for a late answer: the next heartbeat comes anyway.
-    struct Nobody;
-    impl Notify for Nobody {
-        fn notify(&self) {}
+/// What must be done now and then, from the start to the end.
+struct Housekeeping<'a> {
+    lb: &'a dyn OriginLoadBalancer,
+    clock: Clock,
+    default_origin: Option<&'a Origin>,
+    /// When the default origin beats next.
+    heartbeat: Time,
+}
+
+impl Housekeeping<'_> {
+    fn run(&mut self) {
+        let now = self.clock.now();
+        self.lb.tick(now);
+        self.keep_default_origin_alive(now);
     }
-    let Some(origin) = settings.default_origin.as_ref().filter(|_| now >= *next) else { return };
-    *next = now + HEARTBEAT;
-    let reply_to = ReplyTo { session: 0, ticket: Ticket(0) };
-    let asker = Asker { now, mailbox: Arc::new(Mailbox::new(Box::new(Nobody))), reply_to };
-    if let Outcome::Refused(why) = lb.update(&asker, origin.clone()) {
-        log::warn!("the default origin was not registered: {why:?}");
+
+    /// Registers the origin of `PROXY_DEFAULT_BACKEND_*`, if there is one and it is time to.
+    fn keep_default_origin_alive(&mut self, now: Time) {
+        /// Nobody waits for a late answer: the next heartbeat comes anyway.
+        struct Nobody;
+        impl Notify for Nobody {
+            fn notify(&self) {}
+        }
+        let Some(origin) = self.default_origin.filter(|_| now >= self.heartbeat) else { return };
+        self.heartbeat = now + HEARTBEAT;
+        let reply_to = ReplyTo { session: 0, ticket: Ticket(0) };
+        let asker = Asker { now, mailbox: Arc::new(Mailbox::new(Box::new(Nobody))), reply_to };
+        if let Outcome::Refused(why) = self.lb.update(&asker, origin.clone()) {
+            log::warn!("the default origin was not registered: {why:?}");
+        }
     }
 }
 
@@ -121,7 +139,7 @@ fn files(settings: &Settings) -> Result<Option<Files>, String> {
 }
 
 /// Lets sessions end by themselves for the grace time, then closes them; never takes longer than the force time.
-fn quit(settings: &Settings, runtime: &Runtime, signals: &Receiver<()>) {
+fn quit(settings: &Settings, runtime: &Runtime, signals: &Receiver<()>, housekeeping: &mut Housekeeping<'_>) {
     let begin = Instant::now();
     log::info!("draining for at most {:?}; another signal ends it", settings.grace);
     runtime.drain();
@@ -129,6 +147,7 @@ fn quit(settings: &Settings, runtime: &Runtime, signals: &Receiver<()>) {
         if signals.recv_timeout(DRAIN_CHECK).is_ok() {
             break;
         }
+        housekeeping.run();
     }
     let left = runtime.sessions();
     runtime.stop();

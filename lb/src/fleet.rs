@@ -65,6 +65,8 @@ pub(crate) struct Fleet {
     entries: Vec<Option<Entry>>,
     /// The slot of each server's present life.
     servers: HashMap<Arc<str>, usize>,
+    /// Since when heartbeats that come to other proxies are not heard of here.
+    deaf_since: Option<Time>,
     serial: u64,
     rng: Pcg32,
 }
@@ -132,8 +134,9 @@ impl Drop for Seat {
 }
 
 impl Entry {
-    fn is_silent(&self, now: Time) -> bool {
-        now >= self.until
+    /// Whether no heartbeat came in time, as far as they were `heard` of.
+    fn is_silent(&self, heard: Time) -> bool {
+        heard >= self.until
     }
 
     /// The trouble that is still one: a probe that nothing bad was heard of ended it.
@@ -141,10 +144,10 @@ impl Entry {
         self.trouble.filter(|trouble| trouble.probed.is_none_or(|probed| now.since(probed) < PROBE))
     }
 
-    fn rank(&self, now: Time) -> Rank {
+    fn rank(&self, now: Time, heard: Time) -> Rank {
         let failing =
             self.trouble(now).is_some_and(|trouble| now < trouble.until || trouble.probed.is_some());
-        match (self.is_silent(now), failing) {
+        match (self.is_silent(heard), failing) {
             (false, false) => Rank::Usable,
             (true, false) => Rank::Silent,
             (false, true) => Rank::Failing,
@@ -153,9 +156,9 @@ impl Entry {
     }
 
     /// The worst that can be said of it.
-    fn health(&self, now: Time) -> Health {
+    fn health(&self, now: Time, heard: Time) -> Health {
         match self.trouble(now) {
-            _ if self.is_silent(now) => Health::Dead,
+            _ if self.is_silent(heard) => Health::Dead,
             Some(_) => Health::Quarantined,
             None if self.draining => Health::Draining,
             None => Health::Alive,
@@ -174,6 +177,7 @@ impl Fleet {
             largest: setup.weights.largest(),
             entries: Vec::new(),
             servers: HashMap::new(),
+            deaf_since: None,
             serial: 0,
             rng: Pcg32::seed_from_u64(setup.seed),
         }
@@ -193,6 +197,21 @@ impl Fleet {
             return None;
         }
         self.enter(now, origin, until).ok()
+    }
+
+    /// From now on, heartbeats that come to other proxies are not heard of here: an origin's silence says nothing.
+    pub(crate) fn go_deaf(&mut self, now: Time) {
+        self.deaf_since.get_or_insert(now);
+    }
+
+    /// All heartbeats are heard of again.
+    pub(crate) const fn hear_again(&mut self) {
+        self.deaf_since = None;
+    }
+
+    /// Until when all heartbeats were heard of.
+    fn heard(&self, now: Time) -> Time {
+        self.deaf_since.unwrap_or(now)
     }
 
     /// Takes an origin that lives until then.
@@ -231,7 +250,8 @@ impl Fleet {
             self.entries.push(None);
             return Ok(self.entries.len() - 1);
         }
-        let silent = self.members().filter(|(_, entry)| entry.is_silent(now) && entry.until < until);
+        let heard = self.heard(now);
+        let silent = self.members().filter(|(_, entry)| entry.is_silent(heard) && entry.until < until);
         let (member, _) = silent.min_by_key(|(_, entry)| entry.until).ok_or(Refusal::Full)?;
         self.vacate(member.slot);
         Ok(member.slot)
@@ -257,6 +277,11 @@ impl Fleet {
     pub(crate) fn set_draining(&mut self, id: &OriginId, draining: bool) -> bool {
         let entry = self.find_mut(id);
         entry.map(|entry| entry.draining = draining).is_some()
+    }
+
+    /// The origins that drain.
+    pub(crate) fn draining(&self) -> impl Iterator<Item = &OriginId> {
+        self.members().filter(|(_, entry)| entry.draining).map(|(_, entry)| &entry.id)
     }
 
     /// These are the origins that drain, and no others.
@@ -328,8 +353,9 @@ impl Fleet {
 
     /// All origins with their health and the age of their heartbeat.
     pub(crate) fn iter(&self, now: Time) -> impl Iterator<Item = (Member, &Origin, Health, Duration)> {
+        let heard = self.heard(now);
         self.members().map(move |(member, entry)| {
-            (member, &entry.origin, entry.health(now), (now + self.ttl).since(entry.until))
+            (member, &entry.origin, entry.health(now, heard), (now + self.ttl).since(entry.until))
         })
     }
 
@@ -362,8 +388,8 @@ impl Fleet {
         self.members().find(|(_, entry)| entry.id == *id).map(|(member, _)| member)
     }
 
-    /// Whether some life of a server is known.
-    pub(crate) fn has_server(&self, server: &str) -> bool {
+    /// Whether some life of this server is there.
+    pub(crate) fn has(&self, server: &str) -> bool {
         self.servers.contains_key(server)
     }
 

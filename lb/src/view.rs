@@ -180,7 +180,7 @@ impl View {
         self.learn_hls(now, session)
     }
 
-    /// A session that was asked for by its id. Which one its stream gives to new clients is another matter.
+    /// Keeps a session that was asked for by its id. Which one its stream gives to new clients is another matter.
     pub(crate) fn learn_hls(&mut self, now: Time, session: HlsSession) -> Result<(), Refusal> {
         Ok(self.hls.insert(now, Arc::clone(&session.spbhid), session)?)
     }
@@ -232,6 +232,16 @@ impl View {
         let published = self.streams.iter(now).filter(|(_, home)| home.is_fresh(now));
         let at = |home: &Home| self.fleet.id(home.seat.member()).cloned();
         published.filter_map(|(key, home)| Some((key.clone(), at(home)?))).collect()
+    }
+
+    /// All HLS sessions.
+    pub(crate) fn all_hls(&self, now: Time) -> Vec<HlsSession> {
+        self.hls.iter(now).map(|(_, session)| session.clone()).collect()
+    }
+
+    /// All WebRTC sessions.
+    pub(crate) fn all_rtc(&self, now: Time) -> Vec<RtcSession> {
+        self.rtc.iter(now).map(|(_, session)| session.clone()).collect()
     }
 
     /// Frees some of what has expired.

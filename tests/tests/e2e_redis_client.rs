@@ -3,14 +3,13 @@
 
 use rustix::process::Signal;
 use srs_proxy_lb::redis::semantics::{self, Subject};
-use srs_proxy_lb::redis::{Command, Keys, Lost, RealRedis, RedisClient, RedisConfig, Reply};
+use srs_proxy_lb::redis::{Command, Keys, Lost, Mark, RealRedis, RedisClient, RedisConfig, Reply};
 use srs_proxy_tests::peers::process::{self, run};
 use srs_proxy_tests::peers::redis::{Cluster, Redis, Watched};
 use srs_proxy_tests::peers::temp::TempDir;
 use srs_proxy_tests::peers::{PATIENCE, wait_for, wait_until};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// A call takes no longer, whatever the servers do: half a second to connect, half a second to be answered, and a busy
@@ -31,6 +30,19 @@ fn set(key: &str, value: &str) -> Command {
 
 fn claim(key: &str, value: &str) -> Command {
     Command::Claim { key: key.to_owned(), value: value.to_owned(), instead_of: None, life: None }
+}
+
+fn register(id: &str) -> Command {
+    let life = Duration::from_secs(300);
+    let json = format!(r#"{{"server_id":"{id}"}}"#);
+    Command::Register { id: id.to_owned(), server: id.to_owned(), json, life, restore: false }
+}
+
+fn registrations(reply: &Reply) -> usize {
+    match reply {
+        Reply::Census(census) => census.registrations.len(),
+        _ => 0,
+    }
 }
 
 fn census() -> Command {
@@ -56,12 +68,12 @@ fn run_until_answered(client: &mut RealRedis, commands: &[Command]) -> Vec<Reply
     wait_for("an answer", PATIENCE, || run_in_time(client, commands).ok())
 }
 
-/// A store behind a URL, whose lives `T` can look at.
+/// A store behind a URL, of whose servers one has all keys.
 struct Real<T> {
     url: String,
     prefix: &'static str,
     servers: Arc<T>,
-    pttl: fn(&T, &str) -> String,
+    owner: fn(&T) -> &Redis,
 }
 
 impl<T> Subject for Real<T> {
@@ -74,7 +86,8 @@ impl<T> Subject for Real<T> {
     }
 
     fn ttl(&self, key: &str) -> Option<Option<Duration>> {
-        match (self.pttl)(&self.servers, key).parse::<i64>().expect("a number") {
+        let left = (self.owner)(&self.servers).cli(&["pttl", key]);
+        match left.parse::<i64>().expect("a number") {
             -2 => None,
             -1 => Some(None),
             left => Some(Some(Duration::from_millis(u64::try_from(left).expect("a time")))),
@@ -82,43 +95,37 @@ impl<T> Subject for Real<T> {
     }
 
     fn pass(&self, time: Duration) {
-        // It is the server's own time that must pass.
-        thread::sleep(time);
+        (self.owner)(&self.servers).pass(time);
     }
 }
 
-fn one_server(redis: &Arc<Redis>, url: &str, prefix: &'static str) -> Box<dyn Subject> {
-    redis.cli(&["flushall"]);
-    let pttl = |redis: &Redis, key: &str| redis.cli(&["pttl", key]);
-    Box::new(Real { url: url.to_owned(), prefix, servers: Arc::clone(redis), pttl })
+fn store<T: 'static>(
+    servers: &Arc<T>,
+    url: String,
+    prefix: &'static str,
+    owner: fn(&T) -> &Redis,
+) -> Box<dyn Subject> {
+    owner(servers).cli(&["flushall"]);
+    Box::new(Real { url, prefix, servers: Arc::clone(servers), owner })
 }
 
 #[test]
 fn one_server_does_what_every_store_must() {
     let redis = Arc::new(Redis::start());
-    let make = || one_server(&redis, &redis.url(), "");
-    semantics::run(&make);
-    semantics::silent_proxies_have_no_loads(&make);
+    semantics::run(&|| store(&redis, redis.url(), "", |redis| redis));
 }
 
 #[test]
 fn a_master_that_sentinels_know_does_what_every_store_must() {
     let watched = Arc::new(Watched::start());
-    let url = watched.url();
-    semantics::run(&|| {
-        watched.servers()[0].cli(&["flushall"]);
-        let pttl = |watched: &Watched, key: &str| watched.servers()[0].cli(&["pttl", key]);
-        Box::new(Real { url: url.clone(), prefix: "eu", servers: Arc::clone(&watched), pttl })
-    });
+    semantics::run(&|| store(&watched, watched.url(), "eu", |watched| &watched.servers()[0]));
 }
 
 #[test]
 fn a_cluster_does_what_every_store_must() {
     let cluster = Arc::new(Cluster::start());
     semantics::run(&|| {
-        cluster.nodes().iter().for_each(|node| drop(node.cli(&["flushall"])));
-        let pttl = |cluster: &Cluster, key: &str| cluster.nodes()[cluster.owner(key)].cli(&["pttl", key]);
-        Box::new(Real { url: cluster.url(), prefix: "", servers: Arc::clone(&cluster), pttl })
+        store(&cluster, cluster.url(), "", |cluster| &cluster.nodes()[cluster.owner("{srs-proxy}")])
     });
 }
 
@@ -149,7 +156,7 @@ fn over_tls_with_user_and_password_too() {
     let redis = Arc::new(Redis::with(&config("server", tls_port), Some("s3cret-d")));
     let url = |access: &str| format!("rediss://{access}127.0.0.1:{tls_port}");
     for access in ["proxy:p%40ss%3Aw%2Frd@", ":s3cret-d@"] {
-        semantics::run(&|| one_server(&redis, &url(access), "{eu}"));
+        semantics::run(&|| store(&redis, url(access), "{eu}", |redis| redis));
     }
 
     // Another database, by name, over a Unix socket.
@@ -308,6 +315,10 @@ fn a_slot_that_moves_is_followed() {
     let all: Vec<_> = (0..10).map(|n| claim(&key(n), "1")).collect();
     let mut client = client(&url);
     assert_eq!(run_in_time(&mut client, &all), Ok(vec![value("1"); 10]));
+    let origins = ["a", "b", "c"].map(register);
+    assert_eq!(run_in_time(&mut client, &origins), Ok(vec![Reply::Done; 3]));
+    let mark = Command::Mark { id: "x".to_owned(), mark: Mark::Draining, life: Duration::from_secs(300) };
+    run_in_time(&mut client, &[mark, census()]).expect("an answer");
     let from = cluster.owner(&key(0));
     let to = (from + 1) % cluster.nodes().len();
 
@@ -318,9 +329,21 @@ fn a_slot_that_moves_is_followed() {
     let expected: Vec<_> = (0..12).map(|n| value(if n < 10 { "1" } else { "2" })).collect();
     assert_eq!(run_in_time(&mut client, &both), Ok(expected.clone()));
     assert_eq!(run_in_time(&mut crate::client(&url), &both), Ok(expected.clone()));
+    // Who asks for all origins gets all or none, and neither is a list made of some.
+    for key in [keys.all_servers(), keys.marks(), keys.loads(), keys.server("b")] {
+        let replies = run_in_time(&mut client, &[census(), register("d"), register("a")]).expect("an answer");
+        let (told, new) = (&replies[0], &replies[1]);
+        assert!(matches!(told, Reply::Failed(_)) || registrations(told) >= 3, "{told:?}");
+        assert!(matches!(new, Reply::Failed(_) | Reply::Done), "{new:?}");
+        moving.key(&key);
+    }
+    let replies = run_in_time(&mut client, &[census(), register("e")]).expect("an answer");
+    assert!(replies.iter().all(|reply| matches!(reply, Reply::Failed(_))), "{replies:?}");
     moving.finish();
 
     // All of it is there.
+    let replies = run_in_time(&mut client, &[register("e"), census()]).expect("an answer");
+    assert!(registrations(&replies[1]) >= 4, "{replies:?}");
     assert_eq!(cluster.owner(&key(0)), to);
     assert_eq!(run_in_time(&mut client, &both), Ok(expected.clone()));
     assert!(matches!(run_in_time(&mut client, &[census()]).as_deref(), Ok([Reply::Census(_)])));

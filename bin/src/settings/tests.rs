@@ -234,6 +234,21 @@ fn redis_is_one_server_as_the_go_proxy_names_it_or_what_a_url_says() {
 }
 
 #[test]
+fn a_wrong_url_is_explained_and_not_shown() {
+    for (url, why) in [
+        ("http://:s3cret@a", "not the scheme of a Redis"),
+        ("redis://:s3cret@a:b", "has a port that is none"),
+        ("redis+sentinel://:s3cret@a", "names no master"),
+    ] {
+        let line = refusal(&[("PROXY_REDIS_URL", url)]);
+        assert!(line.starts_with(&format!("PROXY_REDIS_URL: {why}; allowed: redis://")), "{line}");
+        assert!(!line.contains("s3cret"), "{line}");
+    }
+    let (config, ..) = redis(&[("PROXY_REDIS_URL", "redis://us3r:s3cret@a")]);
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
 fn a_wrong_flag_or_file_is_one_line_too() {
     for args in [&["--rtmp-sever=1"][..], &["extra"], &["--workers"], &["--workers=1", "--workers=2"]] {
         let line = outcome(args, &[], "").unwrap_err();

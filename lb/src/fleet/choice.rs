@@ -20,6 +20,8 @@ const DRAWS: u32 = 8;
 #[derive(Clone, Copy)]
 struct Wanted {
     now: Time,
+    /// Until when all heartbeats were heard of.
+    heard: Time,
     need: Protocol,
     /// Where the stream is now. It stays there if none is better.
     present: Option<Member>,
@@ -53,7 +55,7 @@ impl Fleet {
     /// keeps new streams away, but moves none: a stream may be published there all the time, by a proxy that reaches it.
     pub(crate) fn is_usable(&self, now: Time, member: Member) -> bool {
         self.entry(member).is_some_and(|entry| {
-            !entry.is_silent(now) && entry.trouble(now).is_none_or(|trouble| now >= trouble.until)
+            !entry.is_silent(self.heard(now)) && entry.trouble(now).is_none_or(|trouble| now >= trouble.until)
         })
     }
 
@@ -65,7 +67,7 @@ impl Fleet {
         need: Protocol,
         present: Option<Member>,
     ) -> Option<Member> {
-        let wanted = Wanted { now, need, present };
+        let wanted = Wanted { now, heard: self.heard(now), need, present };
         let slot = match self.policy {
             Policy::Random => self.by_chance(wanted, None),
             Policy::LeastStreams => self.less_loaded_of_two(wanted),
@@ -88,7 +90,8 @@ impl Fleet {
             let entry = entries.get(slot)?.as_ref()?;
             let chosen = entry.weight == *largest || below(rng, (*largest).into()) < entry.weight.into();
             let fits = entry.takes_new() && entry.serves(wanted.need);
-            (chosen && fits && except != Some(slot) && entry.rank(wanted.now) == Rank::Usable).then_some(slot)
+            (chosen && fits && except != Some(slot) && entry.rank(wanted.now, wanted.heard) == Rank::Usable)
+                .then_some(slot)
         });
         slots.flatten().next()
     }
@@ -139,14 +142,14 @@ impl Fleet {
 
     /// The best and their weights; the present one alone, if it is one of them.
     fn best(&self, wanted: Wanted) -> Vec<(usize, u16)> {
-        let Wanted { now, need, present } = wanted;
+        let Wanted { now, heard, need, present } = wanted;
         let stays = |member| present == Some(member);
         let serving = || {
             let entries = self.members().filter(|(_, entry)| entry.serves(need));
             entries.filter(|(member, entry)| entry.takes_new() || stays(*member))
         };
-        let Some(rank) = serving().map(|(_, entry)| entry.rank(now)).min() else { return Vec::new() };
-        let best = || serving().filter(|(_, entry)| entry.rank(now) == rank);
+        let Some(rank) = serving().map(|(_, entry)| entry.rank(now, heard)).min() else { return Vec::new() };
+        let best = || serving().filter(|(_, entry)| entry.rank(now, heard) == rank);
         match present.filter(|present| best().any(|(member, _)| member == *present)) {
             Some(present) => vec![(present.slot, 1)],
             None => best().map(|(member, entry)| (member.slot, entry.weight)).collect(),

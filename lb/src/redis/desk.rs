@@ -21,7 +21,7 @@ pub use audit::Load;
 use super::client::{Command, Lost, Reply};
 use super::keys::Keys;
 use super::origins::Registered;
-use super::streams::Claim;
+use super::streams::{Claim, Publication, Sought};
 use super::{FRESH, Mappings};
 use crate::expiring::Expiring;
 use crate::view::View;
@@ -43,6 +43,10 @@ pub const PATIENCE: Duration = Duration::from_millis(700);
 /// How often the fleet is looked over.
 pub(super) const CENSUS: Duration = Duration::from_secs(1);
 
+/// Censuses in between, within that time, for streams for which nobody is known. More are answered by what is known:
+/// whoever asks for what no origin serves shall not make the store count all the time.
+const RECOUNTS: u32 = 10;
+
 /// How often what is in use is renewed: often enough that one lost renewal ends nothing that lives for a minute.
 pub(super) const RENEW: Duration = Duration::from_secs(15);
 
@@ -50,15 +54,18 @@ pub(super) const RENEW: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(5);
 
+/// How long after the store's return an origin's silence says nothing: until all proxies have come back, too, and
+/// given back the origins whose heartbeats they have heard.
+const RETURN: Duration = Duration::from_secs(2 * MAX_RETRY.as_secs());
+
 /// Commands of one round trip: a few milliseconds of the store's time.
 const MAX_BATCH: usize = 1024;
 
-/// Questions that wait at once; more are refused.
-const MAX_WAITING: usize = 1 << 14;
+/// Of them, those that are for renewals, if any wait: in a flood of questions, too, what runs lives on.
+const RENEWALS: usize = MAX_BATCH / 8;
 
-/// Jobs for them that wait at once. With more, questions are refused: the store is so slow that many have been given up
-/// and asked again, and what is queued behind what nobody waits for any more comes too late.
-const MAX_URGENT: usize = 1 << 15;
+/// Questions that wait at once, and jobs for them; more are refused.
+const MAX_WAITING: usize = 1 << 14;
 
 /// Renewals that wait at once; more are left out, as they come again.
 const MAX_IDLE: usize = 1 << 16;
@@ -91,15 +98,11 @@ pub(super) enum Renewal {
 pub(super) enum Job {
     Census,
     Claim(Claim),
-    /// Who has a stream, and who is there: none is known that could be given it.
-    Find(StreamKey, Protocol),
+    /// Who has a stream, after a census if one may be had: none is known that could be given it.
+    Find(Sought),
     /// Who it is that has a stream.
-    Meet(Claim, String),
-    Publish {
-        key: StreamKey,
-        origin: OriginId,
-        instead_of: Option<String>,
-    },
+    Meet(Sought, String),
+    Publish(Publication),
     /// A stream is in use at this origin.
     Renew(StreamKey, OriginId),
     StoreHls(HlsSession),
@@ -120,6 +123,20 @@ pub(super) enum Job {
 pub(super) struct Batch {
     jobs: Vec<(Job, usize)>,
     pub(super) commands: Vec<Command>,
+}
+
+impl Batch {
+    /// The batch in pieces of so many jobs, each with its replies: so that nobody has to wait until all are heard.
+    pub(super) fn pieces(self, jobs: usize, heard: Vec<Heard>) -> Vec<(Self, Vec<Heard>)> {
+        let (mut left, mut heard) = (self.jobs.into_iter(), heard.into_iter());
+        let mut pieces = Vec::new();
+        while left.len() > 0 {
+            let jobs: Vec<_> = left.by_ref().take(jobs).collect();
+            let count = jobs.iter().map(|(_, count)| count).sum();
+            pieces.push((Self { jobs, commands: Vec::new() }, heard.by_ref().take(count).collect()));
+        }
+        pieces
+    }
 }
 
 /// What the store said to a job.
@@ -193,10 +210,14 @@ pub(super) struct Desk {
     /// When the store last said where a stream is.
     pub(super) checked: Expiring<StreamKey, Time>,
     /// When the store last said that there is no such session.
-    pub(super) absent: Expiring<Arc<str>, Time>,
+    pub(super) absent: Expiring<About, Time>,
     renewed: Expiring<Renewal, Time>,
     link: Link,
     next_census: Time,
+    /// Whether the last one found the list of origins.
+    pub(super) had_list: bool,
+    /// How many of [`RECOUNTS`] are left.
+    recounts: u32,
     next_complaint: Time,
     is_closed: bool,
     changes: u64,
@@ -225,6 +246,8 @@ impl Desk {
             renewed: Expiring::new(crate::SESSION_LIFE, setup.limits.streams + setup.limits.sessions),
             link: Link::Up { since: now },
             next_census: now,
+            had_list: false,
+            recounts: RECOUNTS,
             next_complaint: now,
             is_closed: false,
             changes: 0,
@@ -245,6 +268,11 @@ impl Desk {
         matches!(self.link, Link::Away { .. })
     }
 
+    /// Whether the store is there, and has been for long enough that all proxies are at it.
+    pub(super) fn is_settled(&self, now: Time) -> bool {
+        matches!(self.link, Link::Up { since } if now.since(since) >= RETURN)
+    }
+
     /// Puts a question to the store, with `job` if it is not on its way already.
     pub(super) fn ask<T>(
         &mut self,
@@ -253,7 +281,7 @@ impl Desk {
         alone: Alone,
         job: impl FnOnce(&mut Self) -> Job,
     ) -> Outcome<T> {
-        if self.waiters >= MAX_WAITING || self.urgent.len() >= MAX_URGENT {
+        if self.waiters >= MAX_WAITING || self.urgent.len() >= MAX_WAITING {
             return Outcome::Refused(Refusal::Unavailable);
         }
         if !self.waiting.contains_key(&about) {
@@ -318,6 +346,42 @@ impl Desk {
         true
     }
 
+    /// Whether the store is back just now, so that everything is given back to it anyway.
+    pub(super) fn is_just_back(&self, now: Time) -> bool {
+        self.link == Link::Up { since: now }
+    }
+
+    /// Everything is to be renewed.
+    pub(super) const fn renew_all(&mut self, now: Time) {
+        self.link = Link::Up { since: now };
+    }
+
+    /// What is given back is sent next, before others are asked for what it is.
+    pub(super) fn hurry(&mut self, now: Time) {
+        if !self.idle.is_empty() {
+            self.next_census = now;
+        }
+    }
+
+    /// Whether this is renewed from time to time, as it is in use here.
+    pub(super) fn is_in_use(&mut self, now: Time, what: &Renewal) -> bool {
+        self.renewed.get(now, what).is_some()
+    }
+
+    /// The streams that are played here.
+    pub(super) fn played(&self, now: Time) -> Vec<StreamKey> {
+        let renewals = self.renewed.iter(now);
+        renewals
+            .filter_map(|(what, _)| if let Renewal::Played(key) = what { Some(key.clone()) } else { None })
+            .collect()
+    }
+
+    /// What an origin must serve for the first who waits for one.
+    pub(super) fn need(&self, about: &About) -> Option<Protocol> {
+        let mut askers = self.waiting.get(about)?.askers.iter();
+        askers.find_map(|waiter| if let Alone::Pick(need) = waiter.alone { Some(need) } else { None })
+    }
+
     /// Those who wait for this, who do so no longer.
     pub(super) fn take(&mut self, about: &About) -> SmallVec<[Waiter; 1]> {
         let askers = self.waiting.remove(about).map(|waiting| waiting.askers).unwrap_or_default();
@@ -356,18 +420,40 @@ impl Desk {
         if self.next(now) > now {
             return batch;
         }
-        if self.next_census <= now || self.is_away() {
-            self.next_census = now + CENSUS;
+        let mut has_census = self.next_census <= now || self.is_away();
+        if has_census {
+            (self.next_census, self.recounts) = (now + CENSUS, RECOUNTS);
             self.send(Job::Census, &mut batch);
         }
         if !self.is_away() {
             while batch.commands.len() < MAX_BATCH
-                && let Some(job) = self.urgent.pop_front().or_else(|| self.idle.pop_front())
+                && let Some(job) = self.next_job(batch.commands.len())
             {
+                if matches!(job, Job::Find(..) | Job::Meet(..)) && !has_census && self.recounts > 0 {
+                    has_census = true;
+                    self.recounts -= 1;
+                    self.send(Job::Census, &mut batch);
+                }
                 self.send(job, &mut batch);
             }
         }
         batch
+    }
+
+    /// What comes next in a batch that has so many commands.
+    fn next_job(&mut self, commands: usize) -> Option<Job> {
+        if commands >= MAX_BATCH - RENEWALS
+            && let Some(job) = self.idle.pop_front()
+        {
+            return Some(job);
+        }
+        while let Some(job) = self.urgent.pop_front() {
+            let is_moot = job.is_question() && job.about().is_some_and(|it| !self.waiting.contains_key(&it));
+            if !is_moot {
+                return Some(job);
+            }
+        }
+        self.idle.pop_front()
     }
 
     /// What is sent before anybody asks anything: who is there.
@@ -387,13 +473,9 @@ impl Desk {
         match job {
             Job::Census => out.push(self.census()),
             Job::Claim(claim) => out.push(self.claim_command(claim)),
-            Job::Find(key, _) => out.extend([self.census(), Command::Get { key: self.keys.url(key) }]),
-            Job::Meet(_, held) => {
-                out.extend([self.census(), Command::Get { key: self.server_key(held) }]);
-            }
-            Job::Publish { key, origin, instead_of } => {
-                out.extend(self.publish_commands(key, origin, instead_of.clone()));
-            }
+            Job::Find(sought) => out.push(Command::Get { key: self.keys.url(&sought.key) }),
+            Job::Meet(_, held) => out.push(Command::Get { key: self.server_key(held) }),
+            Job::Publish(publication) => out.extend(self.publish_commands(publication)),
             Job::Renew(key, origin) => out.push(self.renew_command(key, origin)),
             Job::StoreHls(session) => out.extend(self.hls_commands(session)),
             Job::FindHls(spbhid) => out.push(Command::Get { key: self.keys.spbhid(spbhid) }),
@@ -436,19 +518,15 @@ impl Desk {
         match (job, replies.next(), replies.next()) {
             (Job::Census, Some(Heard::Census(census)), None) => self.counted(now, census),
             (Job::Claim(claim), Some(Heard::Value(Some(held))), None) => self.claimed(now, claim, held),
-            (Job::Find(key, need), Some(Heard::Census(census)), Some(Heard::Value(held))) => {
-                self.counted(now, census);
-                self.found(now, key, need, held);
-            }
-            (Job::Meet(claim, held), Some(Heard::Census(census)), Some(Heard::Value(registration))) => {
-                self.counted(now, census);
-                self.met(now, claim, held, registration.as_deref());
+            (Job::Find(sought), Some(Heard::Value(held)), None) => self.found(now, sought, held),
+            (Job::Meet(sought, held), Some(Heard::Value(registration)), None) => {
+                self.met(now, sought, held, registration.as_deref());
             }
             (
-                Job::Publish { key, origin, instead_of },
+                Job::Publish(publication),
                 Some(Heard::Value(Some(publisher))),
                 Some(Heard::Value(Some(held))),
-            ) => self.published(now, key, origin, instead_of, &publisher, held),
+            ) => self.published(now, publication, &publisher, held),
             (Job::Renew(key, origin), Some(Heard::Value(Some(held))), None) => {
                 self.renewed(now, &key, &origin, &held);
             }
@@ -486,6 +564,7 @@ impl Desk {
         let (since, pause) = match self.link {
             Link::Up { .. } => {
                 log::warn!("Redis is away: {why}");
+                self.view.fleet.go_deaf(now);
                 (now, RETRY)
             }
             Link::Away { since, pause, .. } => (since, (pause * 2).min(MAX_RETRY)),
@@ -535,11 +614,18 @@ impl Desk {
 }
 
 impl Job {
+    /// Whether it changes nothing that was promised: without anybody who waits, it need not be done.
+    const fn is_question(&self) -> bool {
+        matches!(self, Self::Claim(_) | Self::Meet(..) | Self::Find(..) | Self::FindHls(_) | Self::FindRtc(_))
+    }
+
     /// Who waits for it.
     fn about(&self) -> Option<About> {
         match self {
-            Self::Claim(claim) | Self::Meet(claim, _) => Some(About::Stream(claim.key.clone())),
-            Self::Find(key, _) | Self::Publish { key, .. } => Some(About::Stream(key.clone())),
+            Self::Claim(Claim { sought, .. }) | Self::Find(sought) | Self::Meet(sought, _) => {
+                Some(About::Stream(sought.key.clone()))
+            }
+            Self::Publish(publication) => Some(About::Stream(publication.key.clone())),
             Self::StoreHls(session) => Some(About::Hls(session.key.clone())),
             Self::FindHls(spbhid) => Some(About::Spbhid(Arc::clone(spbhid))),
             Self::FindRtc(ufrag) => Some(About::Ufrag(Arc::clone(ufrag))),
@@ -560,7 +646,8 @@ impl Heard {
         }
     }
 
-    fn failure(&self) -> Option<&str> {
+    /// Why the command failed, if it did.
+    pub(super) fn failure(&self) -> Option<&str> {
         match self {
             Self::Failed(why) => Some(why),
             _ => None,

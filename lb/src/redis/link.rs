@@ -8,6 +8,9 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+/// Jobs whose replies are heard at once: for some tens of microseconds, in which nobody else can ask.
+const AT_ONCE: usize = 64;
+
 /// The time of whoever asks.
 pub type Clock = Box<dyn Fn() -> Time + Send>;
 
@@ -77,7 +80,14 @@ pub(super) fn serve(counter: Arc<Counter>, mut client: Box<dyn RedisClient>, clo
         while let Some(batch) = counter.batch(&clock) {
             let said = send(&mut *client, &batch);
             let now = clock();
-            counter.at(now, |desk| desk.hear(now, batch, said));
+            match said {
+                Err(why) => counter.at(now, |desk| desk.hear(now, batch, Err(why))),
+                Ok(heard) => {
+                    for (piece, heard) in batch.pieces(AT_ONCE, heard) {
+                        counter.at(now, |desk| desk.hear(now, piece, Ok(heard)));
+                    }
+                }
+            }
         }
     })?;
     Ok(())
@@ -87,6 +97,10 @@ pub(super) fn serve(counter: Arc<Counter>, mut client: Box<dyn RedisClient>, clo
 pub(super) fn exchange(desk: &mut Desk, client: &mut dyn RedisClient, clock: &Clock) -> Result<(), Lost> {
     let batch = desk.opening();
     let heard = send(client, &batch)?;
+    // A store that does not even do this would do nothing else, and nobody would see it.
+    if let Some(why) = heard.iter().find_map(Heard::failure) {
+        return Err(Lost(why.to_owned()));
+    }
     desk.hear(clock(), batch, Ok(heard));
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::client::{Census, Command, Mark};
 use super::desk::{Desk, Job, Renewal};
 use super::records;
+use super::streams::Publication;
 use crate::{Asker, Outcome};
 use smallvec::smallvec;
 use srs_proxy_core::origin::{Origin, OriginId};
@@ -11,8 +12,8 @@ use srs_proxy_core::time::{Duration, Time};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// How long an origin stays drained: until its end.
-const DRAINED: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long an origin stays drained: longer than anyone waits for its end.
+const DRAINED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A census, of which the registrations are read.
 #[derive(Debug, Default)]
@@ -64,7 +65,8 @@ impl Desk {
     pub(super) fn deregister(&mut self, asker: &Asker, id: &OriginId) -> Outcome<bool> {
         // Others must not give it back, nor go on with it until its time is up.
         let gone = self.mark(id, Mark::Gone, self.ttl);
-        self.order(asker, id, [gone, Command::Deregister { id: id.as_str().to_owned() }])
+        let drains_no_more = self.mark(id, Mark::Draining, Duration::ZERO);
+        self.order(asker, id, [gone, drains_no_more, Command::Deregister { id: id.as_str().to_owned() }])
     }
 
     /// A change of one origin, which the census that follows shows to all, also here.
@@ -101,31 +103,65 @@ impl Desk {
 
     /// Learns from a census.
     pub(super) fn counted(&mut self, now: Time, census: Registered) {
+        let had_list = std::mem::replace(&mut self.had_list, census.has_list);
         if !census.has_list {
-            self.give_back_origins(now);
+            self.give_back_drains();
+            match had_list {
+                _ if self.is_just_back(now) => {}
+                true => {
+                    self.renew_all(now);
+                    self.restore(now);
+                }
+                false => self.give_back_origins(now),
+            }
+        }
+        // Who is registered again is not gone, whatever was said of it: a Go proxy that registers takes nothing back.
+        let is_there = |id: &OriginId| census.origins.iter().any(|(origin, _)| origin.id() == *id);
+        let is_gone = |(id, mark, _): &&(OriginId, Mark, Duration)| *mark == Mark::Gone && !is_there(id);
+        for (id, ..) in census.marks.iter().filter(is_gone) {
+            self.view.deregister(id);
         }
         for (origin, left) in census.origins {
             self.view.learn(now, origin, left);
+        }
+        if self.is_settled(now) {
+            self.view.fleet.hear_again();
         }
         let mut draining = HashSet::new();
         for (id, mark, left) in census.marks {
             match mark {
                 Mark::Trouble(failures) => self.view.fleet.learn_trouble(now, &id, failures, left),
                 Mark::Draining => drop(draining.insert(id)),
-                Mark::Gone => drop(self.view.deregister(&id)),
+                Mark::Gone => {}
             }
         }
-        self.view.fleet.set_all_draining(&draining);
+        // A store that has lost everything does not know, and is told.
+        if census.has_list {
+            self.view.fleet.set_all_draining(&draining);
+        }
         self.view.fleet.set_loads(&census.loads);
     }
 
-    /// The store was away, and may have lost what is in use here.
+    /// The store may have lost what is in use here, or never have heard of it.
     pub(super) fn restore(&mut self, now: Time) {
         self.give_back_origins(now);
+        self.give_back_sessions(now);
         for (key, origin) in self.view.published(now) {
             if self.is_due(now, Renewal::Published(key.clone())) {
-                self.meanwhile(Job::Publish { key, origin, instead_of: None });
+                self.meanwhile(Job::Publish(Publication::new(key, origin, true)));
             }
+        }
+        for key in self.played(now) {
+            self.playing(now, &key);
+        }
+        self.hurry(now);
+    }
+
+    fn give_back_drains(&mut self) {
+        let draining = self.view.fleet.draining();
+        let marks: Vec<_> = draining.map(|id| self.mark(id, Mark::Draining, DRAINED)).collect();
+        for mark in marks {
+            self.meanwhile(Job::Tell(smallvec![mark]));
         }
     }
 

@@ -108,6 +108,10 @@ impl RedisClient for RealRedis {
             let answers = exchange(&mut link, packed, is_aside, deadline)?;
             for ((command, reply), answer) in batch.into_iter().zip(answers) {
                 match self.elsewhere(&answer, link.node())? {
+                    // Where a slot is on its way to, what has not arrived yet seems not to be. Better no answer.
+                    Some(Redirect::Ask(_)) if wire::looks_further(command) => {
+                        *reply = wire::read(command, answer);
+                    }
                     Some(elsewhere) => waiting.entry(Some(elsewhere)).or_default().push((command, reply)),
                     None => *reply = wire::read(command, answer),
                 }

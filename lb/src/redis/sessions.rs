@@ -68,7 +68,7 @@ impl Desk {
                 let _full = self.view.learn_hls(now, session.clone());
                 self.renew_hls(now, session);
             }
-            None => self.is_absent(now, &spbhid),
+            None => self.is_absent(now, About::Spbhid(Arc::clone(&spbhid))),
         }
         self.answer_all(&About::Spbhid(spbhid), &Answer::Hls(session));
     }
@@ -108,7 +108,7 @@ impl Desk {
                 let _full = self.view.store_rtc(now, session.clone());
                 self.renew_rtc(now, session);
             }
-            None => self.is_absent(now, &ufrag),
+            None => self.is_absent(now, About::Ufrag(Arc::clone(&ufrag))),
         }
         self.answer_all(&About::Ufrag(ufrag), &Answer::Rtc(session));
     }
@@ -125,6 +125,20 @@ impl Desk {
         }
     }
 
+    /// Sessions that began here, and of which this proxy sees no more: of those in use, their users will say so.
+    pub(super) fn give_back_sessions(&mut self, now: Time) {
+        for session in self.view.all_rtc(now) {
+            if !self.is_in_use(now, &Renewal::Ufrag(Arc::clone(&session.ufrag))) {
+                self.renew_rtc(now, &session);
+            }
+        }
+        for session in self.view.all_hls(now) {
+            if !self.is_in_use(now, &Renewal::Spbhid(Arc::clone(&session.spbhid))) {
+                self.renew_hls(now, &session);
+            }
+        }
+    }
+
     /// Asks for the session of a name, unless the store has said a moment ago that there is none: strangers may ask
     /// for anything.
     fn find<T>(
@@ -137,16 +151,17 @@ impl Desk {
         if self.is_away() {
             return Outcome::Refused(Refusal::Unavailable);
         }
-        if self.absent.get(asker.now, name).is_some_and(|at| asker.now.since(*at) < FRESH) {
+        let name: Arc<str> = name.into();
+        let about = about(Arc::clone(&name));
+        if self.absent.get(asker.now, &about).is_some_and(|at| asker.now.since(*at) < FRESH) {
             return Outcome::Now(None);
         }
-        let name: Arc<str> = name.into();
         let alone = Alone::Say(Answer::Refused(Refusal::Unavailable));
-        self.ask(asker, about(Arc::clone(&name)), alone, |_| job(name))
+        self.ask(asker, about, alone, |_| job(name))
     }
 
-    fn is_absent(&mut self, now: Time, name: &Arc<str>) {
+    fn is_absent(&mut self, now: Time, session: About) {
         // A full table of such names costs questions, no more.
-        let _full = self.absent.insert(now, Arc::clone(name), now);
+        let _full = self.absent.insert(now, session, now);
     }
 }

@@ -27,15 +27,39 @@ const MAX_CLAIMS: u8 = 5;
 /// How long an origin that was met lives, until a census says for how long it really does.
 const MET: Duration = Duration::from_secs(3);
 
-/// A stream is asked for an origin, if it has none or just this other one.
+/// Where is this stream?
+#[derive(Clone, Debug)]
+pub(super) struct Sought {
+    pub(super) key: StreamKey,
+    /// What its origin must serve if it has none yet.
+    need: Protocol,
+    /// Claims made to find out.
+    claims: u8,
+}
+
+/// A stream is claimed for an origin, if it has none or just this other one.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
-    pub(super) key: StreamKey,
-    need: Protocol,
+    pub(super) sought: Sought,
     origin: OriginId,
     instead_of: Option<String>,
-    /// Claims made for the question, with this one.
-    count: u8,
+}
+
+/// A stream is published at an origin.
+#[derive(Clone, Debug)]
+pub(super) struct Publication {
+    pub(super) key: StreamKey,
+    origin: OriginId,
+    instead_of: Option<String>,
+    /// Whether a mapping to elsewhere yields to it. Not to a renewal: its publisher may be gone since it was queued.
+    moves: bool,
+}
+
+impl Publication {
+    /// One that is not yet told.
+    pub(super) const fn new(key: StreamKey, origin: OriginId, moves: bool) -> Self {
+        Self { key, origin, instead_of: None, moves }
+    }
 }
 
 impl Desk {
@@ -51,9 +75,7 @@ impl Desk {
             // The stream is there and nowhere else: if its origin does not serve the protocol, none does.
             return taken.ok_or(Refusal::NoOrigin).into();
         }
-        self.ask(asker, About::Stream(key.clone()), Alone::Pick(need), |desk| {
-            desk.claim(now, key, need).unwrap_or_else(|| Job::Find(key.clone(), need))
-        })
+        self.ask(asker, About::Stream(key.clone()), Alone::Pick(need), |desk| desk.first(now, key, need))
     }
 
     /// Without the store, what is known holds. A stream that is not gets an origin only if every proxy would choose
@@ -75,19 +97,25 @@ impl Desk {
         }
     }
 
-    /// What to ask about a stream first. `None` if nobody can be nominated for it.
-    fn claim(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Option<Job> {
-        let home = self.view.home(now, key);
+    /// What to ask about a stream first.
+    fn first(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Job {
+        let sought = Sought { key: key.clone(), need, claims: 0 };
+        self.claim(now, &sought).map_or_else(|| Job::Find(sought), Job::Claim)
+    }
+
+    /// A claim for a stream that may have an origin as far as is known here. `None` if nobody can be nominated.
+    fn claim(&mut self, now: Time, sought: &Sought) -> Option<Claim> {
+        let home = self.view.home(now, &sought.key);
         let usable = home.filter(|member| self.view.fleet.is_usable(now, *member));
-        let member = usable.or_else(|| self.view.fleet.nominate(now, key, need, home))?;
+        let member = usable.or_else(|| self.view.fleet.nominate(now, &sought.key, sought.need, home))?;
         let origin = self.view.fleet.id(member)?.clone();
         let instead_of = home.filter(|home| *home != member).and_then(|home| self.view.fleet.id(home));
         let instead_of = instead_of.map(|id| self.keys.server(id.as_str()));
-        Some(Job::Claim(Claim { key: key.clone(), need, origin, instead_of, count: 1 }))
+        Some(Claim { sought: Sought { claims: sought.claims + 1, ..sought.clone() }, origin, instead_of })
     }
 
     pub(super) fn claim_command(&self, claim: &Claim) -> Command {
-        self.map(&claim.key, &claim.origin, claim.instead_of.clone(), CLAIM_LIFE)
+        self.map(&claim.sought.key, &claim.origin, claim.instead_of.clone(), CLAIM_LIFE)
     }
 
     fn map(&self, key: &StreamKey, origin: &OriginId, instead_of: Option<String>, life: Duration) -> Command {
@@ -105,73 +133,76 @@ impl Desk {
     }
 
     /// There was nobody to nominate; now there may be.
-    pub(super) fn found(&mut self, now: Time, key: StreamKey, need: Protocol, held: Option<String>) {
-        match (held, self.claim(now, &key, need)) {
-            (Some(held), job) => {
-                let origin = match job {
-                    Some(Job::Claim(claim)) => claim.origin,
-                    // Nobody: it stays with whom it has.
-                    _ => OriginId::new("", "", ""),
-                };
-                self.claimed(now, Claim { key, need, origin, instead_of: None, count: 1 }, held);
-            }
-            (None, Some(job)) => self.then(job),
-            (None, None) => self.answer_all(&About::Stream(key), &Answer::Refused(Refusal::NoOrigin)),
+    pub(super) fn found(&mut self, now: Time, sought: Sought, held: Option<String>) {
+        if let Some(held) = held {
+            return self.is_held(now, sought, held);
+        }
+        match self.claim(now, &sought) {
+            Some(claim) => self.then(Job::Claim(claim)),
+            None => self.answer_all(&About::Stream(sought.key), &Answer::Refused(Refusal::NoOrigin)),
         }
     }
 
-    /// `held` has the stream.
+    /// A claim was made, and `held` has the stream.
     pub(super) fn claimed(&mut self, now: Time, claim: Claim, held: String) {
-        let id = self.keys.id_of(&held).map(OriginId::from_text);
-        let Some(member) = id.as_ref().and_then(|id| self.view.fleet.find(id)) else {
-            return match id {
-                Some(_) => self.then(Job::Meet(claim, held)),
-                None => self.replace(now, claim, held, None),
-            };
+        let is_ours = self.keys.id_of(&held) == Some(claim.origin.as_str());
+        if let Some(dead) = claim.instead_of.as_deref().and_then(|before| self.keys.id_of(before))
+            && is_ours
+        {
+            // Whoever published it did so where it is no more.
+            let (key, value) = (self.keys.publisher(&claim.sought.key), dead.to_owned());
+            self.then(Job::Tell(smallvec![Command::Delete { key, value }]));
+        }
+        self.is_held(now, claim.sought, held);
+    }
+
+    /// `held` has the stream: that is so, if it is usable.
+    fn is_held(&mut self, now: Time, sought: Sought, held: String) {
+        let Some(id) = self.keys.id_of(&held).map(OriginId::from_text) else {
+            return self.replace(now, sought, held, None);
         };
-        if id.as_ref() == Some(&claim.origin) {
-            if let Some(dead) = claim.instead_of.as_deref().and_then(|held| self.keys.id_of(held)) {
-                // Whoever published it did so where it is no more.
-                let (key, value) = (self.keys.publisher(&claim.key), dead.to_owned());
-                self.then(Job::Tell(smallvec![Command::Delete { key, value }]));
-            }
-            self.settle(now, &claim.key, member);
-        } else if self.view.fleet.is_usable(now, member) {
-            self.settle(now, &claim.key, member);
-        } else {
-            self.replace(now, claim, held, Some(member));
+        match self.view.fleet.find(&id) {
+            None => self.then(Job::Meet(sought, held)),
+            Some(member) if self.view.fleet.is_usable(now, member) => self.settle(now, &sought.key, member),
+            Some(member) => self.replace(now, sought, held, Some(member)),
         }
     }
 
-    /// The registration of the origin that has the stream, and that no census has told of before.
-    pub(super) fn met(&mut self, now: Time, claim: Claim, held: String, registration: Option<&str>) {
-        let id = OriginId::from_text(self.keys.id_of(&held).unwrap_or_default());
-        if self.view.fleet.find(&id).is_some() {
-            return self.claimed(now, claim, held);
-        }
-        // One that has lost its place on the list. Or an old life, if a younger one of the server is known.
+    /// The registration of the origin that has the stream. Unless it has lost its place on the list, the census before has
+    /// told of it.
+    pub(super) fn met(&mut self, now: Time, sought: Sought, held: String, registration: Option<&str>) {
         let origin = registration.and_then(records::origin);
-        let origin = origin.filter(|origin| origin.id() == id && !self.view.fleet.has_server(&origin.server));
-        let Some(origin) = origin else { return self.replace(now, claim, held, None) };
-        self.view.learn(now, origin, MET);
+        let Some(origin) = origin.filter(|origin| self.keys.id_of(&held) == Some(origin.id().as_str()))
+        else {
+            return self.replace(now, sought, held, None);
+        };
+        let id = origin.id();
+        self.view.learn(now, origin.clone(), MET);
         match self.view.fleet.find(&id) {
-            Some(_) => self.claimed(now, claim, held),
+            Some(_) => self.is_held(now, sought, held),
+            // Its server has another life, and who registered that took nothing back.
+            None if self.view.fleet.has(&origin.server) => self.replace(now, sought, held, None),
             // There is no room for it here.
-            None => self.answer_all(&About::Stream(claim.key), &Answer::Refused(Refusal::Full)),
+            None => self.answer_all(&About::Stream(sought.key), &Answer::Refused(Refusal::Full)),
         }
     }
 
     /// The stream's origin is not usable; the best there is takes its place, which may be itself.
-    fn replace(&mut self, now: Time, claim: Claim, held: String, present: Option<Member>) {
-        let Claim { key, need, count, .. } = claim;
-        let nominee = self.view.fleet.nominate(now, &key, need, present);
-        let origin = nominee.and_then(|member| self.view.fleet.id(member)).cloned();
-        match (nominee.or(present), origin) {
-            (Some(member), _) if Some(member) == present => self.settle(now, &key, member),
-            (Some(_), Some(origin)) if count < MAX_CLAIMS => {
-                self.then(Job::Claim(Claim { key, need, origin, instead_of: Some(held), count: count + 1 }));
+    fn replace(&mut self, now: Time, sought: Sought, held: String, present: Option<Member>) {
+        let Sought { key, claims, .. } = sought;
+        let Some(need) = self.need(&About::Stream(key.clone())) else {
+            // Whoever asks next shall decide.
+            return drop(self.take(&About::Stream(key)));
+        };
+        let Some(nominee) = self.view.fleet.nominate(now, &key, need, present).or(present) else {
+            return self.answer_all(&About::Stream(key), &Answer::Refused(Refusal::NoOrigin));
+        };
+        match self.view.fleet.id(nominee).cloned() {
+            _ if present == Some(nominee) => self.settle(now, &key, nominee),
+            Some(origin) if claims < MAX_CLAIMS => {
+                let sought = Sought { key, need, claims: claims + 1 };
+                self.then(Job::Claim(Claim { sought, origin, instead_of: Some(held) }));
             }
-            (None, _) => self.answer_all(&About::Stream(key), &Answer::Refused(Refusal::NoOrigin)),
             _ => self.answer_all(&About::Stream(key), &Answer::Refused(Refusal::Unavailable)),
         }
     }
@@ -219,56 +250,40 @@ impl Desk {
         }
         let Some(member) = self.view.fleet.usable(now, origin) else { return };
         let is_home = self.view.home(now, key).is_some_and(|home| home == member);
-        let job = || Job::Publish { key: key.clone(), origin: origin.clone(), instead_of: None };
+        let job = |moves| Job::Publish(Publication::new(key.clone(), origin.clone(), moves));
         if !is_home {
             // Whoever asks from now on shall hear of the new place.
             self.checked.forget(key);
-            self.hold(now, key, job());
+            self.hold(now, key, job(true));
         } else if self.is_due(now, Renewal::Published(key.clone())) {
             self.view.publishing(now, key, origin);
-            self.meanwhile(job());
+            self.meanwhile(job(false));
         }
     }
 
     /// Of two publishers at two origins, the one that was first stays.
-    pub(super) fn publish_commands(
-        &self,
-        key: &StreamKey,
-        origin: &OriginId,
-        instead_of: Option<String>,
-    ) -> [Command; 2] {
+    pub(super) fn publish_commands(&self, publication: &Publication) -> [Command; 2] {
+        let Publication { key, origin, instead_of, .. } = publication;
         let publisher = Command::Claim {
             key: self.keys.publisher(key),
             value: origin.as_str().to_owned(),
             instead_of: None,
             life: Some(PUBLISHER_FRESH),
         };
-        [publisher, self.map(key, origin, instead_of, STREAM_IDLE)]
+        [publisher, self.map(key, origin, instead_of.clone(), STREAM_IDLE)]
     }
 
     /// The stream is held by `held`, and `publisher` is where it is published.
-    pub(super) fn published(
-        &mut self,
-        now: Time,
-        key: StreamKey,
-        origin: OriginId,
-        instead_of: Option<String>,
-        publisher: &str,
-        held: String,
-    ) {
-        let is_ours = publisher == origin.as_str();
-        if is_ours && self.keys.id_of(&held) != Some(origin.as_str()) && instead_of.as_ref() != Some(&held) {
-            return self.hold(now, &key.clone(), Job::Publish { key, origin, instead_of: Some(held) });
+    pub(super) fn published(&mut self, now: Time, publication: Publication, publisher: &str, held: String) {
+        let Publication { key, origin, instead_of, moves } = publication;
+        let is_ours = publisher == origin.as_str() && self.view.fleet.usable(now, &origin).is_some();
+        let is_there = self.keys.id_of(&held) == Some(origin.as_str());
+        if is_ours && moves && !is_there && instead_of.as_ref() != Some(&held) {
+            let again = Publication { key: key.clone(), origin, instead_of: Some(held), moves };
+            return self.hold(now, &key, Job::Publish(again));
         }
-        let claim = Claim {
-            key: key.clone(),
-            need: Protocol::Rtmp,
-            origin: origin.clone(),
-            instead_of: None,
-            count: 1,
-        };
-        self.claimed(now, claim, held);
-        if is_ours {
+        self.is_held(now, Sought { key: key.clone(), need: Protocol::Rtmp, claims: 0 }, held);
+        if is_ours && is_there {
             self.view.publishing(now, &key, &origin);
         }
     }

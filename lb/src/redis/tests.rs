@@ -1,5 +1,7 @@
 //! The desk at a store in memory, one exchange at a time: proxies that agree, a store that is away, slow, full, empty.
 
+mod faults;
+
 use super::desk::{Desk, PATIENCE};
 use super::*;
 use crate::conformance;

@@ -91,6 +91,11 @@ fn script<const N: usize>(text: &str, keys: [&String; N]) -> Cmd {
     eval
 }
 
+/// Whether a command looks at keys that it does not name: those that the list does.
+pub(super) fn looks_further(command: &Command) -> bool {
+    matches!(command, Command::Register { .. } | Command::Deregister { .. } | Command::Census { .. })
+}
+
 /// What the answer to `command` means.
 pub(super) fn read(command: &Command, answer: Value) -> Reply {
     let reply = match (command, answer) {

@@ -96,8 +96,7 @@ impl Pace {
     pub fn new(poll: &Poll, token: u64) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        // Edge-triggered, it wakes at each interval and need not be read.
-        poll.add(&timer, token, EventFlags::IN | EventFlags::ET)?;
+        poll.add(&timer, token, EventFlags::IN)?;
         Ok(Self { clock: Instant::now(), flow: Flow::Silent, timer, began: 0, used: 0 })
     }
 
@@ -117,6 +116,12 @@ impl Pace {
         let spec = Itimerspec { it_interval: spec, it_value: spec };
         rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec)?;
         Ok(())
+    }
+
+    /// The timer has woken `poll`. Only once it is read it runs on.
+    pub fn woken(&self) {
+        // It may have been read before its time came again.
+        let _ = rustix::io::read(&self.timer, &mut [0; 8]);
     }
 
     /// For how many milliseconds a turn may wait.

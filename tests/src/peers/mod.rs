@@ -3,9 +3,11 @@
 //! Everything started here is stopped by its process id when its value is dropped; every wait has a
 //! deadline and ends the test with what the program said. No test sleeps: it waits for a condition.
 
+pub mod arrivals;
 pub mod browser;
 pub mod ffmpeg;
 pub mod film;
+pub mod fleet;
 pub mod http;
 pub mod http_origin;
 pub mod lossy;
@@ -24,6 +26,7 @@ pub mod recorder;
 pub mod redis;
 pub mod rtc;
 pub mod session;
+pub mod slow;
 pub mod srt;
 pub mod srt_callers;
 pub mod srt_wire;

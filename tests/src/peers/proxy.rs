@@ -75,6 +75,24 @@ impl Proxy {
         proxy
     }
 
+    /// Starts one that shares its routes with others through the Redis at this port.
+    #[track_caller]
+    pub fn on_redis(port: u16, settings: &[(&str, &str)]) -> Self {
+        Self::sharing(("PROXY_REDIS_PORT", &port.to_string()), settings)
+    }
+
+    /// Starts one that shares its routes with others through the Redis of this URL.
+    #[track_caller]
+    pub fn on_redis_url(url: &str, settings: &[(&str, &str)]) -> Self {
+        Self::sharing(("PROXY_REDIS_URL", url), settings)
+    }
+
+    #[track_caller]
+    fn sharing(through: (&str, &str), settings: &[(&str, &str)]) -> Self {
+        let shared = [("PROXY_LOAD_BALANCER_TYPE", "redis"), through, ("PROXY_WORKERS", "2")];
+        Self::with(&[&shared, settings].concat())
+    }
+
     /// Starts one with these settings and one origin, of which only HTTP is of interest.
     #[track_caller]
     pub fn before(http: SocketAddr, settings: &[(&str, &str)]) -> Self {

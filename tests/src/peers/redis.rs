@@ -7,6 +7,7 @@ use super::{PATIENCE, wait_for, wait_until};
 use rustix::process::Signal;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The name under which Sentinels know the master.
 pub const MASTER: &str = "main";
@@ -19,6 +20,21 @@ const MASTERS: usize = 3;
 
 /// The slots of a Cluster.
 const SLOTS: usize = 16384;
+
+/// Takes a time in ms from the life of each key, and from that of each field whose value begins with its end.
+const PASS: &str = "
+local by = tonumber(ARGV[1])
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local left = redis.call('PTTL', key)
+  if left > by then redis.call('PEXPIRE', key, left - by) elseif left >= 0 then redis.call('DEL', key) end
+  if redis.call('TYPE', key).ok == 'hash' then
+    local all = redis.call('HGETALL', key)
+    for n = 1, #all, 2 do
+      local ending, text = all[n + 1]:match('^(%d+) (.*)$')
+      redis.call('HSET', key, all[n], string.format('%.0f ', ending - by) .. text)
+    end
+  end
+end";
 
 /// A running redis-server, or a Sentinel. Nothing of what it holds is written to disk.
 #[derive(Debug)]
@@ -109,6 +125,12 @@ impl Redis {
         self.process.kill();
         self.process = Self::launch(&self.dir, self.port, self.is_sentinel);
         self.wait_ready();
+    }
+
+    /// Lets time pass within a moment: all lives are made shorter.
+    #[track_caller]
+    pub fn pass(&self, time: Duration) {
+        assert_eq!(self.cli(&["eval", PASS, "0", &time.as_millis().to_string()]), "");
     }
 
     /// What it answers to a command; ends the test if it does not.

@@ -1,6 +1,6 @@
 //! What must hold at a desk after every step, in O(n). Changes nothing.
 
-use super::{About, Batch, Desk, MAX_IDLE, MAX_URGENT, MAX_WAITING};
+use super::{About, Batch, Desk, MAX_IDLE, MAX_WAITING};
 use std::collections::HashSet;
 
 /// What is at a desk.
@@ -21,7 +21,7 @@ impl Desk {
         if waiters != self.waiters || waiters > MAX_WAITING {
             return Err(format!("{waiters} waiters, counted as {}", self.waiters));
         }
-        if self.urgent.len() > MAX_URGENT || self.idle.len() > MAX_IDLE {
+        if self.urgent.len() > 2 * MAX_WAITING || self.idle.len() > MAX_IDLE {
             return Err(format!("{} urgent and {} idle jobs", self.urgent.len(), self.idle.len()));
         }
         if !self.late.is_empty() {

@@ -22,9 +22,10 @@ pub(super) const BEAT: Duration = Duration::from_secs(5);
 pub(super) const REPORT: Duration = Duration::from_secs(20);
 /// The longest that faults go on.
 const TROUBLE: u64 = 60_000;
-/// After all faults: the longest quarantine, the probe that ends it, a publisher's next report, and a census. Meanwhile
+/// After all faults: the longest quarantine, the probe that ends it, a publisher's next report, from which its proxy may
+/// learn that it is elsewhere, the one after it, and a census. Meanwhile
 /// the word of a publisher that has gone has ended, too.
-const QUIET: Duration = Duration::from_secs(60 + 5 + 20 + 5);
+const QUIET: Duration = Duration::from_secs(60 + 5 + 20 + 20 + 5);
 /// From the last questions until nothing is on its way any more.
 const END: Duration = Duration::from_secs(4);
 

@@ -419,7 +419,7 @@ impl Drive for World {
         for &(token, flags) in &ready {
             match token {
                 LISTENER => self.accept()?,
-                TIMER => {}
+                TIMER => self.pace.woken(),
                 _ => {
                     let key = token as usize;
                     if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {

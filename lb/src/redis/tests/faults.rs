@@ -1,0 +1,299 @@
+//! Proxies at a store that loses what it was told, takes nothing or is flooded; and orders of events that are rare.
+
+use super::*;
+
+#[test]
+fn a_stream_held_by_an_earlier_life_of_a_server_moves_on() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let (old, new) = (origin("o"), Origin { pid: "2".into(), ..origin("o") });
+    proxy.register(std::slice::from_ref(&new));
+    // As a Go proxy leaves it, which ends no life before its time.
+    let registration = records::registration(&old, std::time::SystemTime::now());
+    store.set("srs-proxy-server:o-s-1", &registration, Some(TTL / 2));
+    store.set(&url("x"), "srs-proxy-server:o-s-1", None);
+    assert_eq!(proxy.pick("x"), Ok("o-s-2".to_owned()));
+}
+
+#[test]
+fn who_is_registered_again_is_there_whoever_did_it() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let [first, second] = ["a", "b"].map(origin);
+    proxy.register(&[first.clone(), second]);
+    let asker = proxy.asker();
+    proxy.desk.deregister(&asker, &first.id());
+    pass(&store, &mut [&mut proxy], SECOND);
+    assert_eq!(proxy.health(&first), None);
+    // A Go proxy takes no word back.
+    store.set("srs-proxy-all-servers", r#"["srs-proxy-server:b-s-1","srs-proxy-server:a-s-1"]"#, None);
+    let registration = records::registration(&first, std::time::SystemTime::now());
+    store.set("srs-proxy-server:a-s-1", &registration, Some(TTL));
+    for _ in 0..5 {
+        pass(&store, &mut [&mut proxy], SECOND);
+        assert_eq!(proxy.health(&first), Some(Health::Alive));
+    }
+}
+
+#[test]
+fn each_of_several_sessions_of_a_stream_lives_on_by_use() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    // As Go proxies write them: each viewer has its own.
+    for id in ["1", "2"] {
+        let record = format!(r#"{{"spbhid":"{id}","stream_url":"v/live/x","full_url":""}}"#);
+        store.set(&format!("srs-proxy-spbhid:{id}"), &record, Some(SESSION_LIFE));
+        store.set("srs-proxy-hls:v/live/x", &record, Some(SESSION_LIFE));
+        let asker = proxy.asker();
+        assert_eq!(proxy.desk.load_hls(&asker, id), Outcome::Later);
+        proxy.exchange();
+    }
+    for _ in 0..2 * SESSION_LIFE.as_secs() / 5 {
+        for id in ["1", "2"] {
+            let asker = proxy.asker();
+            assert!(
+                matches!(proxy.desk.load_hls(&asker, id), Outcome::Now(Some(found)) if &*found.spbhid == id)
+            );
+        }
+        pass(&store, &mut [&mut proxy], SECOND * 5);
+    }
+    for entry in ["spbhid:1", "spbhid:2", "hls:v/live/x"] {
+        assert!(store.get(&format!("srs-proxy-{entry}")).is_some(), "{entry}");
+    }
+}
+
+#[test]
+fn a_name_that_is_no_webrtc_session_may_be_an_hls_session() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let asker = proxy.asker();
+    assert_eq!(proxy.desk.load_rtc(&asker, "1"), Outcome::Later);
+    proxy.exchange();
+    assert_eq!(proxy.desk.load_rtc(&asker, "1"), Outcome::Now(None));
+    assert_eq!(proxy.desk.load_hls(&asker, "1"), Outcome::Later);
+}
+
+#[test]
+fn questions_that_nobody_waits_for_any_more_are_not_asked() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&[origin("a")]);
+    let before = store.seen();
+    for n in 0..100 {
+        proxy.ask(&n.to_string());
+        let asker = proxy.asker();
+        assert_eq!(proxy.desk.load_hls(&asker, &n.to_string()), Outcome::Later);
+    }
+    // The store is busy with something else for so long.
+    proxy.now = proxy.now + PATIENCE;
+    proxy.desk.tick(proxy.now);
+    proxy.exchange();
+    assert!(store.seen().commands - before.commands <= 1, "{:?}", store.seen());
+}
+
+#[test]
+fn what_waits_is_limited_also_when_the_store_takes_nothing() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let mut refused = 0;
+    for n in 0..100_000 {
+        let asker = proxy.asker();
+        let session = RtcSession { ufrag: n.to_string().into(), key: key("x") };
+        refused += usize::from(proxy.desk.store_rtc(&asker, session) != Outcome::Later);
+        if n % 10_000 == 0 {
+            proxy.now = proxy.now + PATIENCE;
+            proxy.desk.tick(proxy.now);
+        }
+    }
+    assert!(refused > 80_000, "{refused}");
+}
+
+#[test]
+fn renewals_go_on_in_a_flood_of_questions() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&[origin("a")]);
+    proxy.publish("x");
+    proxy.now = proxy.now + SECOND * 20;
+    store.advance(SECOND * 20);
+    for n in 0..5000 {
+        proxy.ask(&n.to_string());
+    }
+    proxy.desk.publishing(proxy.now, &key("x"), &origin("a").id());
+    proxy.exchange();
+    assert_eq!(store.ttl(&url("x")), Some(Some(STREAM_IDLE)));
+}
+
+#[test]
+fn streams_for_which_there_is_nobody_do_not_make_the_store_count_all_the_time() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.now = proxy.now + SECOND;
+    let before = store.seen();
+    for n in 0..100 {
+        proxy.ask(&n.to_string());
+    }
+    proxy.exchange();
+    assert_eq!(proxy.answers(), vec![Err(Refusal::NoOrigin); 100]);
+    // Each asks for its mapping; who is there they ask together.
+    assert!(store.seen().commands - before.commands <= 102, "{:?}", store.seen());
+}
+
+#[test]
+fn silence_means_nothing_while_the_store_is_away_and_a_moment_longer() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    let origins = ["a", "b", "c"].map(origin);
+    a.register(&origins);
+    let home = a.publish("x");
+    let at = OriginId::from_text(home.as_str());
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    assert_eq!(b.pick("x"), Ok(home.clone()));
+    store.set_away(true);
+    // Heartbeats come to one proxy, and the other hears of none.
+    for _ in 0..2 * TTL.as_secs() / 10 {
+        a.register(&origins);
+        a.desk.publishing(a.now, &key("x"), &at);
+        pass(&store, &mut [&mut b, &mut a], SECOND * 10);
+        assert_eq!(b.pick("x"), Ok(home.clone()));
+    }
+    // Registrations have expired meanwhile, and are given back; one proxy may be first.
+    store.set_away(false);
+    for second in 0..20 {
+        store.advance(SECOND);
+        b.pass(SECOND);
+        assert_eq!(b.pick("x"), Ok(home.clone()), "{second}");
+        if second > 5 {
+            a.pass(SECOND);
+        }
+    }
+    let dead = origins.iter().find(|origin| origin.id() == at).unwrap();
+    assert_eq!(b.health(dead), Some(Health::Alive));
+    // Then it counts again.
+    pass(&store, &mut [&mut a, &mut b], TTL);
+    assert_eq!(b.health(dead), Some(Health::Dead));
+}
+
+#[test]
+fn sessions_begun_while_the_store_was_away_are_found_when_it_is_back() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    let session = |n: &str| RtcSession { ufrag: format!("s:{n}").into(), key: key("x") };
+    let hls = HlsSession { spbhid: "1".into(), key: key("x"), full_url: "".into() };
+    // One is on its way when the store is lost, the others begin after that.
+    let asker = a.asker();
+    assert_eq!(a.desk.store_rtc(&asker, session("1")), Outcome::Later);
+    store.set_away(true);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let asker = a.asker();
+    assert_eq!(a.desk.store_rtc(&asker, session("2")), Outcome::Now(()));
+    assert_eq!(a.desk.load_or_store_hls(&asker, hls.clone()), Outcome::Now(hls.clone()));
+    store.set_away(false);
+    pass(&store, &mut [&mut a, &mut b], SECOND * 7);
+    b.mailbox.take();
+    let asker = b.asker();
+    assert_eq!(b.desk.load_rtc(&asker, "s:1"), Outcome::Later);
+    assert_eq!(b.desk.load_rtc(&asker, "s:2"), Outcome::Later);
+    assert_eq!(b.desk.load_hls(&asker, "1"), Outcome::Later);
+    b.exchange();
+    let answers: Vec<_> = b.mailbox.take().into_iter().map(|(_, answer)| answer).collect();
+    let found = [Answer::Rtc(Some(session("1"))), Answer::Rtc(Some(session("2"))), Answer::Hls(Some(hls))];
+    assert_eq!(answers, found);
+}
+
+#[test]
+fn a_store_that_was_emptied_is_given_what_is_played_and_who_drains() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    let origins = ["a", "b", "c", "d"].map(origin);
+    a.register(&origins);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let homes: Vec<_> = (0..10).map(|n| a.pick(&n.to_string())).collect();
+    let asker = a.asker();
+    a.desk.drain(&asker, &origins[0].id(), true);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    for n in 0..10 {
+        let rtc = RtcSession { ufrag: n.to_string().into(), key: key(&n.to_string()) };
+        a.desk.flowing(a.now, &rtc);
+    }
+    pass(&store, &mut [&mut a, &mut b], SECOND * 3);
+    // Nobody lost the connection.
+    store.flush();
+    pass(&store, &mut [&mut a, &mut b], SECOND * 3);
+    assert_eq!((0..10).map(|n| b.pick(&n.to_string())).collect::<Vec<_>>(), homes);
+    pass(&store, &mut [&mut a, &mut b], SECOND * 3);
+    assert_eq!([&a, &b].map(|proxy| proxy.health(&origins[0])), [Some(Health::Draining); 2]);
+    assert_eq!(Proxy::new(&store, 3).health(&origins[0]), Some(Health::Draining));
+}
+
+#[test]
+fn a_store_that_lets_us_in_but_does_nothing_is_no_store_to_start_with() {
+    struct Forbidden;
+    impl RedisClient for Forbidden {
+        fn run(&mut self, commands: &[Command]) -> Result<Vec<Reply>, Lost> {
+            let why = "NOPERM User default has no permissions to run the 'eval' command";
+            Ok(vec![Reply::Failed(why.to_owned()); commands.len()])
+        }
+    }
+    let mut desk = Desk::new(Time::ZERO, &Setup::default(), Keys::new(""), Mappings::End);
+    let clock: Clock = Box::new(|| Time::ZERO);
+    let why = link::exchange(&mut desk, &mut Forbidden, &clock).unwrap_err();
+    assert!(why.to_string().contains("NOPERM"), "{why}");
+}
+
+#[test]
+fn a_renewal_sends_nobody_to_an_origin_that_has_just_failed() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&["a", "b"].map(origin));
+    let home = proxy.publish("x");
+    let at = OriginId::from_text(home.as_str());
+    pass(&store, &mut [&mut proxy], SECOND * 20);
+    proxy.desk.publishing(proxy.now, &key("x"), &at);
+    proxy.desk.unreachable(proxy.now, &at);
+    let batch = proxy.desk.batch(proxy.now);
+    proxy.ask("x");
+    let said = link::send(&mut *proxy.client, &batch);
+    proxy.desk.hear(proxy.now, batch, said);
+    assert_eq!(proxy.desk.late().len(), 0, "it waits for its own claim");
+    proxy.exchange();
+    assert!(matches!(&proxy.answers()[..], [Ok(next)] if *next != home));
+}
+
+#[test]
+fn a_renewal_that_nobody_waits_for_takes_no_stream_from_an_origin_that_has_just_failed() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&["a", "b"].map(origin));
+    let home = proxy.publish("x");
+    let at = OriginId::from_text(home.as_str());
+    let held = store.get(&url("x"));
+    pass(&store, &mut [&mut proxy], SECOND * 20);
+    proxy.desk.publishing(proxy.now, &key("x"), &at);
+    proxy.desk.unreachable(proxy.now, &at);
+    pass(&store, &mut [&mut proxy], SECOND);
+    assert_eq!(store.get(&url("x")), held);
+}
+
+#[test]
+fn a_pick_is_not_answered_with_an_origin_that_failed_while_a_publisher_was_renewed() {
+    for is_renewal_sent in [true, false] {
+        let store = store();
+        let mut proxy = Proxy::new(&store, 1);
+        proxy.register(&["a", "b"].map(origin));
+        let home = OriginId::from_text(&proxy.pick("x").unwrap());
+        proxy.desk.publishing(proxy.now, &key("x"), &home);
+        proxy.now = proxy.now + SECOND;
+        let batch = if is_renewal_sent { proxy.desk.batch(proxy.now) } else { Default::default() };
+        proxy.desk.unreachable(proxy.now, &home);
+        proxy.ask("x");
+        let said = link::send(&mut *proxy.client, &batch);
+        proxy.desk.hear(proxy.now, batch, said);
+        proxy.desk.late().into_iter().for_each(desk::Late::deliver);
+        assert_eq!(proxy.answers(), []);
+        (0..3).for_each(|_| proxy.exchange());
+        let next = proxy.answers().pop().expect("an answer").expect("an origin");
+        assert_ne!(next, home.as_str());
+        assert_eq!(proxy.pick("x"), Ok(next), "and there it stays");
+    }
+}

@@ -51,14 +51,17 @@ pub(super) struct Publication {
     pub(super) key: StreamKey,
     origin: OriginId,
     instead_of: Option<String>,
-    /// Whether a mapping to elsewhere yields to it. Not to a renewal: its publisher may be gone since it was queued.
+    /// Where it was published, and is no more: that origin is not usable.
+    not_at: Option<String>,
+    /// Whether a mapping to elsewhere yields to it, even if that is usable. Not to a renewal: its publisher may be gone
+    /// since it was queued.
     moves: bool,
 }
 
 impl Publication {
     /// One that is not yet told.
     pub(super) const fn new(key: StreamKey, origin: OriginId, moves: bool) -> Self {
-        Self { key, origin, instead_of: None, moves }
+        Self { key, origin, instead_of: None, not_at: None, moves }
     }
 }
 
@@ -261,13 +264,13 @@ impl Desk {
         }
     }
 
-    /// Of two publishers at two origins, the one that was first stays.
+    /// Of two publishers at two origins, the one that was first stays, unless its origin is not usable any more.
     pub(super) fn publish_commands(&self, publication: &Publication) -> [Command; 2] {
-        let Publication { key, origin, instead_of, .. } = publication;
+        let Publication { key, origin, instead_of, not_at, .. } = publication;
         let publisher = Command::Claim {
             key: self.keys.publisher(key),
             value: origin.as_str().to_owned(),
-            instead_of: None,
+            instead_of: not_at.clone(),
             life: Some(PUBLISHER_FRESH),
         };
         [publisher, self.map(key, origin, instead_of.clone(), STREAM_IDLE)]
@@ -275,11 +278,20 @@ impl Desk {
 
     /// The stream is held by `held`, and `publisher` is where it is published.
     pub(super) fn published(&mut self, now: Time, publication: Publication, publisher: &str, held: String) {
-        let Publication { key, origin, instead_of, moves } = publication;
-        let is_ours = publisher == origin.as_str() && self.view.fleet.usable(now, &origin).is_some();
-        let is_there = self.keys.id_of(&held) == Some(origin.as_str());
-        if is_ours && moves && !is_there && instead_of.as_ref() != Some(&held) {
-            let again = Publication { key: key.clone(), origin, instead_of: Some(held), moves };
+        let Publication { key, origin, instead_of, not_at, moves } = publication;
+        let is_usable = |id: &str| self.view.fleet.usable(now, &OriginId::from_text(id)).is_some();
+        let at = self.keys.id_of(&held);
+        let (is_there, is_published_there) = (at == Some(origin.as_str()), publisher == origin.as_str());
+        let yields = moves || !at.is_some_and(is_usable);
+        let is_ours = is_published_there && is_usable(origin.as_str());
+        let is_left = !is_published_there && not_at.as_deref() != Some(publisher) && !is_usable(publisher);
+        if is_usable(origin.as_str()) && is_left {
+            let not_at = Some(publisher.to_owned());
+            let again = Publication { key: key.clone(), origin, instead_of, not_at, moves };
+            return self.hold(now, &key, Job::Publish(again));
+        }
+        if is_ours && yields && !is_there && instead_of.as_ref() != Some(&held) {
+            let again = Publication { key: key.clone(), origin, instead_of: Some(held), not_at, moves };
             return self.hold(now, &key, Job::Publish(again));
         }
         self.is_held(now, Sought { key: key.clone(), need: Protocol::Rtmp, claims: 0 }, held);

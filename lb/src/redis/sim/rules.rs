@@ -92,9 +92,9 @@ impl World {
             if calm >= RENEWED && held.is_none() {
                 let mut users = self.sessions.running.values().filter(|session| session.stream == n);
                 let user = users.find(|session| {
-                    self.now.since(session.since) >= CAUSE && !self.rules.gone.contains(&session.origin)
+                    before.as_ref() == Some(&session.origin) && !self.rules.gone.contains(&session.origin)
                 });
-                assert!(user.is_none(), "stream {n} is in use and has no mapping");
+                assert!(user.is_none(), "stream {n} is in use at {before:?}, and its mapping ends");
             }
             if calm >= CALM {
                 self.check_given_back(n, held.as_ref());

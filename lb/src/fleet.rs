@@ -9,6 +9,8 @@
 //!     └─────────────────────────────┴───────────────────────────────────────  Probed
 //! ```
 //!
+//! Streams leave an origin in quarantine, and new ones avoid it also while it is probed.
+//!
 //! A heartbeat says that an origin's process runs, not that it can be reached from here: it ends no
 //! quarantine. Another life of the server does. An origin that drains keeps its streams and gets no new ones,
 //! whatever else is said of it.

@@ -51,7 +51,7 @@ impl OriginService for Memory {
     }
 
     fn publishing(&self, now: Time, key: &StreamKey, origin: &OriginId) {
-        self.view().publishing(now, key, origin);
+        self.view().publishing(now, now, key, origin);
     }
 
     fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>> {

@@ -151,16 +151,18 @@ impl View {
         published.or_else(|| self.claims.get(now, key)).map(|home| home.seat.member())
     }
 
-    pub(crate) fn publishing(&mut self, now: Time, key: &StreamKey, origin: &OriginId) {
+    /// A stream is published there, or was when that was `heard`.
+    pub(crate) fn publishing(&mut self, now: Time, heard: Time, key: &StreamKey, origin: &OriginId) {
         let Some(member) = self.fleet.usable(now, origin) else { return };
         // Of two publishers at two origins, the one that was first stays.
-        let home = self.streams.get(now, key).filter(|home| home.seat.member() != member);
-        if home.is_some_and(|home| home.is_fresh(now)) {
+        let home = self.streams.get(now, key);
+        if home.as_ref().is_some_and(|home| home.seat.member() != member && home.is_fresh(now)) {
             return;
         }
+        let before = home.filter(|home| home.seat.member() == member).and_then(|home| home.published);
         let Some(seat) = self.fleet.seat(member) else { return };
         // With a table that is full, it stays a claim, which lives as long as its publisher is heard of.
-        let home = Home { seat, published: Some(now) };
+        let home = Home { seat, published: before.max(Some(heard)) };
         if self.streams.insert(now, key.clone(), home).is_ok() {
             self.claims.forget(key);
         }
@@ -170,16 +172,18 @@ impl View {
         if let Some(session) = self.hls_of(now, &new.key) {
             return Ok(session);
         }
-        self.hls.insert(now, Arc::clone(&new.spbhid), new.clone())?;
-        self.hls_ids.insert(now, new.key.clone(), Arc::clone(&new.spbhid))?;
+        self.store_hls(now, new.clone())?;
         Ok(new)
     }
 
-    /// Keeps a session that was begun elsewhere. Its stream may have another one here, and then has both.
+    /// This is the stream's session, whatever was.
+    pub(crate) fn store_hls(&mut self, now: Time, session: HlsSession) -> Result<(), Refusal> {
+        self.hls_ids.insert(now, session.key.clone(), Arc::clone(&session.spbhid))?;
+        self.learn_hls(now, session)
+    }
+
+    /// Keeps a session that was asked for by its id. Which one its stream gives to new clients is another matter.
     pub(crate) fn learn_hls(&mut self, now: Time, session: HlsSession) -> Result<(), Refusal> {
-        if self.hls_of(now, &session.key).is_none() {
-            self.hls_ids.insert(now, session.key.clone(), Arc::clone(&session.spbhid))?;
-        }
         Ok(self.hls.insert(now, Arc::clone(&session.spbhid), session)?)
     }
 
@@ -225,11 +229,11 @@ impl View {
         statuses.collect()
     }
 
-    /// The streams whose publishers were heard of lately, and where.
-    pub(crate) fn published(&self, now: Time) -> Vec<(StreamKey, OriginId)> {
+    /// The streams whose publishers were heard of lately, where, and when.
+    pub(crate) fn published(&self, now: Time) -> Vec<(StreamKey, OriginId, Time)> {
         let published = self.streams.iter(now).filter(|(_, home)| home.is_fresh(now));
         let at = |home: &Home| self.fleet.id(home.seat.member()).cloned();
-        published.filter_map(|(key, home)| Some((key.clone(), at(home)?))).collect()
+        published.filter_map(|(key, home)| Some((key.clone(), at(home)?, home.published?))).collect()
     }
 
     /// All HLS sessions.

@@ -2,10 +2,12 @@
 //! and run over the committed corpora in the ordinary tests; knows nothing of the fuzzer.
 
 mod http;
+mod redis;
 mod rtc;
 mod srt;
 
 pub use http::{http_connection, http_splits};
+pub use redis::{redis_desk, redis_records};
 pub use rtc::{rtc_hub, stun};
 pub use srt::{srt_hub, srt_packet, srt_stream_id};
 
@@ -32,7 +34,7 @@ use std::sync::Arc;
 pub type Body = fn(&[u8]);
 
 /// Every target's name and body.
-pub const TARGETS: [(&str, Body); 20] = [
+pub const TARGETS: [(&str, Body); 22] = [
     ("amf0", amf0),
     ("chunks", chunks),
     ("rtmp_session", rtmp_session),
@@ -53,6 +55,8 @@ pub const TARGETS: [(&str, Body); 20] = [
     ("srt_packet", srt_packet),
     ("srt_stream_id", srt_stream_id),
     ("srt_hub", srt_hub),
+    ("redis_desk", redis_desk),
+    ("redis_records", redis_records),
 ];
 
 /// How a stream of bytes is cut.

@@ -51,9 +51,12 @@ impl Fleet {
         self.is_usable(now, member).then(|| self.send(now, member, need))
     }
 
-    /// Whether `member` is there, alive, and can be reached as far as is known.
+    /// Whether `member` keeps the streams that it has: it is there, alive, and not in quarantine. A probe under way
+    /// keeps new streams away, but moves none: a stream may be published there all the time, by a proxy that reaches it.
     pub(crate) fn is_usable(&self, now: Time, member: Member) -> bool {
-        self.entry(member).is_some_and(|entry| entry.rank(now, self.heard(now)) == Rank::Usable)
+        self.entry(member).is_some_and(|entry| {
+            !entry.is_silent(self.heard(now)) && entry.trouble(now).is_none_or(|trouble| now >= trouble.until)
+        })
     }
 
     /// Chooses an origin that serves `need`, by the policy among the best. With none better, `present` stays.

@@ -12,6 +12,12 @@
 //!
 //! What is about streams is in `streams`, about sessions in `sessions`, about origins in `origins`.
 
+#[cfg(any(test, feature = "conformance"))]
+mod audit;
+
+#[cfg(any(test, feature = "conformance"))]
+pub use audit::Load;
+
 use super::client::{Command, Lost, Reply};
 use super::keys::Keys;
 use super::origins::Registered;
@@ -425,7 +431,7 @@ impl Desk {
             while batch.commands.len() < MAX_BATCH
                 && let Some(job) = self.next_job(batch.commands.len())
             {
-                if matches!(job, Job::Find(..)) && !has_census && self.recounts > 0 {
+                if matches!(job, Job::Find(..) | Job::Meet(..)) && !has_census && self.recounts > 0 {
                     has_census = true;
                     self.recounts -= 1;
                     self.send(Job::Census, &mut batch);

@@ -25,6 +25,14 @@ pub struct Seen {
     pub commands: usize,
 }
 
+/// What a store held at a moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    entries: HashMap<String, Entry>,
+    marks: BTreeMap<(String, Kind), (Mark, Duration)>,
+    loads: BTreeMap<Arc<str>, Loads>,
+}
+
 #[derive(Debug)]
 struct Store {
     keys: Keys,
@@ -47,13 +55,13 @@ enum Kind {
 }
 
 /// What one proxy has, and until when that counts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Loads {
     streams: Vec<(String, u32)>,
     end: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     value: String,
     /// When it ends.
@@ -114,6 +122,27 @@ impl FakeRedis {
         store.entries.clear();
         store.marks.clear();
         store.loads.clear();
+    }
+
+    /// What it holds.
+    pub fn snapshot(&self) -> Snapshot {
+        let store = self.store();
+        let (entries, marks, loads) = (store.entries.clone(), store.marks.clone(), store.loads.clone());
+        Snapshot { entries, marks, loads }
+    }
+
+    /// Holds what it once held and nothing else, as after a failover to one that had not heard all. Lives have gone on.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        let Snapshot { entries, marks, loads } = snapshot.clone();
+        let mut store = self.store();
+        (store.entries, store.marks, store.loads) = (entries, marks, loads);
+    }
+
+    /// The keys of all texts, and how long each lives on; `None` if it has no end.
+    pub fn lives(&self) -> Vec<(String, Option<Duration>)> {
+        let store = self.store();
+        let alive = store.entries.iter().filter(|(_, entry)| entry.is_alive(store.now));
+        alive.map(|(key, entry)| (key.clone(), entry.end.map(|end| end - store.now))).collect()
     }
 
     /// The text at `key`.

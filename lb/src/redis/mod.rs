@@ -15,9 +15,13 @@ mod node;
 mod origins;
 mod records;
 #[cfg(any(test, feature = "conformance"))]
+mod rig;
+#[cfg(any(test, feature = "conformance"))]
 pub mod semantics;
 mod server;
 mod sessions;
+#[cfg(test)]
+mod sim;
 mod streams;
 #[cfg(any(test, feature = "conformance"))]
 mod subject;
@@ -27,11 +31,17 @@ mod wire;
 
 pub use client::{Census, Command, FOREVER, LOADS_LIFE, Lost, Mark, RedisClient, Reply};
 pub use config::{BadUrl, MAX_DB, Node, RedisConfig, Topology};
+#[cfg(any(test, feature = "conformance"))]
+pub use desk::Load;
 pub use desk::PATIENCE;
 #[cfg(any(test, feature = "conformance"))]
-pub use fake::{FakeRedis, Seen};
+pub use fake::{FakeRedis, Seen, Snapshot};
 pub use keys::Keys;
 pub use link::Clock;
+#[cfg(any(test, feature = "conformance"))]
+pub use records::rewrite;
+#[cfg(any(test, feature = "conformance"))]
+pub use rig::Rig;
 pub use server::RealRedis;
 #[cfg(any(test, feature = "conformance"))]
 pub use subject::RedisSubject;

@@ -144,9 +144,9 @@ impl Desk {
     pub(super) fn restore(&mut self, now: Time) {
         self.give_back_origins(now);
         self.give_back_sessions(now);
-        for (key, origin) in self.view.published(now) {
+        for (key, origin, heard) in self.view.published(now) {
             if self.is_due(now, Renewal::Published(key.clone())) {
-                self.meanwhile(Job::Publish(Publication::new(key, origin, true)));
+                self.meanwhile(Job::Publish(Publication::new(now, heard, key, origin, true)));
             }
         }
         for key in self.played(now) {

@@ -111,6 +111,15 @@ pub(super) fn read_rtc(record: &str) -> Option<RtcSession> {
     Some(RtcSession { ufrag: ufrag.into(), key: StreamKey::from_text(&stream_url)? })
 }
 
+/// A text read as each kind of record, and each of which it is one written again.
+#[cfg(any(test, feature = "conformance"))]
+pub fn rewrite(text: &str) -> Vec<String> {
+    let origin = origin(text).map(|origin| registration(&origin, SystemTime::UNIX_EPOCH));
+    let hls = read_hls(text).map(|session| hls(&session));
+    let rtc = read_rtc(text).map(|session| rtc(&session));
+    [origin, hls, rtc].into_iter().flatten().collect()
+}
+
 /// Strings, and lists of strings, always have a form in JSON.
 fn json(record: &impl Serialize) -> String {
     serde_json::to_string(record).unwrap_or_default()

@@ -20,7 +20,7 @@ impl Desk {
         self.ask(asker, About::Hls(new.key.clone()), Alone::Keep(new.clone()), |_| Job::StoreHls(new))
     }
 
-    /// Keeps a session that the store has, or does not yet have. What finds no room is asked for each time.
+    /// Keeps a session that the store does not have, as far as is known. What finds no room is asked for each time.
     pub(super) fn keep_hls(&mut self, now: Time, session: HlsSession) -> HlsSession {
         self.view.load_or_store_hls(now, session.clone()).unwrap_or(session)
     }
@@ -40,13 +40,15 @@ impl Desk {
         let about = About::Hls(new.key.clone());
         // A record that is none is as good as one of ours: its id is found, and its time comes.
         let session = records::read_hls(held).filter(|session| session.key == new.key).unwrap_or(new);
-        let session = self.keep_hls(now, session);
+        // Even if another one was known here: all proxies give the same to new clients. What finds no room is asked for
+        // each time.
+        let _full = self.view.store_hls(now, session.clone());
         self.answer_all(&about, &Answer::Hls(Some(session)));
     }
 
     fn renew_hls(&mut self, now: Time, session: &HlsSession) {
         if self.is_due(now, Renewal::Spbhid(Arc::clone(&session.spbhid))) {
-            self.meanwhile(Job::Tell(self.hls_commands(session).into()));
+            self.meanwhile(Job::StoreHls(session.clone()));
         }
     }
 
@@ -61,7 +63,11 @@ impl Desk {
     pub(super) fn found_hls(&mut self, now: Time, spbhid: Arc<str>, record: Option<&str>) {
         let session = record.and_then(records::read_hls).filter(|session| session.spbhid == spbhid);
         match &session {
-            Some(session) => drop(self.view.learn_hls(now, session.clone())),
+            Some(session) => {
+                // What finds no room is asked for each time.
+                let _full = self.view.learn_hls(now, session.clone());
+                self.renew_hls(now, session);
+            }
             None => self.is_absent(now, About::Spbhid(Arc::clone(&spbhid))),
         }
         self.answer_all(&About::Spbhid(spbhid), &Answer::Hls(session));
@@ -98,7 +104,10 @@ impl Desk {
     pub(super) fn found_rtc(&mut self, now: Time, ufrag: Arc<str>, record: Option<&str>) {
         let session = record.and_then(records::read_rtc).filter(|session| session.ufrag == ufrag);
         match &session {
-            Some(session) => drop(self.view.store_rtc(now, session.clone())),
+            Some(session) => {
+                let _full = self.view.store_rtc(now, session.clone());
+                self.renew_rtc(now, session);
+            }
             None => self.is_absent(now, About::Ufrag(Arc::clone(&ufrag))),
         }
         self.answer_all(&About::Ufrag(ufrag), &Answer::Rtc(session));

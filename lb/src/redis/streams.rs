@@ -51,14 +51,22 @@ pub(super) struct Publication {
     pub(super) key: StreamKey,
     origin: OriginId,
     instead_of: Option<String>,
-    /// Whether a mapping to elsewhere yields to it. Not to a renewal: its publisher may be gone since it was queued.
+    /// Where it was published, and is no more: that origin is not usable.
+    not_at: Option<String>,
+    /// When that was heard, and for how long it counts.
+    heard: Time,
+    left: Duration,
+    /// Whether a mapping to elsewhere yields to it, even if that is usable. Not to a renewal: its publisher may be gone
+    /// since it was queued.
     moves: bool,
 }
 
 impl Publication {
-    /// One that is not yet told.
-    pub(super) const fn new(key: StreamKey, origin: OriginId, moves: bool) -> Self {
-        Self { key, origin, instead_of: None, moves }
+    /// One that is not yet told. What was `heard` a while ago counts for so much less long: who has gone meanwhile shall
+    /// not stand in another's way for longer because the store was away.
+    pub(super) fn new(now: Time, heard: Time, key: StreamKey, origin: OriginId, moves: bool) -> Self {
+        let left = PUBLISHER_FRESH.saturating_sub(now.since(heard));
+        Self { key, origin, instead_of: None, not_at: None, heard, left, moves }
     }
 }
 
@@ -168,7 +176,8 @@ impl Desk {
         }
     }
 
-    /// The registration of the origin that has the stream.
+    /// The registration of the origin that has the stream. Unless it has lost its place on the list, the census before has
+    /// told of it.
     pub(super) fn met(&mut self, now: Time, sought: Sought, held: String, registration: Option<&str>) {
         let origin = registration.and_then(records::origin);
         let Some(origin) = origin.filter(|origin| self.keys.id_of(&held) == Some(origin.id().as_str()))
@@ -245,45 +254,55 @@ impl Desk {
 
     pub(super) fn publishing(&mut self, now: Time, key: &StreamKey, origin: &OriginId) {
         if self.is_away() {
-            return self.view.publishing(now, key, origin);
+            return self.view.publishing(now, now, key, origin);
         }
         let Some(member) = self.view.fleet.usable(now, origin) else { return };
         let is_home = self.view.home(now, key).is_some_and(|home| home == member);
-        let job = |moves| Job::Publish(Publication::new(key.clone(), origin.clone(), moves));
+        let job = |moves| Job::Publish(Publication::new(now, now, key.clone(), origin.clone(), moves));
         if !is_home {
             // Whoever asks from now on shall hear of the new place.
             self.checked.forget(key);
             self.hold(now, key, job(true));
         } else if self.is_due(now, Renewal::Published(key.clone())) {
-            self.view.publishing(now, key, origin);
+            self.view.publishing(now, now, key, origin);
             self.meanwhile(job(false));
         }
     }
 
-    /// Of two publishers at two origins, the one that was first stays.
+    /// Of two publishers at two origins, the one that was first stays, unless its origin is not usable any more.
     pub(super) fn publish_commands(&self, publication: &Publication) -> [Command; 2] {
-        let Publication { key, origin, instead_of, .. } = publication;
+        let Publication { key, origin, instead_of, not_at, left, .. } = publication;
         let publisher = Command::Claim {
             key: self.keys.publisher(key),
             value: origin.as_str().to_owned(),
-            instead_of: None,
-            life: Some(PUBLISHER_FRESH),
+            instead_of: not_at.clone(),
+            life: Some(*left),
         };
         [publisher, self.map(key, origin, instead_of.clone(), STREAM_IDLE)]
     }
 
     /// The stream is held by `held`, and `publisher` is where it is published.
     pub(super) fn published(&mut self, now: Time, publication: Publication, publisher: &str, held: String) {
-        let Publication { key, origin, instead_of, moves } = publication;
-        let is_ours = publisher == origin.as_str() && self.view.fleet.usable(now, &origin).is_some();
-        let is_there = self.keys.id_of(&held) == Some(origin.as_str());
-        if is_ours && moves && !is_there && instead_of.as_ref() != Some(&held) {
-            let again = Publication { key: key.clone(), origin, instead_of: Some(held), moves };
+        let Publication { key, origin, instead_of, not_at, heard, left, moves } = publication;
+        let is_usable = |id: &str| self.view.fleet.usable(now, &OriginId::from_text(id)).is_some();
+        let at = self.keys.id_of(&held);
+        let (is_there, is_published_there) = (at == Some(origin.as_str()), publisher == origin.as_str());
+        let yields = moves || !at.is_some_and(is_usable);
+        let is_ours = is_published_there && is_usable(origin.as_str());
+        let is_left = !is_published_there && not_at.as_deref() != Some(publisher) && !is_usable(publisher);
+        if is_usable(origin.as_str()) && is_left {
+            let not_at = Some(publisher.to_owned());
+            let again = Publication { key: key.clone(), origin, instead_of, not_at, heard, left, moves };
+            return self.hold(now, &key, Job::Publish(again));
+        }
+        if is_ours && yields && !is_there && instead_of.as_ref() != Some(&held) {
+            let again =
+                Publication { key: key.clone(), origin, instead_of: Some(held), not_at, heard, left, moves };
             return self.hold(now, &key, Job::Publish(again));
         }
         self.is_held(now, Sought { key: key.clone(), need: Protocol::Rtmp, claims: 0 }, held);
         if is_ours && is_there {
-            self.view.publishing(now, &key, &origin);
+            self.view.publishing(now, heard, &key, &origin);
         }
     }
 }

@@ -526,3 +526,117 @@ fn nonsense_in_the_store_is_replaced_or_left_out() {
     let answers: Vec<_> = proxy.mailbox.take().into_iter().map(|(_, answer)| answer).collect();
     assert_eq!(answers, [Answer::Hls(None), Answer::Rtc(None)]);
 }
+
+#[test]
+fn an_origin_that_restarted_a_moment_ago_is_met_where_its_old_life_is_known() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    a.register(&["a", "b"].map(origin));
+    pass(&store, &mut [&mut a, &mut b], SECOND * 2);
+    let restarted = ["a", "b"].map(|server| Origin { pid: "2".into(), ..origin(server) });
+    a.register(&restarted);
+    let home = a.pick("x").unwrap();
+    assert_eq!(b.pick("x"), Ok(home));
+}
+
+#[test]
+fn an_old_life_whose_registration_stays_gets_nobody() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let old = records::registration(&origin("a"), std::time::SystemTime::UNIX_EPOCH);
+    proxy.register(&[Origin { pid: "2".into(), ..origin("a") }]);
+    store.set("srs-proxy-server:a-s-1", &old, Some(TTL));
+    store.set(&url("x"), "srs-proxy-server:a-s-1", None);
+    assert_eq!(proxy.pick("x"), Ok("a-s-2".to_owned()));
+}
+
+/// What a proxy says of a question about HLS sessions, now or in the end.
+fn hls(proxy: &mut Proxy, outcome: impl FnOnce(&mut Desk, &Asker) -> Option<Answer>) -> Option<HlsSession> {
+    let asker = proxy.asker();
+    let answer = outcome(&mut proxy.desk, &asker).or_else(|| {
+        proxy.exchange();
+        proxy.mailbox.take().pop().map(|(_, answer)| answer)
+    });
+    match answer {
+        Some(Answer::Hls(session)) => session,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn new_hls(proxy: &mut Proxy, spbhid: &str) -> String {
+    let new = HlsSession { spbhid: spbhid.into(), key: key("x"), full_url: "".into() };
+    let session = hls(proxy, |desk, asker| match desk.load_or_store_hls(asker, new) {
+        Outcome::Now(session) => Some(Answer::Hls(Some(session))),
+        _ => None,
+    });
+    session.expect("a session").spbhid.to_string()
+}
+
+fn load_hls(proxy: &mut Proxy, spbhid: &str) -> Option<String> {
+    let session = hls(proxy, |desk, asker| match desk.load_hls(asker, spbhid) {
+        Outcome::Now(session) => Some(Answer::Hls(session)),
+        _ => None,
+    });
+    session.map(|session| session.spbhid.to_string())
+}
+
+#[test]
+fn sessions_are_renewed_by_whichever_proxy_uses_them() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    assert_eq!(new_hls(&mut a, "1"), "1");
+    let rtc = RtcSession { ufrag: "s:c".into(), key: key("x") };
+    let asker = a.asker();
+    a.desk.store_rtc(&asker, rtc.clone());
+    pass(&store, &mut [&mut a, &mut b], SESSION_LIFE - SECOND * 5);
+    // It has heard of neither before.
+    assert_eq!(load_hls(&mut b, "1"), Some("1".to_owned()));
+    let asker = b.asker();
+    assert_eq!(b.desk.load_rtc(&asker, "s:c"), Outcome::Later);
+    pass(&store, &mut [&mut a, &mut b], SECOND * 10);
+    for key in ["spbhid:1", "hls:__defaultVhost__/live/x", "ufrag:s:c"] {
+        assert!(store.get(&format!("srs-proxy-{key}")).is_some(), "{key}");
+    }
+}
+
+#[test]
+fn of_two_sessions_of_one_stream_both_go_on_and_new_clients_get_the_same_everywhere() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    store.set_away(true);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    assert_eq!((new_hls(&mut a, "1"), new_hls(&mut b, "2")), ("1".to_owned(), "2".to_owned()));
+    store.set_away(false);
+    // They are used where they began, and so the store has them.
+    pass(&store, &mut [&mut a, &mut b], SECOND * 6);
+    assert_eq!((load_hls(&mut a, "1"), load_hls(&mut b, "2")), (Some("1".to_owned()), Some("2".to_owned())));
+    for _ in 0..30 {
+        pass(&store, &mut [&mut a, &mut b], SECOND * 10);
+        assert_eq!((new_hls(&mut a, "3"), new_hls(&mut b, "4")), ("1".to_owned(), "1".to_owned()));
+        assert_eq!(
+            (load_hls(&mut a, "1"), load_hls(&mut a, "2")),
+            (Some("1".to_owned()), Some("2".to_owned()))
+        );
+    }
+    // Both are where they were never asked for, and so were renewed.
+    let mut third = Proxy::new(&store, 3);
+    assert_eq!((load_hls(&mut third, "1"), load_hls(&mut third, "2")), (Some("1".into()), Some("2".into())));
+}
+
+#[test]
+fn what_waits_is_bounded_however_slow_the_store_and_comes_to_rest() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&[origin("a")]);
+    for _ in 0..10 {
+        (0..20_000).for_each(|n| proxy.ask(&n.to_string()));
+        proxy.now = proxy.now + PATIENCE;
+        proxy.desk.tick(proxy.now);
+    }
+    let load = proxy.desk.late().len() + proxy.answers().len();
+    assert_eq!(load, 10 * 20_000, "all are answered");
+    proxy.desk.audit(None).unwrap();
+    (0..100).for_each(|_| proxy.exchange());
+    assert_eq!(proxy.desk.audit(None), Ok(Load::default()));
+    assert_eq!(proxy.pick("new"), Ok("a-s-1".to_owned()));
+}

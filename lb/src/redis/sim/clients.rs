@@ -1,0 +1,193 @@
+//! The clients of a world: what they ask, and the sessions that come of it. Judges nothing.
+
+use super::world::{Event, REPORT, World};
+use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::origin::{OriginId, Protocol};
+use srs_proxy_core::query::{Answer, HlsSession, Query, Report, RtcSession};
+use srs_proxy_core::time::Time;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Sessions of a world at once.
+const SESSIONS: usize = 12;
+
+pub(super) struct Stream {
+    pub(super) key: StreamKey,
+    /// Where the store had it, and from when on.
+    pub(super) mapped: VecDeque<(Time, Option<OriginId>)>,
+    /// When its mapping ends.
+    pub(super) end: Time,
+}
+
+impl Stream {
+    pub(super) fn new(key: StreamKey) -> Self {
+        Self { key, mapped: VecDeque::from([(Time::ZERO, None)]), end: Time::ZERO }
+    }
+}
+
+/// A client whose media flows.
+pub(super) struct Session {
+    pub(super) stream: usize,
+    pub(super) proxy: usize,
+    pub(super) origin: OriginId,
+    pub(super) kind: Kind,
+    pub(super) since: Time,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Kind {
+    Publish,
+    Play,
+    Flow(RtcSession),
+}
+
+/// A session of HLS or WebRTC that was stored or found.
+pub(super) struct Known<T> {
+    pub(super) session: T,
+    pub(super) stored: Time,
+    pub(super) used: Time,
+}
+
+#[derive(Default)]
+pub(super) struct Sessions {
+    pub(super) running: BTreeMap<u32, Session>,
+    pub(super) hls: Vec<Known<HlsSession>>,
+    pub(super) rtc: Vec<Known<RtcSession>>,
+    names: u32,
+}
+
+impl Sessions {
+    fn name(&mut self) -> u32 {
+        self.names += 1;
+        self.names
+    }
+
+    /// Who publishes a stream, and where.
+    pub(super) fn publisher(&self, stream: usize) -> Option<&Session> {
+        self.running.values().find(|session| session.stream == stream && session.kind == Kind::Publish)
+    }
+}
+
+impl World {
+    pub(super) fn client(&mut self) {
+        if self.rules.is_over() || self.is_still {
+            return;
+        }
+        let longest = if self.is_healed { 2000 } else { 400 };
+        let pause = self.dice.millis(20, longest);
+        self.after(pause, Event::Client);
+        let (stream, proxy) = (self.dice.below(self.streams.len()), self.dice.below(self.proxies.len()));
+        let key = self.streams[stream].key.clone();
+        let query = match self.dice.below(12) {
+            0 => {
+                let spbhid = self.sessions.name().to_string().into();
+                Query::StoreHls(HlsSession { spbhid, key, full_url: "".into() })
+            }
+            1 | 2 => {
+                let which = self.dice.below(self.sessions.hls.len());
+                let Some(known) = self.sessions.hls.get(which) else { return };
+                Query::LoadHls(known.session.spbhid.clone())
+            }
+            3 => {
+                let ufrag = self.sessions.name().to_string().into();
+                Query::StoreRtc(RtcSession { ufrag, key })
+            }
+            4 | 5 => {
+                let which = self.dice.below(self.sessions.rtc.len());
+                let Some(known) = self.sessions.rtc.get(which) else { return };
+                Query::LoadRtc(known.session.ufrag.clone())
+            }
+            6 if !self.is_healed => {
+                let which = self.dice.below(self.sessions.running.len());
+                let ended = self.sessions.running.keys().nth(which).copied();
+                ended.and_then(|session| self.sessions.running.remove(&session));
+                return;
+            }
+            _ => {
+                let need =
+                    [Protocol::Rtmp, Protocol::Rtmp, Protocol::Http, Protocol::Rtc][self.dice.below(4)];
+                Query::Pick { key, need }
+            }
+        };
+        self.ask(proxy, query);
+    }
+
+    /// What a client does with an answer.
+    pub(super) fn react(&mut self, proxy: usize, query: &Query, answer: &Answer) {
+        match (query, answer) {
+            (Query::Pick { key, .. }, Answer::Picked(picked)) => self.connect(proxy, key, &picked.origin),
+            (Query::StoreHls(_) | Query::LoadHls(_), Answer::Hls(Some(session))) => {
+                let known = &mut self.sessions.hls;
+                used(known, self.now, session, |known| known.spbhid == session.spbhid);
+            }
+            (Query::StoreRtc(_) | Query::LoadRtc(_), Answer::Rtc(Some(session))) => {
+                used(&mut self.sessions.rtc, self.now, session, |known| known.ufrag == session.ufrag);
+            }
+            _ => {}
+        }
+    }
+
+    fn connect(&mut self, proxy: usize, key: &StreamKey, origin: &OriginId) {
+        if !self.reaches(proxy, origin) {
+            let pause = self.dice.millis(0, 1500);
+            let life = self.proxies[proxy].life;
+            return self.after(pause, Event::Mourn(proxy, life, origin.clone()));
+        }
+        let is_free = self.sessions.publisher(self.stream(key)).is_none();
+        match self.dice.below(3) {
+            0 if is_free && !self.is_healed => self.begin(proxy, key, origin, Kind::Publish),
+            1 => self.begin(proxy, key, origin, Kind::Play),
+            _ => {
+                let known = self.sessions.rtc.iter().rev().find(|known| known.session.key == *key);
+                if let Some(session) = known.map(|known| known.session.clone()) {
+                    self.begin(proxy, key, origin, Kind::Flow(session));
+                }
+            }
+        }
+    }
+
+    /// Media flows.
+    fn begin(&mut self, proxy: usize, key: &StreamKey, origin: &OriginId, kind: Kind) {
+        if self.sessions.running.len() >= SESSIONS || self.rules.is_over() {
+            return;
+        }
+        let name = self.sessions.name();
+        let (stream, origin, since) = (self.stream(key), origin.clone(), self.now);
+        self.sessions.running.insert(name, Session { stream, proxy, origin, kind, since });
+        // Not within the question that led here.
+        self.after(srs_proxy_core::time::Duration::ZERO, Event::Report(name));
+    }
+
+    /// A session tells that it goes on.
+    pub(super) fn report(&mut self, name: u32) {
+        let Some(session) = self.sessions.running.get(&name).filter(|_| !self.rules.is_over()) else {
+            return;
+        };
+        let (proxy, key) = (session.proxy, self.streams[session.stream].key.clone());
+        let report = match &session.kind {
+            Kind::Publish => Report::Publishing(key, session.origin.clone()),
+            Kind::Play => Report::Playing(key),
+            Kind::Flow(session) => Report::Flowing(session.clone()),
+        };
+        if session.kind == Kind::Publish {
+            self.rules.told.insert((session.stream, session.origin.clone()), self.now);
+        }
+        self.tell(proxy, &report);
+        self.after(REPORT, Event::Report(name));
+    }
+
+    /// These sessions end.
+    pub(super) fn cut_off(&mut self, these: impl Fn(&Session) -> bool) {
+        self.sessions.running.retain(|_, session| !these(session));
+    }
+
+    pub(super) fn stream(&self, key: &StreamKey) -> usize {
+        self.streams.iter().position(|stream| stream.key == *key).expect("a stream")
+    }
+}
+
+fn used<T: Clone>(all: &mut Vec<Known<T>>, now: Time, session: &T, is: impl Fn(&T) -> bool) {
+    match all.iter_mut().find(|known| is(&known.session)) {
+        Some(known) => known.used = now,
+        None => all.push(Known { session: session.clone(), stored: now, used: now }),
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::endpoint::{self, EndpointError};
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -124,15 +125,22 @@ impl Origin {
     /// # Errors
     /// The first field that is missing or wrong.
     pub fn from_json(json: &[u8]) -> Result<Self, RegistrationError> {
-        let fields: Map<_, _> = serde_json::from_slice(json).map_err(|_| Problem::NotAnObject.of("body"))?;
-        let ip = text(&fields, "ip", Mandatory::Yes)?;
+        Self::from_fields(&serde_json::from_slice(json).map_err(|_| Problem::NotAnObject.of("body"))?)
+    }
+
+    /// Reads the fields of a registration.
+    ///
+    /// # Errors
+    /// As [`Origin::from_json`].
+    pub fn from_fields(fields: &Map<String, Value>) -> Result<Self, RegistrationError> {
+        let ip = text(fields, "ip", Mandatory::Yes)?;
         let ip = ip.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
         let ip = ip.ok_or(Problem::NotAnIp.of("ip"))?;
         let mut origin = Self {
-            device_id: text(&fields, "device_id", Mandatory::No)?.into(),
-            server: text(&fields, "server", Mandatory::Yes)?.into(),
-            service: text(&fields, "service", Mandatory::Yes)?.into(),
-            pid: text(&fields, "pid", Mandatory::Yes)?.into(),
+            device_id: text(fields, "device_id", Mandatory::No)?.into(),
+            server: text(fields, "server", Mandatory::Yes)?.into(),
+            service: text(fields, "service", Mandatory::Yes)?.into(),
+            pid: text(fields, "pid", Mandatory::Yes)?.into(),
             endpoints: Vec::new(),
         };
         for protocol in Protocol::ALL {
@@ -228,7 +236,7 @@ enum Mandatory {
 }
 
 fn text<'a>(
-    fields: &'a Map<alloc::string::String, Value>,
+    fields: &'a Map<String, Value>,
     field: &'static str,
     mandatory: Mandatory,
 ) -> Result<&'a str, RegistrationError> {
@@ -252,7 +260,7 @@ fn text<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::{String, ToString};
+    use alloc::string::ToString;
     use serde_json::json;
 
     fn addresses(origin: &Origin, protocol: Protocol) -> Vec<String> {

@@ -112,6 +112,8 @@ pub(crate) enum Updated {
 enum Rank {
     /// Alive, or free to be probed.
     Usable,
+    /// A client tries it, and nothing bad was heard yet.
+    Probed,
     /// No heartbeat for long, but nobody failed to connect.
     Silent,
     /// In quarantine.
@@ -145,13 +147,17 @@ impl Entry {
     }
 
     fn rank(&self, now: Time, heard: Time) -> Rank {
-        let failing =
-            self.trouble(now).is_some_and(|trouble| now < trouble.until || trouble.probed.is_some());
-        match (self.is_silent(heard), failing) {
-            (false, false) => Rank::Usable,
-            (true, false) => Rank::Silent,
-            (false, true) => Rank::Failing,
-            (true, true) => Rank::Lost,
+        let trouble = self.trouble(now);
+        let (quarantined, probed) = (
+            trouble.is_some_and(|trouble| now < trouble.until),
+            trouble.is_some_and(|trouble| trouble.probed.is_some()),
+        );
+        match self.is_silent(heard) {
+            false if quarantined => Rank::Failing,
+            false if probed => Rank::Probed,
+            false => Rank::Usable,
+            true if quarantined || probed => Rank::Lost,
+            true => Rank::Silent,
         }
     }
 

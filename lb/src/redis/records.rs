@@ -78,7 +78,7 @@ pub(super) fn origin(registration: &str) -> Option<Origin> {
         let value = fields.remove(stored)?;
         fields.insert(name.to_owned(), value);
     }
-    Origin::from_json(&serde_json::to_vec(&fields).ok()?).ok()
+    Origin::from_fields(&fields).ok()
 }
 
 /// An HLS session.

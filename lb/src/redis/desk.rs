@@ -35,7 +35,7 @@ use srs_proxy_core::query::{Answer, HlsSession, Refusal};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How long a question may wait for the store; then the view answers as if the store were away.
 pub const PATIENCE: Duration = Duration::from_millis(700);
@@ -199,7 +199,7 @@ pub(super) struct Desk {
     pub(super) mappings: Mappings,
     /// This proxy's name among all.
     pub(super) proxy: Arc<str>,
-    /// What the clocks on the wall said at [`Time::ZERO`].
+    /// What the clocks on the wall said at [`Time::ZERO`], if that is known.
     pub(super) epoch: SystemTime,
     waiting: HashMap<About, Waiting>,
     /// Questions that wait, over all of `waiting`.
@@ -226,7 +226,6 @@ pub(super) struct Desk {
 impl Desk {
     /// Nothing is known and nobody waits. The store is there, as far as is known.
     pub(super) fn new(now: Time, setup: &Setup, keys: Keys, mappings: Mappings) -> Self {
-        let epoch = SystemTime::now() - now.since(Time::ZERO);
         Self {
             view: View::new(setup),
             keys,
@@ -234,7 +233,7 @@ impl Desk {
             ttl: setup.ttl,
             mappings,
             proxy: format!("{:016x}", setup.seed).into(),
-            epoch,
+            epoch: UNIX_EPOCH,
             waiting: HashMap::new(),
             waiters: 0,
             urgent: VecDeque::new(),

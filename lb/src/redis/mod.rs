@@ -54,7 +54,7 @@ use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{HlsSession, OriginStatus, Picked, RtcSession};
 use srs_proxy_core::time::{Duration, Time};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 use std::{fmt, thread};
 
 /// How long what Redis said of a stream or an unknown session holds: other proxies change it seldom.
@@ -100,6 +100,7 @@ impl Redis {
         clock: Clock,
     ) -> Result<Self, Lost> {
         let mut desk = Desk::new(clock(), setup, keys, mappings);
+        desk.epoch = SystemTime::now() - clock().since(Time::ZERO);
         let begin = Instant::now();
         while let Err(why) = link::exchange(&mut desk, &mut *client, &clock) {
             if begin.elapsed() >= START_PATIENCE {

@@ -16,7 +16,7 @@ use world::World;
 const ONCE_FAILED: &str = include_str!("sim/seeds.txt");
 
 /// Worlds of the ordinary test run.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 200;
 
 #[test]
 fn proxies_of_one_store_agree_whatever_happens() {

@@ -55,9 +55,9 @@ pub(crate) struct Seat {
 
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    ttl: Duration,
+    pub(crate) ttl: Duration,
     limit: usize,
-    policy: Policy,
+    pub(crate) policy: Policy,
     weights: Weights,
     /// The largest of the weights.
     largest: u16,

@@ -25,7 +25,7 @@ use super::streams::{Claim, Publication, Sought};
 use super::{FRESH, Mappings};
 use crate::expiring::Expiring;
 use crate::view::View;
-use crate::{Asker, Mailbox, Outcome, Policy, ReplyTo, Setup};
+use crate::{Asker, Mailbox, Outcome, ReplyTo, Setup};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 use smallvec::SmallVec;
@@ -194,8 +194,6 @@ enum Link {
 pub(super) struct Desk {
     pub(super) view: View,
     pub(super) keys: Keys,
-    pub(super) policy: Policy,
-    pub(super) ttl: Duration,
     pub(super) mappings: Mappings,
     /// This proxy's name among all.
     pub(super) proxy: Arc<str>,
@@ -229,8 +227,6 @@ impl Desk {
         Self {
             view: View::new(setup),
             keys,
-            policy: setup.policy,
-            ttl: setup.ttl,
             mappings,
             proxy: format!("{:016x}", setup.seed).into(),
             epoch: UNIX_EPOCH,

@@ -43,7 +43,7 @@ impl Desk {
         if self.is_away() {
             return Outcome::Now(());
         }
-        let command = self.register(asker.now, &origin, self.ttl, false);
+        let command = self.register(asker.now, &origin, self.view.fleet.ttl, false);
         // It is known here in any case, and the next heartbeat comes.
         self.change(asker, [command], Answer::Registered, Answer::Registered)
     }
@@ -65,7 +65,7 @@ impl Desk {
 
     pub(super) fn deregister(&mut self, asker: &Asker, id: &OriginId) -> Outcome<bool> {
         // Others must not give it back, nor go on with it until its time is up.
-        let gone = self.mark(id, Mark::Gone, self.ttl);
+        let gone = self.mark(id, Mark::Gone, self.view.fleet.ttl);
         let drains_no_more = self.mark(id, Mark::Draining, Duration::ZERO);
         self.order(asker, id, [gone, drains_no_more, Command::Deregister { id: id.as_str().to_owned() }])
     }
@@ -165,8 +165,9 @@ impl Desk {
 
     /// Registers again who is known and alive, unless others have done so.
     fn give_back_origins(&mut self, now: Time) {
-        let alive = self.view.fleet.iter(now).filter(|(.., age)| *age < self.ttl);
-        let origins: Vec<_> = alive.map(|(_, origin, _, age)| (origin.clone(), self.ttl - age)).collect();
+        let alive = self.view.fleet.iter(now).filter(|(.., age)| *age < self.view.fleet.ttl);
+        let origins: Vec<_> =
+            alive.map(|(_, origin, _, age)| (origin.clone(), self.view.fleet.ttl - age)).collect();
         for (origin, left) in origins {
             let command = self.register(now, &origin, left, true);
             self.meanwhile(Job::Tell(smallvec![command]));

@@ -99,7 +99,7 @@ impl Desk {
         {
             return taken.ok_or(Refusal::NoOrigin);
         }
-        match self.policy {
+        match self.view.fleet.policy {
             Policy::Rendezvous => self.view.pick(now, key, need),
             Policy::Random | Policy::LeastStreams => Err(Refusal::Unavailable),
         }
@@ -283,26 +283,24 @@ impl Desk {
 
     /// The stream is held by `held`, and `publisher` is where it is published.
     pub(super) fn published(&mut self, now: Time, publication: Publication, publisher: &str, held: String) {
-        let Publication { key, origin, instead_of, not_at, heard, left, moves } = publication;
+        let Publication { key, origin, instead_of, not_at, heard, moves, .. } = &publication;
         let is_usable = |id: &str| self.view.fleet.usable(now, &OriginId::from_text(id)).is_some();
         let at = self.keys.id_of(&held);
         let (is_there, is_published_there) = (at == Some(origin.as_str()), publisher == origin.as_str());
-        let yields = moves || !at.is_some_and(is_usable);
+        let yields = *moves || !at.is_some_and(is_usable);
         let is_ours = is_published_there && is_usable(origin.as_str());
         let is_left = !is_published_there && not_at.as_deref() != Some(publisher) && !is_usable(publisher);
         if is_usable(origin.as_str()) && is_left {
             let not_at = Some(publisher.to_owned());
-            let again = Publication { key: key.clone(), origin, instead_of, not_at, heard, left, moves };
-            return self.hold(now, &key, Job::Publish(again));
+            return self.hold(now, &key.clone(), Job::Publish(Publication { not_at, ..publication }));
         }
         if is_ours && yields && !is_there && instead_of.as_ref() != Some(&held) {
-            let again =
-                Publication { key: key.clone(), origin, instead_of: Some(held), not_at, heard, left, moves };
-            return self.hold(now, &key, Job::Publish(again));
+            let instead_of = Some(held);
+            return self.hold(now, &key.clone(), Job::Publish(Publication { instead_of, ..publication }));
         }
         self.is_held(now, Sought { key: key.clone(), need: Protocol::Rtmp, claims: 0 }, held);
         if is_ours && is_there {
-            self.view.publishing(now, heard, &key, &origin);
+            self.view.publishing(now, *heard, key, origin);
         }
     }
 }

@@ -239,16 +239,20 @@ impl Vhost<'_> {
     fn write(self, key: &mut Draft) -> Result<(), KeyError> {
         let (Self::Named(text) | Self::Host(text)) = self;
         let host = text.split('/').next().unwrap_or(text);
-        let name = without_port(host).trim_end_matches('.');
-        let is_host = matches!(self, Self::Host(_));
-        if name.is_empty()
-            || name.eq_ignore_ascii_case(DEFAULT_VHOST)
-            || name.parse::<IpAddr>().is_ok()
-            || (is_host && !name.contains('.'))
-        {
+        key.push(without_port(host), MAX_VHOST).ok_or(KeyError::LongVhost)?;
+        // Judged as it is once decoded: an encoded dot is one.
+        while key.text.last() == Some(&b'.') {
+            key.text.pop();
+        }
+        let name = core::str::from_utf8(&key.text).unwrap_or_default();
+        let is_name = !name.is_empty()
+            && !name.eq_ignore_ascii_case(DEFAULT_VHOST)
+            && name.parse::<IpAddr>().is_err()
+            && (matches!(self, Self::Named(_)) || name.contains('.'));
+        if !is_name {
+            key.text.clear();
             return key.push(DEFAULT_VHOST, MAX_VHOST).ok_or(KeyError::LongVhost);
         }
-        key.push(name, MAX_VHOST).ok_or(KeyError::LongVhost)?;
         key.text.make_ascii_lowercase();
         Ok(())
     }
@@ -406,6 +410,7 @@ mod tests {
             ("rtmp://example.com", "live", "cam"),
             ("rtmp://example.com/", "live?token=t", "cam"),
             ("", "live?vhost=example.com", "cam"),
+            ("rtmp://10.1.2.3/live?vhost=example%2Ecom%2e", "live", "cam"),
             ("rtmp://example.com/l%69ve", "live", "c%61m"),
         ] {
             assert_eq!(rtmp(tc_url, app, stream), key, "{tc_url} {app} {stream}");
@@ -442,6 +447,9 @@ mod tests {
             "[2001:db8::1]:11935",
             "::1",
             "__defaultVhost__",
+            "localhost.",
+            "127%2e0.0.1",
+            "origin%2e",
         ] {
             assert_eq!(rtmp(&format!("rtmp://{host}/live"), "live", "cam"), key, "{host}");
             assert_eq!(http(host, "/live/cam.flv"), key, "{host}");

@@ -149,12 +149,11 @@ fn quit(settings: &Settings, runtime: &Runtime, signals: &Receiver<()>, housekee
         }
         housekeeping.run();
     }
-    let left = runtime.sessions();
     runtime.stop();
     while !runtime.is_finished() && begin.elapsed() < settings.force {
         std::thread::sleep(DRAIN_CHECK);
     }
-    log::info!("ends after {:.1?}; {left} sessions were cut", begin.elapsed());
+    log::info!("ends after {:.1?}; {} sessions were cut", begin.elapsed(), runtime.cut());
 }
 
 /// SIGTERM and SIGINT, as messages.

@@ -6,7 +6,7 @@
 //! [`Machine::deadline`]. That is all.
 //!
 //! ```text
-//!            Input: Stream, Datagram, Opened, OpenFailed, HungUp, Spliced, Eof, Answer, Tick, Drain
+//!            Input: Stream, Datagram, Opened, OpenFailed, HungUp, Spliced, Eof, Answer, Tick, Drain, Stop
 //!   driver ───────────────────────────────────────────────────────────────────────────────────▶ machine
 //!          ◀───────────────────────────────────────────────────────────────────────────────────
 //!            Action: Forward, Write, Open, Ask, Tell, Pause, Resume, Splice, Close, Note
@@ -153,6 +153,9 @@ pub enum Input<'a> {
     Tick,
     /// The process is about to end: finish what runs, begin nothing new.
     Drain,
+    /// The process ends now, and this is the last input. For hubs: the peers of a connection see its end, those of a
+    /// datagram socket see nothing unless they are told.
+    Stop,
 }
 
 /// What is at the other end of a leg that was opened.
@@ -402,9 +405,9 @@ pub trait Machine {
     /// closed.
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault>;
 
-    /// Whether a process that drains shall wait for it. A session is waited for anyhow; a hub says it itself.
-    fn is_busy(&self) -> bool {
-        false
+    /// How many sessions a hub has, for which a process that drains waits.
+    fn sessions(&self) -> usize {
+        0
     }
 
     /// When to send the next `Tick`, if nothing else happens. O(1); asked after every input.

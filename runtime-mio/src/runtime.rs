@@ -129,17 +129,53 @@ pub enum Listener {
 /// What the workers shall do.
 pub(crate) mod mode {
     pub(crate) const RUN: u8 = 0;
-    /// Accept no more; end when the last session does.
+    /// Accept no more; end when the last session of all workers does.
     pub(crate) const DRAIN: u8 = 1;
     /// End now.
     pub(crate) const STOP: u8 = 2;
 }
 
 /// What all workers and their owner see.
-#[derive(Debug, Default)]
 pub(crate) struct Shared {
-    pub(crate) mode: AtomicU8,
+    mode: AtomicU8,
     pub(crate) sessions: AtomicUsize,
+    /// Workers that a drain waits for.
+    busy: AtomicUsize,
+    /// Sessions that were not over at the end.
+    pub(crate) cut: AtomicUsize,
+    mailboxes: Vec<Arc<Mailbox>>,
+}
+
+impl Shared {
+    fn new(mailboxes: Vec<Arc<Mailbox>>) -> Self {
+        Self {
+            mode: AtomicU8::new(mode::RUN),
+            sessions: AtomicUsize::new(0),
+            busy: AtomicUsize::new(mailboxes.len()),
+            cut: AtomicUsize::new(0),
+            mailboxes,
+        }
+    }
+
+    /// What the workers shall do.
+    pub(crate) fn mode(&self) -> u8 {
+        self.mode.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, mode: u8) {
+        self.mode.fetch_max(mode, Ordering::Relaxed);
+        for mailbox in &self.mailboxes {
+            mailbox.wake();
+        }
+    }
+
+    /// A worker that drains has nothing left to wait for. They all stay until the last one has, since the kernel spreads
+    /// datagrams over the sockets that there are: with one socket less, sessions would come to other workers.
+    pub(crate) fn is_drained(&self) {
+        if self.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.set(mode::STOP);
+        }
+    }
 }
 
 /// What all workers are made of.
@@ -163,7 +199,6 @@ impl Notify for Wake {
 /// Running workers.
 pub struct Runtime {
     shared: Arc<Shared>,
-    mailboxes: Vec<Arc<Mailbox>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -182,7 +217,6 @@ impl Runtime {
         clock: Clock,
         seed: [u8; 32],
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
         let mut shares: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
         for listener in listeners {
             match listener {
@@ -198,19 +232,23 @@ impl Runtime {
                 }
             }
         }
-        let common = Common { config, shared: &shared, lb, observer, clock };
-        let mut seeds = ChaCha12Rng::from_seed(seed);
-        let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
-        for (index, share) in shares.into_iter().enumerate() {
+        let (mut polls, mut mailboxes) = (Vec::new(), Vec::new());
+        for _ in 0..workers {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), crate::worker::WAKER)?;
-            let mailbox = Arc::new(Mailbox::new(Box::new(Wake(waker))));
-            let worker = Worker::new(&common, poll, index, seeds.fork(), Arc::clone(&mailbox), share)?;
+            polls.push(poll);
+            mailboxes.push(Arc::new(Mailbox::new(Box::new(Wake(waker)))));
+        }
+        let shared = Arc::new(Shared::new(mailboxes.clone()));
+        let common = Common { config, shared: &shared, lb, observer, clock };
+        let mut seeds = ChaCha12Rng::from_seed(seed);
+        let mut threads = Vec::new();
+        for (index, ((share, poll), mailbox)) in shares.into_iter().zip(polls).zip(mailboxes).enumerate() {
+            let worker = Worker::new(&common, poll, index, seeds.fork(), mailbox, share)?;
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || worker.run())?);
-            mailboxes.push(mailbox);
         }
-        Ok(Self { shared, mailboxes, threads })
+        Ok(Self { shared, threads })
     }
 
     /// Sessions that run now, without hubs and control connections.
@@ -218,21 +256,19 @@ impl Runtime {
         self.shared.sessions.load(Ordering::Relaxed)
     }
 
-    /// Accepts no more. Workers end as their last session does.
+    /// Sessions that were not over when everything was closed, those of hubs, too; known when all workers have ended.
+    pub fn cut(&self) -> usize {
+        self.shared.cut.load(Ordering::Relaxed)
+    }
+
+    /// Accepts no more. The workers end when the last session of all does.
     pub fn drain(&self) {
-        self.set(mode::DRAIN);
+        self.shared.set(mode::DRAIN);
     }
 
     /// Closes everything.
     pub fn stop(&self) {
-        self.set(mode::STOP);
-    }
-
-    fn set(&self, mode: u8) {
-        self.shared.mode.fetch_max(mode, Ordering::Relaxed);
-        for mailbox in &self.mailboxes {
-            mailbox.wake();
-        }
+        self.shared.set(mode::STOP);
     }
 
     /// Whether all workers have ended.

@@ -218,9 +218,9 @@ impl Task {
         Ok(task)
     }
 
-    /// Whether it is a hub with sessions.
-    pub(crate) fn is_busy_hub(&self) -> bool {
-        self.class.is_none() && self.machine.is_busy()
+    /// Sessions of a hub.
+    pub(crate) fn sessions(&self) -> usize {
+        self.machine.sessions()
     }
 
     /// Whether no leg is left.
@@ -303,6 +303,11 @@ impl Task {
         self.settle(io);
         self.pump_all(io);
         self.arm(io);
+    }
+
+    /// The process ends now.
+    pub(crate) fn stop(&mut self, io: &mut Io) {
+        self.step(io, Input::Stop, &[], Bytes::copy_from_slice);
     }
 
     /// A leg that ran out of budget has its turn again.

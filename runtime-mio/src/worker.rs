@@ -113,6 +113,8 @@ pub(crate) struct Worker {
     next_sweep: Option<Time>,
     /// Tasks are told so, each once.
     draining: bool,
+    /// There is nothing left that a drain waits for.
+    drained: bool,
     /// Tasks that are sessions, and those that are control connections; the others are hubs.
     sessions: usize,
     controls: usize,
@@ -159,6 +161,7 @@ impl Worker {
             accept_again: None,
             next_sweep: None,
             draining: false,
+            drained: false,
             sessions: 0,
             controls: 0,
             shared: Arc::clone(common.shared),
@@ -230,26 +233,43 @@ impl Worker {
             self.fire();
             self.sweep();
             self.accept();
-            let mode = self.shared.mode.load(Ordering::Relaxed);
-            if mode == mode::DRAIN && !self.draining {
-                self.begin_drain();
-            }
-            match mode {
+            match self.shared.mode() {
                 mode::RUN => {}
-                mode::DRAIN if self.is_busy() => {
-                    self.listeners.retain(|listener| listener.ready);
-                    self.io.pool.clear();
-                }
+                mode::DRAIN => self.drain(),
                 _ => break,
             }
         }
-        self.shared.sessions.fetch_sub(self.sessions, Ordering::Relaxed);
+        self.stop();
     }
 
-    /// Whether there is anything that a drain waits for.
-    fn is_busy(&self) -> bool {
-        let mut hubs = self.hubs.iter().filter_map(|index| self.tasks.get(*index));
-        self.sessions > 0 || !self.io.closing.is_empty() || hubs.any(|task| task.is_busy_hub())
+    /// Serves nobody new; tells everybody so, and when there is nobody left.
+    fn drain(&mut self) {
+        if !std::mem::replace(&mut self.draining, true) {
+            let tasks: Vec<usize> = self.tasks.iter().map(|(index, _)| index).collect();
+            for index in tasks {
+                self.with(index, Task::drain);
+            }
+        }
+        self.listeners.retain(|listener| listener.ready);
+        self.io.pool.clear();
+        let is_busy = self.sessions > 0 || !self.io.closing.is_empty() || self.hub_sessions() > 0;
+        if !is_busy && !std::mem::replace(&mut self.drained, true) {
+            self.listeners.clear();
+            self.shared.is_drained();
+        }
+    }
+
+    /// The end: whoever is left has had its last word, and everything is closed when this worker is dropped.
+    fn stop(&mut self) {
+        self.shared.cut.fetch_add(self.sessions + self.hub_sessions(), Ordering::Relaxed);
+        self.shared.sessions.fetch_sub(self.sessions, Ordering::Relaxed);
+        for index in std::mem::take(&mut self.hubs) {
+            self.with(index, Task::stop);
+        }
+    }
+
+    fn hub_sessions(&self) -> usize {
+        self.hubs.iter().filter_map(|index| self.tasks.get(*index)).map(|hub| hub.sessions()).sum()
     }
 
     fn timeout(&self) -> Option<std::time::Duration> {
@@ -278,14 +298,6 @@ impl Worker {
                 Some(Class::Control) => self.controls -= 1,
                 None => {}
             }
-        }
-    }
-
-    fn begin_drain(&mut self) {
-        self.draining = true;
-        let tasks: Vec<usize> = self.tasks.iter().map(|(index, _)| index).collect();
-        for index in tasks {
-            self.with(index, Task::drain);
         }
     }
 

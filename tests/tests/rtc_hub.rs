@@ -1,6 +1,6 @@
 //! How a WebRTC hub behaves, one behaviour after the other, driven by hand.
 
-use srs_proxy_core::machine::{Fault, Leg, Note, OpenError};
+use srs_proxy_core::machine::{Fault, Leg, Machine, Note, OpenError};
 use srs_proxy_core::origin::{OriginId, Protocol};
 use srs_proxy_core::query::{Answer, Picked, Query, Refusal, Report};
 use srs_proxy_core::rtc::{DropReason, FLOWING_INTERVAL, RtcConfig, SETUP_TIMEOUT, UNKNOWN_LIFE};

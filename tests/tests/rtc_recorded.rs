@@ -1,7 +1,7 @@
 //! WebRTC sessions of real clients with a real server, recorded, through the hub: every datagram goes on, untouched, to
 //! whom it went without a proxy.
 
-use srs_proxy_core::machine::Leg;
+use srs_proxy_core::machine::{Leg, Machine};
 use srs_proxy_core::rtc::RtcConfig;
 use srs_proxy_core::time::Duration;
 use srs_proxy_tests::sim::rtc::wire::{self, REQUEST};

@@ -184,7 +184,8 @@ impl Machine for Hub {
             | Input::Eof { .. }
             | Input::HungUp { .. }
             | Input::Spliced { .. }
-            | Input::Drain => {}
+            | Input::Drain
+            | Input::Stop => {}
         }
         Ok(0)
     }

@@ -1,7 +1,7 @@
 //! WebRTC hubs in the simulated world: clients that move, restart and vanish, origins that die, forgers and floods, while
 //! the network loses, doubles and reorders, and the load balancer is late, silent or says no.
 
-use srs_proxy_core::machine::Note;
+use srs_proxy_core::machine::{Machine, Note};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Query, Report};
 use srs_proxy_core::rtc::{DropReason, RtcConfig, RtcHub};

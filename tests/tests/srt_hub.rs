@@ -230,7 +230,7 @@ fn a_load_balancer_that_says_no_or_nothing_or_nonsense_is_told_of() {
         }
         let (_, to, rejection) = one(&desk.sent());
         assert_eq!((to, rejection.to, rejection.kind), (Some(client(1)), 7, code));
-        assert_eq!((desk.hub().sessions(), desk.legs(), desk.hub().is_busy()), (0, 0, false));
+        assert_eq!((desk.hub().sessions(), desk.legs()), (0, 0));
         let [Note::Refused { key: Some(key), fault }] = &desk.notes[..] else { panic!("{:?}", desk.notes) };
         assert_eq!((key.as_str(), *fault), (KEY, Fault::Balancer(why)));
         // A caller that did not hear it asks again, and hears the same.
@@ -540,11 +540,24 @@ fn a_drain_lets_sessions_go_on_and_begins_none() {
     let mut desk = desk();
     let (leg, id) = desk.establish(client(1), 7, ID, origin(), 9);
     desk.drain();
-    assert!(desk.hub().is_busy());
+    assert_eq!(desk.hub().sessions(), 1);
     assert_eq!(told(&mut desk, client(1), 8, ID.as_bytes()), 1007);
     assert_eq!(desk.client(client(1), &data(id, 0, 0)), to_origin(leg, &data(9, 0, 0)));
     desk.client(client(1), &shutdown(id));
-    assert!(!desk.hub().is_busy());
+    assert_eq!(desk.hub().sessions(), 0);
+}
+
+#[test]
+fn both_sides_are_told_that_the_process_ends() {
+    let mut desk = desk();
+    let (leg, id) = desk.establish(client(1), 7, ID, origin(), 9);
+    call(&mut desk, client(2), 8, ID);
+    desk.sent();
+    desk.stop();
+    let sent = desk.sent();
+    assert_eq!(id, 9);
+    let both = [to_origin(leg, &shutdown(9)), to_client(client(1), &shutdown(7))].concat();
+    assert_eq!(sent, both);
 }
 
 #[test]

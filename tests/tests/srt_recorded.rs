@@ -1,7 +1,7 @@
 //! SRT sessions of real callers with a real server, recorded, through the hub: every packet goes on, to the byte, to whom it
 //! went without a proxy. Only the cookie of the caller's conclusion is the hub's until it is there.
 
-use srs_proxy_core::machine::Leg;
+use srs_proxy_core::machine::{Leg, Machine};
 use srs_proxy_core::srt::SrtConfig;
 use srs_proxy_tests::sim::srt::wire::{CONCLUSION, Handshake, INDUCTION};
 use srs_proxy_tests::sim::srt::{Desk, Sent};

@@ -142,11 +142,6 @@ impl RtcHub {
         }
     }
 
-    /// How many sessions there are, also those whose origin is being found.
-    pub fn sessions(&self) -> usize {
-        self.table.len()
-    }
-
     /// What was dropped, by reason.
     pub fn drops(&self) -> &Drops<DropReason> {
         &self.drops
@@ -498,13 +493,19 @@ impl Machine for RtcHub {
             Input::Tick => self.tick(cx),
             Input::Drain => self.is_draining = true,
             // Of a datagram socket the end is what ICMP says: anybody's word. Silence ends a session.
-            Input::Eof { .. } | Input::HungUp { .. } | Input::Stream { .. } | Input::Spliced { .. } => {}
+            Input::Eof { .. }
+            | Input::HungUp { .. }
+            | Input::Stream { .. }
+            | Input::Spliced { .. }
+            // Only who holds the keys of DTLS could say goodbye.
+            | Input::Stop => {}
         }
         Ok(0)
     }
 
-    fn is_busy(&self) -> bool {
-        self.sessions() > 0
+    /// Also those whose origin is being found.
+    fn sessions(&self) -> usize {
+        self.table.len()
     }
 
     fn deadline(&self) -> Option<Time> {

@@ -143,11 +143,6 @@ impl SrtHub {
         }
     }
 
-    /// How many sessions there are, also those whose origin is being found.
-    pub fn sessions(&self) -> usize {
-        self.table.len() - self.over
-    }
-
     /// What was dropped, by reason.
     pub fn drops(&self) -> &Drops<DropReason> {
         &self.drops
@@ -584,16 +579,11 @@ impl SrtHub {
     /// Ends a live session that has been silent, reports one that is not, and sets when to look again. Nothing of this is
     /// done with a packet, but for the one that begins it.
     fn look(&mut self, cx: &mut Cx<'_>, at: usize) {
-        let Some(Session { stage: Stage::Live(live), leg, caller, socket, .. }) = self.table.get_mut(at)
-        else {
-            return;
-        };
+        let Some(session) = self.table.get_mut(at) else { return };
+        let Stage::Live(live) = &mut session.stage else { return };
         let ends_at = live.ends_at(self.config.idle);
         if ends_at <= cx.now {
-            // Whoever is left need not find out by itself.
-            cx.actions.write(*leg, shutdown(live.socket, clock(cx.now)));
-            let (caller, end) = (*caller, shutdown(*socket, clock(cx.now)));
-            send(cx, caller, end);
+            farewell(cx, session);
             return self.end(cx, at, None);
         }
         if live.report_at <= cx.now {
@@ -603,6 +593,20 @@ impl SrtHub {
         let wake = live.report_at.min(ends_at);
         self.table.wake(at, wake);
     }
+
+    /// The process ends, and with it all sessions.
+    fn stop(&mut self, cx: &mut Cx<'_>) {
+        for (_, session) in self.table.iter() {
+            farewell(cx, session);
+        }
+    }
+}
+
+/// Tells both sides of a live session that it is over: whoever is left need not find out by itself.
+fn farewell(cx: &mut Cx<'_>, session: &Session) {
+    let Session { stage: Stage::Live(live), leg, caller, socket, .. } = session else { return };
+    cx.actions.write(*leg, shutdown(live.socket, clock(cx.now)));
+    send(cx, *caller, shutdown(*socket, clock(cx.now)));
 }
 
 /// What a conclusion asks for; or the rejection that it gets, and why.
@@ -650,13 +654,15 @@ impl Machine for SrtHub {
             Input::Eof { leg } => self.origin_gone(cx, leg),
             Input::Tick => self.tick(cx),
             Input::Drain => self.is_draining = true,
+            Input::Stop => self.stop(cx),
             Input::HungUp { .. } | Input::Stream { .. } | Input::Spliced { .. } => {}
         }
         Ok(0)
     }
 
-    fn is_busy(&self) -> bool {
-        self.sessions() > 0
+    /// Also those whose origin is being found.
+    fn sessions(&self) -> usize {
+        self.table.len() - self.over
     }
 
     fn deadline(&self) -> Option<Time> {

@@ -80,7 +80,7 @@ impl Observer for Silent {
 /// For tests in which no peer tries the proxy's patience.
 pub(crate) const STALL: Duration = Duration::from_secs(30);
 
-/// One worker that serves one listener; every stream's origin is at `origin`; a peer that takes nothing for `stall`
+/// As many workers as the listener has sockets; every stream's origin is at `origin`; a peer that takes nothing for `stall`
 /// is cut off.
 pub(crate) fn serve(listener: Listener, origin: SocketAddr, stall: Duration) -> Runtime {
     serve_observed(listener, origin, stall, &(Arc::new(Silent) as Arc<dyn Observer>))
@@ -100,5 +100,9 @@ pub(crate) fn serve_observed(
         files: Some(Files::below(env!("CARGO_TARGET_TMPDIR").as_ref()).unwrap()),
     };
     let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Late(origin));
-    Runtime::start(1, config, vec![listener], &lb, observer, Clock::start(), [1; 32]).unwrap()
+    let workers = match &listener {
+        Listener::Tcp(_, _, sockets, _) => sockets.len(),
+        Listener::Udp(_, sockets, _) => sockets.len(),
+    };
+    Runtime::start(workers, config, vec![listener], &lb, observer, Clock::start(), [1; 32]).unwrap()
 }

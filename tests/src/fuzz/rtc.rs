@@ -3,7 +3,7 @@
 use super::Script;
 use crate::sim::rtc::wire::{self, Stun};
 use crate::sim::rtc::{Desk, Sent, check, media, refusal, session, success};
-use srs_proxy_core::machine::{Leg, OpenError};
+use srs_proxy_core::machine::{Leg, Machine, OpenError};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Query, Refusal};
 use srs_proxy_core::rtc::RtcConfig;

@@ -3,7 +3,7 @@
 use super::Script;
 use crate::sim::srt::wire::{self, CONCLUSION, Handshake, data, shutdown};
 use crate::sim::srt::{Desk, Sent};
-use srs_proxy_core::machine::{Leg, OpenError};
+use srs_proxy_core::machine::{Leg, Machine, OpenError};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Refusal};
 use srs_proxy_core::srt::SrtConfig;

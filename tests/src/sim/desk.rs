@@ -27,9 +27,6 @@ pub struct Sent {
 
 /// A machine that is a hub.
 pub trait Hub: Machine {
-    /// How many sessions there are that may have a socket.
-    fn sessions(&self) -> usize;
-
     /// What must hold after every input, in O(n).
     ///
     /// # Errors
@@ -158,6 +155,11 @@ impl<H: Hub> Desk<H> {
     /// The process is about to end.
     pub fn drain(&mut self) {
         self.feed(Input::Drain, &[]);
+    }
+
+    /// The process ends.
+    pub fn stop(&mut self) {
+        self.feed(Input::Stop, &[]);
     }
 
     /// Time passes, with all that is due in it.

@@ -67,6 +67,7 @@ impl Trace {
             Input::HungUp { leg } => ("HungUp", format!("{}.{}", leg.slot, leg.generation), &[]),
             Input::Tick => ("Tick", String::new(), &[]),
             Input::Drain => ("Drain", String::new(), &[]),
+            Input::Stop => ("Stop", String::new(), &[]),
         };
         self.bytes(kind.as_bytes());
         self.bytes(what.as_bytes());

@@ -11,10 +11,6 @@ use std::net::SocketAddr;
 pub type Desk = desk::Desk<RtcHub>;
 
 impl Hub for RtcHub {
-    fn sessions(&self) -> usize {
-        self.sessions()
-    }
-
     fn invariants(&self) -> Result<(), &'static str> {
         self.invariants()
     }

@@ -12,10 +12,6 @@ use std::net::SocketAddr;
 pub type Desk = desk::Desk<SrtHub>;
 
 impl Hub for SrtHub {
-    fn sessions(&self) -> usize {
-        self.sessions()
-    }
-
     fn invariants(&self) -> Result<(), &'static str> {
         self.invariants()
     }

@@ -26,3 +26,4 @@ pub mod rtc;
 pub mod rtmp;
 pub mod srt;
 pub mod time;
+pub mod usage;

@@ -153,8 +153,8 @@ pub enum Input<'a> {
     Tick,
     /// The process is about to end: finish what runs, begin nothing new.
     Drain,
-    /// The process ends now, and this is the last input. For hubs: the peers of a connection see its end, those of a
-    /// datagram socket see nothing unless they are told.
+    /// It ends now, and this is the last input: the process does, or the driver has no more patience with a peer. The
+    /// load balancer may be told what ends; a hub tells its peers, too, which see no connection's end.
     Stop,
 }
 

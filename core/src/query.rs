@@ -13,8 +13,8 @@ pub enum Query {
     Pick {
         /// The stream.
         key: StreamKey,
-        /// The protocol the origin must serve.
-        need: Protocol,
+        /// What the origin must serve, and for whom.
+        need: Need,
     },
     /// The stream's HLS session: this new one, if it has none. → [`Answer::Hls`]
     StoreHls(HlsSession),
@@ -39,15 +39,40 @@ pub enum Query {
     Deregister(OriginId),
 }
 
+/// What a stream's origin is needed for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Need {
+    /// The protocol that it must serve, and by which it is asked.
+    pub protocol: Protocol,
+    /// Another one that it must serve as well: the media's, where the first is for signalling.
+    pub media: Option<Protocol>,
+    /// The client publishes. A stream goes where its publisher can: a player would find nothing elsewhere.
+    pub publishes: bool,
+}
+
+impl Need {
+    /// A client that plays, as far as is known.
+    pub const fn to_play(protocol: Protocol) -> Self {
+        Self { protocol, media: None, publishes: false }
+    }
+
+    /// A client that publishes.
+    pub const fn to_publish(protocol: Protocol) -> Self {
+        Self { protocol, media: None, publishes: true }
+    }
+}
+
 /// What the load balancer is told without being asked back.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Report {
-    /// An origin did not take a connection.
-    Unreachable(OriginId),
+    /// An origin did not take a connection of this protocol.
+    Unreachable(OriginId, Protocol),
     /// A stream is being played: its mapping must not age.
     Playing(StreamKey),
     /// A stream is being published at this origin: there it is, wherever a mapping says it were.
     Publishing(StreamKey, OriginId),
+    /// It is published there no more, or not by the one who said so.
+    Ended(StreamKey, OriginId),
     /// The media of a WebRTC session flows: it and its stream are in use.
     Flowing(RtcSession),
 }

@@ -3,6 +3,7 @@
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, Protocol};
+use srs_proxy_core::query::Need;
 use srs_proxy_core::time::Time;
 use srs_proxy_lb::{Asker, Mailbox, Memory, Notify, OriginService, Outcome, ReplyTo, Setup};
 use std::hint::black_box;
@@ -38,7 +39,7 @@ fn main() {
         let pass = || {
             let start = Instant::now();
             for key in &keys {
-                black_box(memory.pick(&asker, key, Protocol::Rtmp));
+                black_box(memory.pick(&asker, key, Need::to_play(Protocol::Rtmp)));
             }
             start.elapsed().as_nanos() / keys.len() as u128
         };

@@ -4,7 +4,7 @@
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{Answer, HlsSession, Query, RtcSession};
+use srs_proxy_core::query::{Answer, HlsSession, Need, Query, RtcSession};
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_lb::redis::{Command, Lost, Mappings, RealRedis, Redis, RedisClient, RedisConfig, Reply};
 use srs_proxy_lb::{
@@ -119,7 +119,7 @@ fn key(n: u32) -> StreamKey {
 }
 
 fn pick(n: u32) -> Query {
-    Query::Pick { key: key(n), need: Protocol::Rtmp }
+    Query::Pick { key: key(n), need: Need::to_play(Protocol::Rtmp) }
 }
 
 fn main() {
@@ -170,7 +170,7 @@ fn main() {
     let (asker, start, rounds) = (desk.asker(), Instant::now(), 1_000_000);
     let known = key(0);
     for _ in 0..rounds {
-        black_box(desk.redis.pick(&asker, &known, Protocol::Rtmp));
+        black_box(desk.redis.pick(&asker, &known, Need::to_play(Protocol::Rtmp)));
     }
     println!("pick, known for less than a second: {} ns", start.elapsed().as_nanos() / rounds);
 

@@ -11,7 +11,7 @@ use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{
-    Answer, Health, HlsSession, OriginStatus, Picked, Query, Refusal, Report, RtcSession,
+    Answer, Health, HlsSession, Need, OriginStatus, Picked, Query, Refusal, Report, RtcSession,
 };
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,7 +176,7 @@ impl World {
     }
 
     fn pick_for(&mut self, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
-        match self.ask(Query::Pick { key: key.clone(), need }) {
+        match self.ask(Query::Pick { key: key.clone(), need: Need::to_play(need) }) {
             Answer::Picked(picked) => Ok(picked),
             Answer::Refused(why) => Err(why),
             other => panic!("{other:?}"),
@@ -322,7 +322,7 @@ fn many_askers_of_a_new_stream_get_one_origin(world: &mut World) {
                 keys.map(|key| {
                     // All at each stream at the same time, as far as threads can be.
                     start.wait();
-                    desk.ask(now, Query::Pick { key, need: Protocol::Rtmp })
+                    desk.ask(now, Query::Pick { key, need: Need::to_play(Protocol::Rtmp) })
                 })
                 .collect::<Vec<_>>()
             })
@@ -363,8 +363,8 @@ fn an_unreachable_origin_is_left_and_tried_again(world: &mut World) {
     let [a, b] = pair();
     world.registered([&a, &b]);
     let key = world.stream_on(&a.id());
-    world.tell(&Report::Unreachable(a.id()));
-    world.tell(&Report::Unreachable(a.id()));
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     assert_eq!(world.health(&a.id()), Health::Quarantined);
     assert_eq!(world.pick(&key), b.id());
     world.subject.advance(QUARANTINE - Duration::from_secs(1));
@@ -385,14 +385,14 @@ fn failing_probes_double_the_quarantine(world: &mut World) {
     let [a, b] = pair();
     world.registered([&a, &b]);
     let mut pause = QUARANTINE;
-    world.tell(&Report::Unreachable(a.id()));
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     for round in 0..6 {
         world.subject.advance(pause - Duration::from_secs(1));
         world.registered([&a, &b]);
         assert!((0..20).all(|n| world.pick(&key(&format!("{round}-{n}"))) == b.id()), "round {round}");
         world.subject.advance(Duration::from_secs(1));
         assert!((20..70).any(|n| world.pick(&key(&format!("{round}-{n}"))) == a.id()), "round {round}");
-        world.tell(&Report::Unreachable(a.id()));
+        world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
         pause = (pause * 2).min(MAX_QUARANTINE);
     }
     // A probe that succeeds ends it, and the next failure begins anew.
@@ -400,7 +400,7 @@ fn failing_probes_double_the_quarantine(world: &mut World) {
     world.registered([&a, &b]);
     assert!((0..50).any(|n| world.pick(&key(&format!("good-{n}"))) == a.id()));
     world.subject.advance(PROBE);
-    world.tell(&Report::Unreachable(a.id()));
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     world.subject.advance(QUARANTINE);
     assert!((50..99).any(|n| world.pick(&key(&format!("good-{n}"))) == a.id()));
 }
@@ -408,7 +408,7 @@ fn failing_probes_double_the_quarantine(world: &mut World) {
 fn a_heartbeat_ends_no_quarantine_but_a_new_life_does(world: &mut World) {
     let [a, b] = pair();
     world.registered([&a, &b]);
-    world.tell(&Report::Unreachable(a.id()));
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     world.registered([&a]);
     assert_eq!(world.health(&a.id()), Health::Quarantined);
     let reborn = serving("a", "2", &[(Protocol::Rtmp, 1935)]);
@@ -420,14 +420,14 @@ fn a_heartbeat_ends_no_quarantine_but_a_new_life_does(world: &mut World) {
 fn an_only_origin_is_offered_even_in_quarantine(world: &mut World) {
     let a = origin("a");
     world.registered([&a]);
-    world.tell(&Report::Unreachable(a.id()));
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     assert_eq!(world.pick(&key("x")), a.id());
     // One that is silent, but that nobody failed to reach, is better.
     let b = origin("b");
     world.registered([&b]);
     world.subject.advance(TTL);
     world.registered([&a]);
-    world.tell(&Report::Unreachable(a.id()));
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     assert_eq!((world.health(&a.id()), world.health(&b.id())), (Health::Quarantined, Health::Dead));
     assert!((0..20).all(|n| world.pick(&key(&n.to_string())) == b.id()));
 }
@@ -444,7 +444,7 @@ fn a_new_life_replaces_the_old_one(world: &mut World) {
     assert!(after == reborn.id() || after == b.id());
     assert_eq!(world.pick(&key), after);
     // What is told of the old life is no news of the new one.
-    world.tell(&Report::Unreachable(a.id()));
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     assert_eq!(world.health(&reborn.id()), Health::Alive);
 }
 
@@ -487,7 +487,7 @@ fn a_stream_goes_back_to_its_publisher(world: &mut World) {
     let [a, b] = pair();
     world.registered([&a, &b]);
     let key = world.stream_on(&a.id());
-    world.tell(&Report::Unreachable(a.id()));
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     assert_eq!(world.pick(&key), b.id(), "a is left alone for a moment");
     world.tell(&Report::Publishing(key.clone(), a.id()));
     assert_eq!(world.pick(&key), b.id(), "and nothing is sent there meanwhile");

@@ -23,7 +23,7 @@ use crate::Setup;
 use crate::policy::{Policy, Weights};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
-use srs_proxy_core::origin::{Origin, OriginId};
+use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Health, Refusal};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::{HashMap, HashSet};
@@ -304,7 +304,12 @@ impl Fleet {
 
     /// A connect failed. Returns how many have failed in a row, and for how long the origin is left alone, if that is
     /// news.
-    pub(crate) fn unreachable(&mut self, now: Time, id: &OriginId) -> Option<(u32, Duration)> {
+    pub(crate) fn unreachable(
+        &mut self,
+        now: Time,
+        id: &OriginId,
+        _protocol: Protocol,
+    ) -> Option<(u32, Duration)> {
         let entry = self.find_mut(id)?;
         let failures = match entry.trouble(now) {
             None => 1,

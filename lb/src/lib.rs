@@ -20,7 +20,9 @@ pub use view::{CLAIM_LIFE, PUBLISHER_FRESH, STREAM_IDLE};
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{Answer, HlsSession, OriginStatus, Picked, Query, Refusal, Report, RtcSession};
+use srs_proxy_core::query::{
+    Answer, HlsSession, Need, OriginStatus, Picked, Query, Refusal, Report, RtcSession,
+};
 use srs_proxy_core::time::{Duration, Time};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -148,10 +150,10 @@ pub trait OriginService: Send + Sync {
     fn update(&self, asker: &Asker, origin: Origin) -> Outcome<()>;
 
     /// The origin that owns `key`; chosen, atomically, if none does or if it is not usable any more.
-    fn pick(&self, asker: &Asker, key: &StreamKey, need: Protocol) -> Outcome<Picked>;
+    fn pick(&self, asker: &Asker, key: &StreamKey, need: Need) -> Outcome<Picked>;
 
-    /// An origin did not take a connection: it is left alone for a moment.
-    fn unreachable(&self, now: Time, origin: &OriginId);
+    /// An origin did not take a connection of this protocol: it is left alone for a moment.
+    fn unreachable(&self, now: Time, origin: &OriginId, protocol: Protocol);
 
     /// A stream is being played. Told when that begins and every few seconds as long as it goes on.
     fn playing(&self, now: Time, key: &StreamKey);
@@ -159,6 +161,9 @@ pub trait OriginService: Send + Sync {
     /// A stream is being published at `origin`. Told when that begins and every few seconds as long as it goes
     /// on. If a pick has mapped the stream elsewhere meanwhile, and nobody publishes there, it is mapped back.
     fn publishing(&self, now: Time, key: &StreamKey, origin: &OriginId);
+
+    /// The stream's publisher at `origin` is gone.
+    fn ended(&self, now: Time, key: &StreamKey, origin: &OriginId);
 
     /// All origins.
     fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>>;
@@ -232,9 +237,10 @@ pub fn ask(lb: &dyn OriginLoadBalancer, asker: &Asker, query: Query) -> Option<A
 /// Passes on a machine's report.
 pub fn tell(lb: &dyn OriginLoadBalancer, now: Time, report: &Report) {
     match report {
-        Report::Unreachable(origin) => lb.unreachable(now, origin),
+        Report::Unreachable(origin, protocol) => lb.unreachable(now, origin, *protocol),
         Report::Playing(key) => lb.playing(now, key),
         Report::Publishing(key, origin) => lb.publishing(now, key, origin),
+        Report::Ended(key, origin) => lb.ended(now, key, origin),
         Report::Flowing(session) => lb.flowing(now, session),
     }
 }

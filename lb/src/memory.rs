@@ -5,7 +5,7 @@ use crate::view::View;
 use crate::{Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, Setup, in_order};
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{HlsSession, OriginStatus, Picked, RtcSession};
+use srs_proxy_core::query::{HlsSession, Need, OriginStatus, Picked, RtcSession};
 use srs_proxy_core::time::Time;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -38,12 +38,12 @@ impl OriginService for Memory {
         self.view().update(asker.now, origin).into()
     }
 
-    fn pick(&self, asker: &Asker, key: &StreamKey, need: Protocol) -> Outcome<Picked> {
+    fn pick(&self, asker: &Asker, key: &StreamKey, need: Need) -> Outcome<Picked> {
         self.view().pick(asker.now, key, need).into()
     }
 
-    fn unreachable(&self, now: Time, origin: &OriginId) {
-        self.view().unreachable(now, origin);
+    fn unreachable(&self, now: Time, origin: &OriginId, protocol: Protocol) {
+        self.view().unreachable(now, origin, protocol);
     }
 
     fn playing(&self, now: Time, key: &StreamKey) {
@@ -52,6 +52,10 @@ impl OriginService for Memory {
 
     fn publishing(&self, now: Time, key: &StreamKey, origin: &OriginId) {
         self.view().publishing(now, now, key, origin);
+    }
+
+    fn ended(&self, _: Time, key: &StreamKey, origin: &OriginId) {
+        self.view().ended(key, origin);
     }
 
     fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>> {

@@ -9,7 +9,7 @@ use crate::fleet::{Fleet, Member, Seat, Updated};
 use crate::{SESSION_LIFE, Setup};
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{HlsSession, OriginStatus, Picked, Refusal, RtcSession};
+use srs_proxy_core::query::{HlsSession, Need, OriginStatus, Picked, Refusal, RtcSession};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -97,8 +97,13 @@ impl View {
 
     /// An origin did not take a connection. Returns how often in a row, and for how long it is left alone, if that is
     /// news.
-    pub(crate) fn unreachable(&mut self, now: Time, origin: &OriginId) -> Option<(u32, Duration)> {
-        let (failures, pause) = self.fleet.unreachable(now, origin)?;
+    pub(crate) fn unreachable(
+        &mut self,
+        now: Time,
+        origin: &OriginId,
+        protocol: Protocol,
+    ) -> Option<(u32, Duration)> {
+        let (failures, pause) = self.fleet.unreachable(now, origin, protocol)?;
         log::warn!("origin {origin} cannot be reached, left alone for {} s", pause.as_secs());
         Some((failures, pause))
     }
@@ -124,7 +129,7 @@ impl View {
         known
     }
 
-    pub(crate) fn pick(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
+    pub(crate) fn pick(&mut self, now: Time, key: &StreamKey, need: Need) -> Result<Picked, Refusal> {
         let present = self.home(now, key);
         if let Some(taken) = present.and_then(|member| self.fleet.take(now, member, need)) {
             // The stream is there and nowhere else: if its origin does not serve the protocol, none does.
@@ -166,6 +171,11 @@ impl View {
         if self.streams.insert(now, key.clone(), home).is_ok() {
             self.claims.forget(key);
         }
+    }
+
+    /// Its publisher there is gone.
+    pub(crate) fn ended(&mut self, key: &StreamKey, origin: &OriginId) {
+        let _ = (key, origin);
     }
 
     pub(crate) fn load_or_store_hls(&mut self, now: Time, new: HlsSession) -> Result<HlsSession, Refusal> {

@@ -305,7 +305,7 @@ impl Task {
         self.arm(io);
     }
 
-    /// The process ends now.
+    /// It ends now: the machine has its last word.
     pub(crate) fn stop(&mut self, io: &mut Io) {
         self.step(io, Input::Stop, &[], Bytes::copy_from_slice);
     }
@@ -324,6 +324,7 @@ impl Task {
         self.armed = None;
         self.retry_stalled(io);
         if let Some(fault) = self.overdue(io) {
+            self.stop(io);
             self.fail(io, fault);
         } else {
             if self.machine.deadline().is_some_and(|deadline| deadline <= io.now) {

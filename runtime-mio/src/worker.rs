@@ -263,8 +263,8 @@ impl Worker {
     fn stop(&mut self) {
         self.shared.cut.fetch_add(self.sessions + self.hub_sessions(), Ordering::Relaxed);
         self.shared.sessions.fetch_sub(self.sessions, Ordering::Relaxed);
-        for index in std::mem::take(&mut self.hubs) {
-            self.with(index, Task::stop);
+        for (_, task) in &mut self.tasks {
+            task.stop(&mut self.io);
         }
     }
 

@@ -7,7 +7,7 @@ use film::film;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Action, Close, Cx, Fault, Input, Leg, Machine, OpenError, Ticket, Transport};
 use srs_proxy_core::origin::Protocol;
-use srs_proxy_core::query::{Answer, Query};
+use srs_proxy_core::query::{Answer, Need, Query};
 use srs_proxy_core::time::Time;
 use srs_proxy_runtime_mio::{BoxMachine, Class, Listener, Runtime, bind_tcp};
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ impl Machine for Toy {
                 cx.actions.push(Action::Pause { leg: Leg::CLIENT });
                 cx.actions.push(Action::Ask {
                     ticket: Ticket(1),
-                    query: Query::Pick { key, need: Protocol::Rtmp },
+                    query: Query::Pick { key, need: Need::to_play(Protocol::Rtmp) },
                 });
             }
             Input::Answer { answer: Answer::Picked(picked), .. } => {

@@ -2,7 +2,7 @@
 
 use srs_proxy_core::machine::{Fault, Leg, Machine, Note, OpenError};
 use srs_proxy_core::origin::{OriginId, Protocol};
-use srs_proxy_core::query::{Answer, Picked, Query, Refusal, Report};
+use srs_proxy_core::query::{Answer, Need, Picked, Query, Refusal, Report};
 use srs_proxy_core::rtc::{DropReason, FLOWING_INTERVAL, RtcConfig, SETUP_TIMEOUT, UNKNOWN_LIFE};
 use srs_proxy_core::time::Duration;
 use srs_proxy_tests::sim::rtc::wire::{REQUEST, stun};
@@ -50,7 +50,10 @@ fn a_check_finds_its_session_and_then_everything_flows() {
     assert_eq!(desk.client(client(1), &first), []);
     assert_eq!(desk.questions[0].1, Query::LoadRtc("s:c".into()));
     desk.answer(Answer::Rtc(Some(flow.clone())));
-    assert_eq!(desk.questions[0].1, Query::Pick { key: flow.key.clone(), need: Protocol::Rtc });
+    assert_eq!(
+        desk.questions[0].1,
+        Query::Pick { key: flow.key.clone(), need: Need::to_play(Protocol::Rtc) }
+    );
     desk.answer(picked());
     assert_eq!(desk.opening[0].1, origin());
     let leg = desk.opened().unwrap();
@@ -342,7 +345,7 @@ fn an_origin_that_is_not_there_is_told_of_once() {
             desk.open_failed(why);
         }
         let origin = OriginId::new("origin", "0", "1");
-        assert_eq!(desk.told, vec![Report::Unreachable(origin.clone()); told]);
+        assert_eq!(desk.told, vec![Report::Unreachable(origin.clone(), Protocol::Rtc); told]);
         assert_eq!(desk.notes.first(), Some(&Note::OriginFailed { origin, fault }));
         assert_eq!((desk.hub().sessions(), desk.legs(), desk.asked), (0, 0, 2));
     }

@@ -62,7 +62,7 @@ fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
         other => panic!("{other:?} is nothing for an SRT hub"),
     };
     let told = move |report: &Report| {
-        counted.set(counted.get() + u64::from(!matches!(report, Report::Unreachable(_))))
+        counted.set(counted.get() + u64::from(!matches!(report, Report::Unreachable(..))))
     };
     world.balancer(Scripted::new(cast.manner, answer).on_report(told));
     for index in [1, 2] {

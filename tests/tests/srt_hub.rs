@@ -1,10 +1,12 @@
 //! How an SRT hub behaves, one behaviour after the other, driven by hand.
 
+use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Fault, Leg, Machine, Note, OpenError};
 use srs_proxy_core::origin::{OriginId, Protocol};
-use srs_proxy_core::query::{Answer, Picked, Query, Refusal, Report};
-use srs_proxy_core::srt::{DropReason, LINGER, REPORT_INTERVAL, RETRY, SETUP_TIMEOUT, SrtConfig};
+use srs_proxy_core::query::{Answer, Need, Picked, Query, Refusal, Report};
+use srs_proxy_core::srt::{DropReason, LINGER, PROOF, RETRY, SETUP_TIMEOUT, SrtConfig};
 use srs_proxy_core::time::Duration;
+use srs_proxy_core::usage::USE_INTERVAL;
 use srs_proxy_tests::sim::srt::wire::{CONCLUSION, Handshake, data, keep_alive, peer, shutdown};
 use srs_proxy_tests::sim::srt::{Desk, Sent};
 use std::net::SocketAddr;
@@ -82,7 +84,7 @@ fn a_caller_finds_its_origin_and_then_everything_flows() {
     desk.pass(5 * SECOND);
     let conclusion = call(&mut desk, client(1), 7, ID);
     let key = match &desk.questions[0].1 {
-        Query::Pick { key, need: Protocol::Srt } => key.clone(),
+        Query::Pick { key, need: Need { protocol: Protocol::Srt, .. } } => key.clone(),
         other => panic!("{other:?}"),
     };
     assert_eq!(key.as_str(), KEY);
@@ -107,6 +109,8 @@ fn a_caller_finds_its_origin_and_then_everything_flows() {
     assert_eq!((to, answer), (Some(client(1)), Handshake { peer: peer(198, 51, 100, 7), ..accepted }));
     let routed = Note::Routed { verb: "publish", key: key.clone(), origin: name(), to: origin() };
     assert_eq!(desk.notes, [routed]);
+    assert_eq!(desk.told, []);
+    desk.pass(PROOF);
     assert_eq!(desk.told, [Report::Publishing(key, name())]);
     for n in 0..3 {
         assert_eq!(desk.client(client(1), &data(9, n, 0)), to_origin(leg, &data(9, n, 0)));
@@ -279,7 +283,7 @@ fn an_origin_that_is_not_there_is_told_of_and_another_tried() {
                 desk.eof(leg);
             }
         }
-        assert_eq!(desk.told.last(), Some(&Report::Unreachable(origin)));
+        assert_eq!(desk.told.last(), Some(&Report::Unreachable(origin, Protocol::Srt)));
         desk.pass(100 * MS);
     }
     let told = desk.sent();
@@ -321,7 +325,7 @@ fn a_silent_origin_holds_up_its_own_callers_only_and_they_are_told() {
     desk.pass(MS);
     let (_, to, rejection) = one(&desk.sent());
     assert_eq!((to, rejection.kind), (Some(client(1)), 2502));
-    assert_eq!(desk.told.last(), Some(&Report::Unreachable(name())));
+    assert_eq!(desk.told.last(), Some(&Report::Unreachable(name(), Protocol::Srt)));
     assert_eq!((desk.hub().sessions(), desk.legs()), (1, 1));
     // One that did say something is slow, but there.
     call(&mut desk, client(1), 9, ID);
@@ -439,14 +443,33 @@ fn the_load_balancer_hears_that_a_stream_is_in_use_as_long_as_it_is() {
             desk.client(client(1), &keep_alive(socket));
             desk.origin(leg, &keep_alive(7));
         }
-        assert_eq!(desk.told.len(), 6, "at once, and each {REPORT_INTERVAL:?}");
+        let expected = if is_play { 6 } else { 5 };
+        assert_eq!(
+            desk.told.len(),
+            expected,
+            "a player at once, a publisher after {PROOF:?}; then each {USE_INTERVAL:?}"
+        );
         let is_right = |report: &Report| match report {
             Report::Playing(key) => is_play && key.as_str() == KEY,
             Report::Publishing(key, origin) => !is_play && key.as_str() == KEY && *origin == name(),
             _ => false,
         };
         assert!(desk.told.iter().all(is_right), "{:?}", desk.told);
+        desk.told.clear();
+        desk.client(client(1), &shutdown(socket));
+        let ended = Report::Ended(StreamKey::new("", "live", "cam").unwrap(), name());
+        assert_eq!(desk.told, if is_play { vec![] } else { vec![ended] });
     }
+}
+
+#[test]
+fn who_is_turned_out_after_the_handshake_has_published_nothing() {
+    let mut desk = desk();
+    let (leg, _) = desk.establish(client(1), 7, ID, origin(), 9);
+    desk.pass(SECOND);
+    desk.origin(leg, &shutdown(7));
+    desk.pass(PROOF);
+    assert!(!desk.told.iter().any(|report| matches!(report, Report::Publishing(..))), "{:?}", desk.told);
 }
 
 #[test]

@@ -18,9 +18,10 @@ use crate::machine::{
     Action, Close, Cx, Fault, Input, Leg, Note, OpenError, Opened, Parsed, Ticket, Transport,
 };
 use crate::origin::Protocol;
-use crate::query::{Answer, Picked, Query, Refusal, Report};
+use crate::query::{Answer, Need, Picked, Query, Refusal, Report};
 use crate::rtc::sdp::Candidates;
 use crate::time::{Duration, Time};
+use crate::usage::Usage;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -48,9 +49,6 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Origins tried for one request.
 const MAX_ATTEMPTS: u32 = 3;
-
-/// How often the load balancer is told that a stream is in use.
-const USE_INTERVAL: Duration = Duration::from_secs(20);
 
 /// What becomes of a request that was begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,9 +88,11 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Exchange {
     stage: Stage,
-    /// When to stop waiting for what the stage waits for, or when to report that the stream is in use.
+    /// When to stop waiting for what the stage waits for.
     deadline: Option<Time>,
-    need: Protocol,
+    /// What the load balancer is told while a live stream is on its way.
+    usage: Option<Usage>,
+    need: Need,
     kind: Kind,
     key: Option<StreamKey>,
     /// What is done to the answer's body, if anything is.
@@ -141,7 +141,12 @@ impl Exchange {
         let mut exchange = Self {
             stage: Stage::Loading,
             deadline: None,
-            need,
+            usage: None,
+            need: Need {
+                protocol: need,
+                media: kind.is_signalling().then_some(Protocol::Rtc),
+                publishes: kind == Kind::Live && upload.is_some(),
+            },
             kind,
             key: key.as_ref().ok().cloned(),
             change,
@@ -184,8 +189,9 @@ impl Exchange {
         (exchange, next)
     }
 
-    pub(super) const fn deadline(&self) -> Option<Time> {
-        self.deadline
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let usage = self.usage.as_ref().map(Usage::next);
+        self.deadline.into_iter().chain(usage).min()
     }
 
     /// Takes an input that is not the client's bytes.
@@ -211,8 +217,11 @@ impl Exchange {
             Input::Eof { leg } if self.leg == Some(leg) => {
                 return self.origin_ended(cx, client).map(|next| (0, next));
             }
-            Input::Tick if self.deadline.is_some_and(|at| cx.now >= at) => {
-                return Ok((0, self.timed_out(cx, client)));
+            Input::Tick => {
+                self.usage.iter_mut().for_each(|usage| usage.tell(cx));
+                if self.deadline.is_some_and(|at| cx.now >= at) {
+                    return Ok((0, self.timed_out(cx, client)));
+                }
             }
             _ => {}
         }
@@ -385,8 +394,10 @@ impl Exchange {
 
     fn picked(&mut self, cx: &mut Cx<'_>, client: &mut Client, picked: Picked) {
         // Segments are too many to be told one by one.
-        if let (Some(key), false) = (&self.key, self.kind == Kind::Plain && self.need == Protocol::Http) {
-            let verb = if self.need == Protocol::Api { "api" } else { "play" };
+        if let (Some(key), false) =
+            (&self.key, self.kind == Kind::Plain && self.need.protocol == Protocol::Http)
+        {
+            let verb = if self.need.protocol == Protocol::Api { "api" } else { "play" };
             let (key, origin, to) = (key.clone(), picked.origin.clone(), picked.to);
             cx.actions.note(Note::Routed { verb, key, origin, to });
         }
@@ -415,6 +426,9 @@ impl Exchange {
         cx.actions.write(leg, self.request.clone());
         cx.actions.write(leg, self.offer.clone());
         if self.upload.is_some() {
+            if self.kind == Kind::Live {
+                self.is_in_use(cx);
+            }
             cx.actions.push(Action::Resume { leg: Leg::CLIENT });
         }
     }
@@ -432,7 +446,7 @@ impl Exchange {
     fn unreachable(&mut self, cx: &mut Cx<'_>, client: &mut Client, fault: Fault) -> Next {
         self.abandon(cx);
         if let Some(Picked { origin, .. }) = self.origin.take() {
-            cx.actions.push(Action::Tell(Report::Unreachable(origin.clone())));
+            cx.actions.push(Action::Tell(Report::Unreachable(origin.clone(), self.need.protocol)));
             cx.actions.note(Note::OriginFailed { origin, fault });
         }
         if self.attempts >= MAX_ATTEMPTS || cx.now >= self.give_up {
@@ -537,7 +551,7 @@ impl Exchange {
                     cx.actions.push(Action::Resume { leg: Leg::CLIENT });
                 }
                 self.splice(cx, None);
-                self.report_use(cx);
+                self.is_in_use(cx);
                 Ok((bytes.len(), Next::Stay))
             }
             Some(framing) => {
@@ -547,7 +561,7 @@ impl Exchange {
                 cx.actions.write(Leg::CLIENT, out.end());
                 self.stage = Stage::Chunks { body: Body::new(framing), decode };
                 if self.kind == Kind::Live {
-                    self.report_use(cx);
+                    self.is_in_use(cx);
                 }
                 self.chunks(cx, bytes, at)
             }
@@ -664,10 +678,7 @@ impl Exchange {
     fn timed_out(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Next {
         let (status, fault) = match self.stage {
             // That the body goes on is for the driver to watch.
-            Stage::Endless | Stage::Chunks { .. } | Stage::Counted => {
-                self.report_use(cx);
-                return Next::Stay;
-            }
+            Stage::Endless | Stage::Chunks { .. } | Stage::Counted => return Next::Stay,
             Stage::Opening => {
                 let fault = Fault::Origin("did not take the connection in time");
                 if !self.hurried {
@@ -690,10 +701,12 @@ impl Exchange {
         self.fail(cx, client, status, fault)
     }
 
-    fn report_use(&mut self, cx: &mut Cx<'_>) {
-        if let Some(key) = &self.key {
-            cx.actions.push(Action::Tell(Report::Playing(key.clone())));
-            self.deadline = Some(cx.now + USE_INTERVAL);
+    /// A live stream flows, to the client or from it. The load balancer hears of it until the exchange is over.
+    fn is_in_use(&mut self, cx: &mut Cx<'_>) {
+        if self.usage.is_none()
+            && let Some(key) = &self.key
+        {
+            self.usage = Some(Usage::begin(cx, Report::Playing(key.clone())));
         }
     }
 

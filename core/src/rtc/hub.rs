@@ -57,7 +57,7 @@ use crate::machine::{
     Action, Actions, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Ticket, Transport,
 };
 use crate::origin::Protocol;
-use crate::query::{Answer, Picked, Query, Refusal, Report};
+use crate::query::{Answer, Need, Picked, Query, Refusal, Report};
 use crate::time::{Duration, Time};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -313,7 +313,7 @@ impl RtcHub {
                 let key = flow.key.clone();
                 session.stage = Stage::Picking(next_ticket, core::mem::take(parked), flow);
                 self.tickets.insert(next_ticket, at);
-                let query = Query::Pick { key, need: Protocol::Rtc };
+                let query = Query::Pick { key, need: Need::to_play(Protocol::Rtc) };
                 return cx.actions.push(Action::Ask { ticket: next_ticket, query });
             }
             (Stage::Picking(_, parked, flow), Answer::Picked(picked)) => {
@@ -367,7 +367,7 @@ impl RtcHub {
             OpenError::Exhausted => Fault::Proxy("no socket left"),
         };
         if why == OpenError::Unreachable {
-            cx.actions.push(Action::Tell(Report::Unreachable(origin.clone())));
+            cx.actions.push(Action::Tell(Report::Unreachable(origin.clone(), Protocol::Rtc)));
         }
         cx.actions.note(Note::OriginFailed { origin: origin.clone(), fault });
         self.forget(cx.now, at);

@@ -13,8 +13,9 @@ use crate::machine::{
     Action, Actions, Close, Cx, Fault, Input, Leg, Note, OpenError, Parsed, Ticket, Transport,
 };
 use crate::origin::Protocol;
-use crate::query::{Answer, Picked, Query, Refusal, Report};
+use crate::query::{Answer, Need, Picked, Query, Refusal, Report};
 use crate::time::{Duration, Time};
+use crate::usage::Usage;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -181,7 +182,11 @@ impl OriginSide {
     fn pick(&mut self, cx: &mut Cx<'_>) {
         self.attempts += 1;
         self.wait(cx.now, Stage::Picking, REACH_TIMEOUT);
-        let query = Query::Pick { key: self.asked.key.clone(), need: Protocol::Rtmp };
+        let need = match self.asked.verb {
+            Verb::Publish => Need::to_publish(Protocol::Rtmp),
+            Verb::Play => Need::to_play(Protocol::Rtmp),
+        };
+        let query = Query::Pick { key: self.asked.key.clone(), need };
         cx.actions.push(Action::Ask { ticket: self.ticket(), query });
     }
 
@@ -227,7 +232,7 @@ impl OriginSide {
     fn unreachable(&mut self, cx: &mut Cx<'_>, fault: Fault) -> Next {
         self.close_origin(cx, Close::Abort);
         if let Some(Picked { origin, .. }) = self.origin.take() {
-            cx.actions.push(Action::Tell(Report::Unreachable(origin.clone())));
+            cx.actions.push(Action::Tell(Report::Unreachable(origin.clone(), Protocol::Rtmp)));
             cx.actions.note(Note::OriginFailed { origin, fault });
         }
         if self.attempts >= MAX_ATTEMPTS || cx.now >= self.give_up {
@@ -450,15 +455,13 @@ impl OriginSide {
         debug_assert_eq!(reader.chunk_size(), to_client.chunk_size(), "each Set Chunk Size was passed on");
         let down = Relay::new(Leg::CLIENT, reader, to_client, self.to_client_ids());
         let (key, origin) = (self.asked.key.clone(), self.origin.take().filter(|_| accepted));
-        let report = origin.map(|picked| match self.asked.verb {
-            Verb::Publish => Report::Publishing(key, picked.origin),
-            Verb::Play => Report::Playing(key),
+        let usage = origin.map(|picked| match self.asked.verb {
+            Verb::Publish => Usage::begin(cx, Report::Publishing(key, picked.origin)),
+            Verb::Play => Usage::begin(cx, Report::Playing(key)),
         });
         let (up, down) = (self.up.take(), Some(Box::new(down)));
-        let mut relaying = Box::new(Relaying { report, next_report: None, origin: self.leg, up, down });
-        relaying.report_use(cx);
-        let used =
-            run(&mut relaying.down, cx.actions, self.leg, Leg::CLIENT, bytes, at).map_err(Fault::Origin)?;
+        let mut relaying = Box::new(Relaying { usage, origin: self.leg, up, down });
+        let used = relaying.bytes(cx, self.leg, bytes, at)?;
         Ok((used, Next::Relay(relaying)))
     }
 }

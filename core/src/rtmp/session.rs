@@ -13,8 +13,8 @@ use super::origin_side::OriginSide;
 use super::relay::Relay;
 use crate::key::StreamKey;
 use crate::machine::{Action, Actions, Close, Cx, Fault, Input, Leg, Machine, Note, Parsed};
-use crate::query::Report;
 use crate::time::{Duration, Time};
+use crate::usage::Usage;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,9 +30,6 @@ const MAX_REPLAY: usize = 128 * 1024;
 
 /// Streams a client may create before it uses one. Real clients create one.
 const MAX_STREAMS: usize = 8;
-
-/// How often the load balancer is told that a stream is in use.
-const USE_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Bytes after which the client shall acknowledge, until its origin says otherwise; as SRS does.
 const WINDOW: u32 = 2_500_000;
@@ -65,14 +62,12 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Relaying {
     /// What the load balancer is told of it; nothing, if the origin refused.
-    pub(super) report: Option<Report>,
+    pub(super) usage: Option<Usage>,
     pub(super) origin: Leg,
     /// Client to origin, if it can't be spliced.
     pub(super) up: Option<Box<Relay>>,
     /// Origin to client, if it can't be spliced yet.
     pub(super) down: Option<Box<Relay>>,
-    /// When it is told next.
-    pub(super) next_report: Option<Time>,
 }
 
 /// What a side's input leads to.
@@ -172,7 +167,7 @@ impl Machine for RtmpSession {
         match &self.phase {
             Phase::Client(client) => Some(client.deadline),
             Phase::Origin(origin) => Some(origin.deadline()),
-            Phase::Relay(relaying) => relaying.next_report,
+            Phase::Relay(relaying) => relaying.usage.as_ref().map(Usage::next),
             Phase::Over => None,
         }
     }
@@ -362,34 +357,46 @@ pub(super) fn refuse(
 }
 
 impl Relaying {
-    /// Tells the load balancer that the stream is in use.
-    pub(super) fn report_use(&mut self, cx: &mut Cx<'_>) {
-        if let Some(report) = &self.report {
-            self.next_report = Some(cx.now + USE_INTERVAL);
-            cx.actions.push(Action::Tell(report.clone()));
-        }
-    }
-
     fn handle(&mut self, cx: &mut Cx<'_>, input: &Input<'_>) -> Result<(usize, Next), Fault> {
         match *input {
-            Input::Stream { leg, bytes } => {
-                let (relay, to, blame): (_, _, fn(_) -> _) = if leg == Leg::CLIENT {
-                    (&mut self.up, self.origin, Fault::Client)
-                } else {
-                    (&mut self.down, Leg::CLIENT, Fault::Origin)
-                };
-                let used = run(relay, cx.actions, leg, to, bytes, 0).map_err(blame)?;
-                return Ok((used, Next::Stay));
-            }
+            Input::Stream { leg, bytes } => return Ok((self.bytes(cx, leg, bytes, 0)?, Next::Stay)),
             Input::Eof { .. } => {
+                self.end(cx);
                 cx.actions.close(self.origin, Close::Flush);
                 cx.actions.close(Leg::CLIENT, Close::Flush);
                 return Ok((0, Next::Over));
             }
-            Input::Tick if self.next_report.is_some_and(|at| cx.now >= at) => self.report_use(cx),
+            Input::Tick => self.usage.iter_mut().for_each(|usage| usage.tell(cx)),
+            Input::Stop => self.end(cx),
             _ => {}
         }
         Ok((0, Next::Stay))
+    }
+
+    /// Relays what came from a leg, from `bytes[at..]`.
+    pub(super) fn bytes(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Leg,
+        bytes: &[u8],
+        at: usize,
+    ) -> Result<usize, Fault> {
+        let (relay, to, blame): (_, _, fn(_) -> _) = if from == Leg::CLIENT {
+            (&mut self.up, self.origin, Fault::Client)
+        } else {
+            (&mut self.down, Leg::CLIENT, Fault::Origin)
+        };
+        let used = run(relay, cx.actions, from, to, bytes, at).map_err(blame);
+        if used.is_err() {
+            self.end(cx);
+        }
+        used
+    }
+
+    fn end(&mut self, cx: &mut Cx<'_>) {
+        if let Some(usage) = self.usage.take() {
+            usage.end(cx);
+        }
     }
 }
 

@@ -43,9 +43,11 @@ use super::stream_id::{Mode, StreamId, StreamIdError};
 use crate::flow::{Budget, Drops, Keyed, Network};
 use crate::machine::{Action, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Ticket, Transport};
 use crate::origin::Protocol;
-use crate::query::{Answer, Picked, Query, Refusal, Report};
+use crate::query::{Answer, Need, Picked, Query, Refusal, Report};
 use crate::time::{Duration, Time};
+use crate::usage::Usage;
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::SocketAddr;
 use session::{Live, Session, Setup, Stage};
@@ -61,8 +63,9 @@ pub const RETRY: Duration = Duration::from_millis(250);
 /// one's rejection again. As long as a caller goes on sending it.
 pub const LINGER: Duration = Duration::from_secs(3);
 
-/// How often the load balancer is told that a stream is in use.
-pub const REPORT_INTERVAL: Duration = Duration::from_secs(20);
+/// A caller that the origin has accepted publishes once it has lasted so long. Servers accept first and ask their hooks
+/// then, and who is turned out by them has published nothing.
+pub const PROOF: Duration = Duration::from_secs(5);
 
 /// Origins that are tried for one caller, if they are not there.
 const MAX_ATTEMPTS: u8 = 3;
@@ -282,9 +285,8 @@ impl SrtHub {
         let Some(Session { caller, leg, stage, .. }) = self.table.get(at) else { return };
         match stage {
             // The answer was lost: the origin gives it again.
-            Stage::Live(Live { cookie, picked, .. }) => {
-                let change =
-                    Change { cookie: Some(*cookie), peer: Some(picked.to.ip()), ..Change::default() };
+            Stage::Live(Live { cookie, to, .. }) => {
+                let change = Change { cookie: Some(*cookie), peer: Some(to.ip()), ..Change::default() };
                 cx.actions.write(*leg, change.of(bytes));
             }
             Stage::Over(Some(rejection)) => send(cx, *caller, rejection.clone()),
@@ -300,10 +302,14 @@ impl SrtHub {
         let ticket = Ticket(self.last_ticket);
         let Some(session) = self.table.get_mut(at) else { return };
         let (key, ends_at) = (setup.id.key.clone(), setup.since + SETUP_TIMEOUT);
+        let need = match setup.id.mode {
+            Mode::Request => Need::to_play(Protocol::Srt),
+            Mode::Publish | Mode::Bidirectional => Need::to_publish(Protocol::Srt),
+        };
         session.stage = Stage::Picking(ticket, setup);
         self.table.wake(at, ends_at);
         self.tickets.insert(ticket, at);
-        cx.actions.push(Action::Ask { ticket, query: Query::Pick { key, need: Protocol::Srt } });
+        cx.actions.push(Action::Ask { ticket, query: Query::Pick { key, need } });
     }
 
     fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
@@ -376,7 +382,7 @@ impl SrtHub {
             return self.refuse(cx, at, Rejection::OVERLOAD, Fault::Proxy("no socket left"));
         }
         cx.actions.note(Note::OriginFailed { origin: origin.clone(), fault: UNREACHABLE });
-        cx.actions.push(Action::Tell(Report::Unreachable(origin.clone())));
+        cx.actions.push(Action::Tell(Report::Unreachable(origin.clone(), Protocol::Srt)));
         let attempts = setup.attempts + 1;
         if attempts >= MAX_ATTEMPTS {
             return self.refuse(cx, at, Rejection::GATEWAY, UNREACHABLE);
@@ -420,10 +426,12 @@ impl SrtHub {
         if core::mem::take(&mut session.has_leg) {
             cx.actions.close(session.leg, Close::Flush);
         }
-        if let Stage::Picking(ticket, _) = &stage {
-            self.tickets.remove(ticket);
-        }
         self.waiting -= usize::from(stage.setup().is_some());
+        match stage {
+            Stage::Picking(ticket, _) => drop(self.tickets.remove(&ticket)),
+            Stage::Live(live) => live.usage.end(cx),
+            _ => {}
+        }
         self.over += 1;
         self.table.wake(at, cx.now + LINGER);
     }
@@ -526,9 +534,14 @@ impl SrtHub {
             origin: picked.origin.clone(),
             to: picked.to,
         });
-        let (client_heard, origin_heard, report_at) = (cx.now, cx.now, cx.now);
-        session.stage =
-            Stage::Live(Live { id, picked, cookie, socket, alias, client_heard, origin_heard, report_at });
+        let usage = match id.mode {
+            Mode::Request => Usage::begin(cx, Report::Playing(id.key)),
+            Mode::Publish | Mode::Bidirectional => {
+                Usage::from(cx.now + PROOF, Report::Publishing(id.key, picked.origin))
+            }
+        };
+        let (to, client_heard, origin_heard) = (picked.to, cx.now, cx.now);
+        session.stage = Stage::Live(Live { usage, to, cookie, socket, alias, client_heard, origin_heard });
         self.table.flow(at, alias);
         self.waiting -= 1;
         self.look(cx, at);
@@ -568,7 +581,7 @@ impl SrtHub {
                 // Not one of ten inductions was answered, which costs an origin nothing.
                 let (origin, fault) = (origin.clone(), Fault::Origin("does not answer"));
                 cx.actions.note(Note::OriginFailed { origin: origin.clone(), fault });
-                cx.actions.push(Action::Tell(Report::Unreachable(origin)));
+                cx.actions.push(Action::Tell(Report::Unreachable(origin, Protocol::Srt)));
                 (Rejection::GATEWAY, fault)
             }
             _ => (Rejection::GATEWAY, Fault::Origin("does not answer")),
@@ -583,30 +596,31 @@ impl SrtHub {
         let Stage::Live(live) = &mut session.stage else { return };
         let ends_at = live.ends_at(self.config.idle);
         if ends_at <= cx.now {
-            farewell(cx, session);
-            return self.end(cx, at, None);
+            return self.say_goodbye(cx, at);
         }
-        if live.report_at <= cx.now {
-            live.report_at = cx.now + REPORT_INTERVAL;
-            cx.actions.push(Action::Tell(live.report()));
-        }
-        let wake = live.report_at.min(ends_at);
+        live.usage.tell(cx);
+        let wake = live.usage.next().min(ends_at);
         self.table.wake(at, wake);
     }
 
     /// The process ends, and with it all sessions.
     fn stop(&mut self, cx: &mut Cx<'_>) {
-        for (_, session) in self.table.iter() {
-            farewell(cx, session);
+        let is_live = |session: &Session| matches!(session.stage, Stage::Live(_));
+        let live = self.table.iter().filter_map(|(at, session)| is_live(session).then_some(at));
+        for at in Vec::from_iter(live) {
+            self.say_goodbye(cx, at);
         }
     }
-}
 
-/// Tells both sides of a live session that it is over: whoever is left need not find out by itself.
-fn farewell(cx: &mut Cx<'_>, session: &Session) {
-    let Session { stage: Stage::Live(live), leg, caller, socket, .. } = session else { return };
-    cx.actions.write(*leg, shutdown(live.socket, clock(cx.now)));
-    send(cx, *caller, shutdown(*socket, clock(cx.now)));
+    /// Ends a live session, and tells both sides: whoever is left need not find out by itself.
+    fn say_goodbye(&mut self, cx: &mut Cx<'_>, at: usize) {
+        let Some(Session { stage: Stage::Live(live), leg, caller, socket, .. }) = self.table.get(at) else {
+            return;
+        };
+        cx.actions.write(*leg, shutdown(live.socket, clock(cx.now)));
+        send(cx, *caller, shutdown(*socket, clock(cx.now)));
+        self.end(cx, at, None);
+    }
 }
 
 /// What a conclusion asks for; or the rejection that it gets, and why.

@@ -6,8 +6,7 @@ use rand_core::Rng;
 use rand_pcg::Pcg32;
 use siphasher::sip::SipHasher13;
 use srs_proxy_core::key::StreamKey;
-use srs_proxy_core::origin::Protocol;
-use srs_proxy_core::query::Picked;
+use srs_proxy_core::query::{Need, Picked};
 use srs_proxy_core::time::Time;
 use std::hash::Hasher;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,14 +21,15 @@ struct Wanted {
     now: Time,
     /// Until when all heartbeats were heard of.
     heard: Time,
-    need: Protocol,
+    need: Need,
     /// Where the stream is now. It stays there if none is better.
     present: Option<Member>,
 }
 
 impl Entry {
-    fn serves(&self, need: Protocol) -> bool {
-        self.origin.serves(need).next().is_some()
+    fn serves(&self, need: Need) -> bool {
+        let serves = |protocol| self.origin.serves(protocol).next().is_some();
+        serves(need.protocol) && need.media.is_none_or(serves)
     }
 
     /// Whether it gets streams that it does not have.
@@ -47,7 +47,7 @@ impl Entry {
 impl Fleet {
     /// Where `member` serves `need`, if it is usable; the outer `None` says that another must be chosen. A
     /// member that may be probed is probed by this.
-    pub(crate) fn take(&mut self, now: Time, member: Member, need: Protocol) -> Option<Option<Picked>> {
+    pub(crate) fn take(&mut self, now: Time, member: Member, need: Need) -> Option<Option<Picked>> {
         self.is_usable(now, member).then(|| self.send(now, member, need))
     }
 
@@ -64,7 +64,7 @@ impl Fleet {
         &mut self,
         now: Time,
         key: &StreamKey,
-        need: Protocol,
+        need: Need,
         present: Option<Member>,
     ) -> Option<Member> {
         let wanted = Wanted { now, heard: self.heard(now), need, present };
@@ -157,7 +157,7 @@ impl Fleet {
     }
 
     /// Sends a client to an origin, in whatever state that is. One that may be probed is probed by this.
-    pub(crate) fn send(&mut self, now: Time, member: Member, need: Protocol) -> Option<Picked> {
+    pub(crate) fn send(&mut self, now: Time, member: Member, need: Need) -> Option<Picked> {
         let Self { entries, rng, .. } = self;
         let entry = entries.get_mut(member.slot)?.as_mut().filter(|entry| entry.serial == member.serial)?;
         entry.trouble = entry.trouble(now);
@@ -166,9 +166,9 @@ impl Fleet {
         {
             trouble.probed.get_or_insert(now);
         }
-        let count = entry.origin.serves(need).count();
+        let count = entry.origin.serves(need.protocol).count();
         let chance = if count > 1 { below(rng, count) } else { 0 };
-        let to = entry.origin.serves(need).nth(chance)?;
+        let to = entry.origin.serves(need.protocol).nth(chance)?;
         Some(Picked { origin: entry.id.clone(), to })
     }
 }

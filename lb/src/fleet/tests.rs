@@ -4,7 +4,7 @@
 use super::*;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::Protocol;
-use srs_proxy_core::query::Picked;
+use srs_proxy_core::query::{Need, Picked};
 use std::collections::BTreeMap;
 
 impl Fleet {
@@ -13,7 +13,7 @@ impl Fleet {
         &mut self,
         now: Time,
         key: &StreamKey,
-        need: Protocol,
+        need: Need,
         present: Option<Member>,
     ) -> Option<(Member, Picked)> {
         let member = self.nominate(now, key, need, present)?;
@@ -22,6 +22,7 @@ impl Fleet {
 }
 
 const NOW: Time = Time::from_micros(1_000_000_000);
+const PLAY: Need = Need::to_play(Protocol::Rtmp);
 
 fn fleet(policy: Policy, weights: &str, seed: u64) -> Fleet {
     Fleet::new(&Setup { policy, weights: weights.parse().unwrap(), seed, ..Setup::default() })
@@ -60,7 +61,7 @@ fn key(n: usize) -> StreamKey {
 
 /// Where a new stream goes.
 fn chosen(fleet: &mut Fleet, key: &StreamKey) -> Option<(Member, OriginId)> {
-    fleet.choose(NOW, key, Protocol::Rtmp, None).map(|(member, picked)| (member, picked.origin))
+    fleet.choose(NOW, key, PLAY, None).map(|(member, picked)| (member, picked.origin))
 }
 
 /// Where each of so many new streams goes, none of which is counted.
@@ -116,7 +117,7 @@ fn the_search_follows_the_weights_as_the_draw_does() {
     let mut fleet = of(Policy::Random, "a=3,b=1", 1, &["a", "b", "c", "d"]);
     // Nobody is usable, so that all are looked at.
     for server in ["a", "b", "c", "d"] {
-        fleet.unreachable(NOW, &id(server));
+        fleet.unreachable(NOW, &id(server), Protocol::Rtmp);
     }
     fleet.set_draining(&id("c"), true);
     fleet.set_draining(&id("d"), true);
@@ -202,14 +203,14 @@ fn who_drains_or_weighs_nothing_gets_no_new_stream_and_keeps_its_own() {
         assert!(fleet.set_draining(&id("a"), true));
         assert_eq!(health(&fleet, &id("a")), Health::Draining);
         assert!(homes(&mut fleet, 100).iter().all(|home| *home == id("c")), "{policy:?}");
-        assert_eq!(fleet.take(NOW, member, Protocol::Rtmp).unwrap().unwrap().origin, id("a"));
+        assert_eq!(fleet.take(NOW, member, PLAY).unwrap().unwrap().origin, id("a"));
         // With nobody else, too.
         fleet.forget(&id("c"));
         assert_eq!(chosen(&mut fleet, &key(0)), None, "{policy:?}");
-        fleet.unreachable(NOW, &id("a"));
+        fleet.unreachable(NOW, &id("a"), Protocol::Rtmp);
         assert_eq!(health(&fleet, &id("a")), Health::Quarantined, "the worse is shown");
         assert_eq!(chosen(&mut fleet, &key(0)), None, "{policy:?}");
-        let stays = fleet.choose(NOW, &key(0), Protocol::Rtmp, Some(member)).unwrap();
+        let stays = fleet.choose(NOW, &key(0), PLAY, Some(member)).unwrap();
         assert_eq!(stays.0, member, "{policy:?}");
 
         assert!(fleet.set_draining(&id("a"), false) && !fleet.set_draining(&id("z"), true));
@@ -235,7 +236,7 @@ fn who_is_forgotten_takes_no_other_with_it() {
         let members: Vec<_> = ["a", "b", "c"].iter().map(|server| fleet.find(&id(server)).unwrap()).collect();
         let seat = fleet.seat(members[0]).unwrap();
         assert!(fleet.forget(&id("a")) && !fleet.forget(&id("a")));
-        let mut left = |member| fleet.take(NOW, member, Protocol::Rtmp).flatten().map(|picked| picked.origin);
+        let mut left = |member| fleet.take(NOW, member, PLAY).flatten().map(|picked| picked.origin);
         assert_eq!(
             [left(members[0]), left(members[1]), left(members[2])],
             [None, Some(id("b")), Some(id("c"))]
@@ -244,7 +245,7 @@ fn who_is_forgotten_takes_no_other_with_it() {
         // Its place is free for another, which is not taken for it.
         fleet.update(NOW, origin("d")).unwrap();
         assert_eq!(fleet.find(&id("d")).unwrap().slot, members[0].slot);
-        assert_eq!(fleet.take(NOW, members[0], Protocol::Rtmp), None);
+        assert_eq!(fleet.take(NOW, members[0], PLAY), None);
         drop(seat);
         assert_eq!(fleet.loads(), []);
         for server in ["b", "c", "d"] {
@@ -314,20 +315,22 @@ fn what_others_cannot_reach_is_left_alone_here() {
 
     // It is tried after the longer of the two, by which all that was learned is over.
     let probe = NOW + seconds(8);
-    let probed =
-        (0..50).filter(|n| fleet.choose(probe, &key(*n), Protocol::Rtmp, None).unwrap().1.origin == id("a"));
+    let probed = (0..50).filter(|n| fleet.choose(probe, &key(*n), PLAY, None).unwrap().1.origin == id("a"));
     assert_eq!(probed.count(), 1);
     fleet.learn_trouble(probe, &id("a"), 2, Duration::ZERO);
-    assert!((0..50).all(|n| fleet.choose(probe, &key(n), Protocol::Rtmp, None).unwrap().1.origin == id("b")));
+    assert!((0..50).all(|n| fleet.choose(probe, &key(n), PLAY, None).unwrap().1.origin == id("b")));
     // Another proxy's probe failed first: there is none under way here any more.
     fleet.learn_trouble(probe, &id("a"), 3, seconds(20));
     assert_eq!(fleet.usable(probe + PROBE, &id("a")), None);
     assert!(fleet.usable(probe + seconds(20), &id("a")).is_some());
     // And the next failure is the fourth in a row.
-    assert_eq!(fleet.unreachable(probe + seconds(20), &id("a")).map(|(_, pause)| pause), Some(seconds(40)));
+    assert_eq!(
+        fleet.unreachable(probe + seconds(20), &id("a"), Protocol::Rtmp).map(|(_, pause)| pause),
+        Some(seconds(40))
+    );
     // Nobody's word counts for longer than the longest quarantine.
     fleet.learn_trouble(NOW, &id("b"), u32::MAX, seconds(1 << 40));
     assert!(fleet.usable(NOW + MAX_QUARANTINE, &id("b")).is_some());
-    let again = fleet.unreachable(NOW + MAX_QUARANTINE, &id("b"));
+    let again = fleet.unreachable(NOW + MAX_QUARANTINE, &id("b"), Protocol::Rtmp);
     assert_eq!(again.map(|(_, pause)| pause), Some(MAX_QUARANTINE));
 }

@@ -30,8 +30,8 @@ use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 use smallvec::SmallVec;
 use srs_proxy_core::key::StreamKey;
-use srs_proxy_core::origin::{OriginId, Protocol};
-use srs_proxy_core::query::{Answer, HlsSession, Refusal};
+use srs_proxy_core::origin::OriginId;
+use srs_proxy_core::query::{Answer, HlsSession, Need, Refusal};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -178,7 +178,7 @@ pub(super) struct Waiter {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Alone {
     /// An origin is picked that serves this.
-    Pick(Protocol),
+    Pick(Need),
     /// The HLS session is kept here.
     Keep(HlsSession),
     /// This is answered.
@@ -374,7 +374,7 @@ impl Desk {
     }
 
     /// What an origin must serve for the first who waits for one.
-    pub(super) fn need(&self, about: &About) -> Option<Protocol> {
+    pub(super) fn need(&self, about: &About) -> Option<Need> {
         let mut askers = self.waiting.get(about)?.askers.iter();
         askers.find_map(|waiter| if let Alone::Pick(need) = waiter.alone { Some(need) } else { None })
     }

@@ -51,7 +51,7 @@ use desk::Desk;
 use link::Counter;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{HlsSession, OriginStatus, Picked, RtcSession};
+use srs_proxy_core::query::{HlsSession, Need, OriginStatus, Picked, RtcSession};
 use srs_proxy_core::time::{Duration, Time};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -126,7 +126,7 @@ impl OriginService for Redis {
         self.counter.at(asker.now, |desk| desk.update(asker, origin))
     }
 
-    fn pick(&self, asker: &Asker, key: &StreamKey, need: Protocol) -> Outcome<Picked> {
+    fn pick(&self, asker: &Asker, key: &StreamKey, need: Need) -> Outcome<Picked> {
         self.counter.at(asker.now, |desk| desk.pick(asker, key, need))
     }
 
@@ -138,8 +138,8 @@ impl OriginService for Redis {
         self.counter.at(asker.now, |desk| desk.deregister(asker, origin))
     }
 
-    fn unreachable(&self, now: Time, origin: &OriginId) {
-        self.counter.at(now, |desk| desk.unreachable(now, origin));
+    fn unreachable(&self, now: Time, origin: &OriginId, protocol: Protocol) {
+        self.counter.at(now, |desk| desk.unreachable(now, origin, protocol));
     }
 
     fn playing(&self, now: Time, key: &StreamKey) {
@@ -148,6 +148,10 @@ impl OriginService for Redis {
 
     fn publishing(&self, now: Time, key: &StreamKey, origin: &OriginId) {
         self.counter.at(now, |desk| desk.publishing(now, key, origin));
+    }
+
+    fn ended(&self, now: Time, key: &StreamKey, origin: &OriginId) {
+        self.counter.at(now, |desk| desk.ended(now, key, origin));
     }
 
     /// The origins of the fleet; of their streams, those that this proxy has seen lately.

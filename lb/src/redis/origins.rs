@@ -6,7 +6,7 @@ use super::records;
 use super::streams::Publication;
 use crate::{Asker, Outcome};
 use smallvec::smallvec;
-use srs_proxy_core::origin::{Origin, OriginId};
+use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Answer, Refusal};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::HashSet;
@@ -92,8 +92,8 @@ impl Desk {
         Command::Mark { id: id.as_str().to_owned(), mark, life }
     }
 
-    pub(super) fn unreachable(&mut self, now: Time, id: &OriginId) {
-        if let Some((failures, pause)) = self.view.unreachable(now, id) {
+    pub(super) fn unreachable(&mut self, now: Time, id: &OriginId, protocol: Protocol) {
+        if let Some((failures, pause)) = self.view.unreachable(now, id, protocol) {
             self.then(Job::Tell(smallvec![self.mark(id, Mark::Trouble(failures), pause)]));
         }
     }

@@ -18,7 +18,7 @@ use crate::{Asker, Outcome, Policy};
 use smallvec::smallvec;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{OriginId, Protocol};
-use srs_proxy_core::query::{Answer, Picked, Refusal};
+use srs_proxy_core::query::{Answer, Need, Picked, Refusal};
 use srs_proxy_core::time::{Duration, Time};
 
 /// Claims one question may take. Each but the first means that an origin was found dead.
@@ -32,7 +32,7 @@ const MET: Duration = Duration::from_secs(3);
 pub(super) struct Sought {
     pub(super) key: StreamKey,
     /// What its origin must serve if it has none yet.
-    need: Protocol,
+    need: Need,
     /// Claims made to find out.
     claims: u8,
 }
@@ -71,7 +71,7 @@ impl Publication {
 }
 
 impl Desk {
-    pub(super) fn pick(&mut self, asker: &Asker, key: &StreamKey, need: Protocol) -> Outcome<Picked> {
+    pub(super) fn pick(&mut self, asker: &Asker, key: &StreamKey, need: Need) -> Outcome<Picked> {
         let now = asker.now;
         if self.is_away() {
             return self.pick_alone(now, key, need).into();
@@ -88,12 +88,7 @@ impl Desk {
 
     /// Without the store, what is known holds. A stream that is not gets an origin only if every proxy would choose
     /// the same.
-    pub(super) fn pick_alone(
-        &mut self,
-        now: Time,
-        key: &StreamKey,
-        need: Protocol,
-    ) -> Result<Picked, Refusal> {
+    pub(super) fn pick_alone(&mut self, now: Time, key: &StreamKey, need: Need) -> Result<Picked, Refusal> {
         if let Some(home) = self.view.home(now, key)
             && let Some(taken) = self.view.fleet.take(now, home, need)
         {
@@ -106,7 +101,7 @@ impl Desk {
     }
 
     /// What to ask about a stream first.
-    fn first(&mut self, now: Time, key: &StreamKey, need: Protocol) -> Job {
+    fn first(&mut self, now: Time, key: &StreamKey, need: Need) -> Job {
         let sought = Sought { key: key.clone(), need, claims: 0 };
         self.claim(now, &sought).map_or_else(|| Job::Find(sought), Job::Claim)
     }
@@ -269,6 +264,10 @@ impl Desk {
         }
     }
 
+    pub(super) fn ended(&mut self, _now: Time, key: &StreamKey, origin: &OriginId) {
+        self.view.ended(key, origin);
+    }
+
     /// Of two publishers at two origins, the one that was first stays, unless its origin is not usable any more.
     pub(super) fn publish_commands(&self, publication: &Publication) -> [Command; 2] {
         let Publication { key, origin, instead_of, not_at, left, .. } = publication;
@@ -298,7 +297,7 @@ impl Desk {
             let instead_of = Some(held);
             return self.hold(now, &key.clone(), Job::Publish(Publication { instead_of, ..publication }));
         }
-        self.is_held(now, Sought { key: key.clone(), need: Protocol::Rtmp, claims: 0 }, held);
+        self.is_held(now, Sought { key: key.clone(), need: Need::to_play(Protocol::Rtmp), claims: 0 }, held);
         if is_ours && is_there {
             self.view.publishing(now, *heard, key, origin);
         }

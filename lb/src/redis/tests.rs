@@ -9,7 +9,7 @@ use crate::{
     CLAIM_LIFE, Limits, Mailbox, Notify, Policy, QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, Weights,
 };
 use srs_proxy_core::machine::Ticket;
-use srs_proxy_core::query::{Answer, Health, Refusal};
+use srs_proxy_core::query::{Answer, Health, Need, Refusal};
 use std::collections::BTreeSet;
 
 const TTL: Duration = Duration::from_secs(300);
@@ -79,7 +79,7 @@ impl Proxy {
     /// Asks for a pick; an answer at once is as good as one that comes.
     fn ask(&mut self, stream: &str) {
         let asker = self.asker();
-        match self.desk.pick(&asker, &key(stream), Protocol::Rtmp) {
+        match self.desk.pick(&asker, &key(stream), Need::to_play(Protocol::Rtmp)) {
             Outcome::Now(picked) => self.mailbox.put(asker.reply_to, Answer::Picked(picked)),
             Outcome::Refused(why) => self.mailbox.put(asker.reply_to, Answer::Refused(why)),
             Outcome::Later => {}
@@ -436,11 +436,11 @@ fn a_dead_origin_is_replaced_once_and_all_proxies_know() {
     let home = a.publish("x");
     assert_eq!(b.pick("x"), Ok(home.clone()));
     let dead = OriginId::from_text(home.as_str());
-    a.desk.unreachable(a.now, &dead);
+    a.desk.unreachable(a.now, &dead, Protocol::Rtmp);
     let next = a.pick("x").unwrap();
     assert_ne!(next, home);
     // The other one tries it too, at the same moment.
-    b.desk.unreachable(b.now, &dead);
+    b.desk.unreachable(b.now, &dead, Protocol::Rtmp);
     assert_eq!(b.pick("x"), Ok(next.clone()));
     pass(&store, &mut [&mut a, &mut b], SECOND);
     let mut third = Proxy::new(&store, 3);

@@ -3,7 +3,7 @@
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Note;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{Answer, HlsSession, OriginStatus, Picked, Refusal, RtcSession};
+use srs_proxy_core::query::{Answer, HlsSession, Need, OriginStatus, Picked, Refusal, RtcSession};
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_lb::{Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService};
 use srs_proxy_runtime_mio::{Clock, Config, Ended, Files, Listener, Observer, Runtime, SessionId};
@@ -17,18 +17,20 @@ impl OriginService for Late {
         Outcome::Refused(Refusal::Full)
     }
 
-    fn pick(&self, asker: &Asker, _: &StreamKey, _: Protocol) -> Outcome<Picked> {
+    fn pick(&self, asker: &Asker, _: &StreamKey, _: Need) -> Outcome<Picked> {
         let picked = Picked { origin: OriginId::new("server", "service", "pid"), to: self.0 };
         let (mailbox, reply_to) = (Arc::clone(&asker.mailbox), asker.reply_to);
         std::thread::spawn(move || mailbox.put(reply_to, Answer::Picked(picked)));
         Outcome::Later
     }
 
-    fn unreachable(&self, _: Time, _: &OriginId) {}
+    fn unreachable(&self, _: Time, _: &OriginId, _: Protocol) {}
 
     fn playing(&self, _: Time, _: &StreamKey) {}
 
     fn publishing(&self, _: Time, _: &StreamKey, _: &OriginId) {}
+
+    fn ended(&self, _: Time, _: &StreamKey, _: &OriginId) {}
 
     fn origins(&self, _: &Asker) -> Outcome<Vec<OriginStatus>> {
         Outcome::Now(Vec::new())

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Action, Close, Cx, Fault, Input, Leg, Machine, Ticket, Transport};
 use srs_proxy_core::origin::Protocol;
-use srs_proxy_core::query::{Answer, Query};
+use srs_proxy_core::query::{Answer, Need, Query};
 use srs_proxy_core::time::Time;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ impl Toy {
             Some(to) => cx.actions.push(Action::Open { leg, to, transport: Transport::Udp }),
             None => {
                 let key = StreamKey::new("__defaultVhost__", "live", "toy").unwrap();
-                let query = Query::Pick { key, need: Protocol::Rtc };
+                let query = Query::Pick { key, need: Need::to_play(Protocol::Rtc) };
                 cx.actions.push(Action::Ask { ticket: Ticket(slot as u32), query });
             }
         }

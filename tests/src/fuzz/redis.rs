@@ -3,7 +3,7 @@
 use super::Script;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{Origin, Protocol};
-use srs_proxy_core::query::{Answer, HlsSession, Query, Report, RtcSession};
+use srs_proxy_core::query::{Answer, HlsSession, Need, Query, Report, RtcSession};
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_lb::redis::{
     Census, Command, FOREVER, FakeRedis, Keys, Load, Lost, Mappings, Mark, PATIENCE, RedisClient, Reply, Rig,
@@ -140,7 +140,10 @@ pub fn redis_desk(bytes: &[u8]) {
         match deed % 20 {
             0..=2 => {
                 let need = [Protocol::Rtmp, Protocol::Http, Protocol::Rtc][usize::from(deed % 20)];
-                rig.ask(now, Query::Pick { key: key(n), need });
+                rig.ask(
+                    now,
+                    Query::Pick { key: key(n), need: Need { publishes: n > 200, ..Need::to_play(need) } },
+                );
             }
             3 | 4 => drop(rig.ask(now, Query::Register(origin(n)))),
             5 => drop(rig.ask(now, Query::StoreHls(hls(n)))),
@@ -149,7 +152,7 @@ pub fn redis_desk(bytes: &[u8]) {
             8 => drop(rig.ask(now, Query::LoadRtc(rtc(n).ufrag))),
             9 => drop(rig.ask(now, Query::Drain { origin: origin(n).id(), on: n < 128 })),
             10 => drop(rig.ask(now, Query::Deregister(origin(n).id()))),
-            11 => rig.tell(now, &Report::Unreachable(origin(n).id())),
+            11 => rig.tell(now, &Report::Unreachable(origin(n).id(), Protocol::Rtmp)),
             12 => rig.tell(now, &Report::Playing(key(n))),
             13 => rig.tell(now, &Report::Publishing(key(n), origin(n / 8).id())),
             14 => rig.tell(now, &Report::Flowing(rtc(n))),

@@ -144,7 +144,7 @@ impl Scene {
             Answer::Picked(Picked { origin: origin_id(index), to: origin_address(index) })
         };
         let tell = move |report: &Report| {
-            if let Report::Unreachable(origin) = report {
+            if let Report::Unreachable(origin, _) = report {
                 told.borrow_mut().insert(origin.clone());
             }
         };

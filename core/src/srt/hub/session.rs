@@ -3,9 +3,10 @@
 use crate::flow::{Network, Slotted};
 use crate::machine::{Leg, Ticket};
 use crate::origin::OriginId;
-use crate::query::{Picked, Report};
-use crate::srt::stream_id::{Mode, StreamId};
+use crate::query::Picked;
+use crate::srt::stream_id::StreamId;
 use crate::time::{Duration, Time};
+use crate::usage::Usage;
 use bytes::Bytes;
 use core::net::SocketAddr;
 
@@ -83,8 +84,10 @@ pub(super) struct Setup {
 /// A session whose packets flow.
 #[derive(Debug)]
 pub(super) struct Live {
-    pub(super) id: StreamId,
-    pub(super) picked: Picked,
+    /// What the load balancer is told of it.
+    pub(super) usage: Usage,
+    /// Where its origin is.
+    pub(super) to: SocketAddr,
     /// The origin's cookie, for a conclusion that comes again.
     pub(super) cookie: u32,
     /// The origin's socket id.
@@ -93,22 +96,11 @@ pub(super) struct Live {
     pub(super) alias: u32,
     pub(super) client_heard: Time,
     pub(super) origin_heard: Time,
-    pub(super) report_at: Time,
 }
 
 impl Live {
     /// When it is over, if nothing more is heard: from the client, or from the origin.
     pub(super) fn ends_at(&self, idle: Duration) -> Time {
         self.client_heard.min(self.origin_heard) + idle
-    }
-
-    /// What the load balancer is told of it.
-    pub(super) fn report(&self) -> Report {
-        match self.id.mode {
-            Mode::Request => Report::Playing(self.id.key.clone()),
-            Mode::Publish | Mode::Bidirectional => {
-                Report::Publishing(self.id.key.clone(), self.picked.origin.clone())
-            }
-        }
     }
 }

@@ -3,7 +3,7 @@
 use super::world::{Event, REPORT, World};
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{OriginId, Protocol};
-use srs_proxy_core::query::{Answer, HlsSession, Query, Report, RtcSession};
+use srs_proxy_core::query::{Answer, HlsSession, Need, Query, Report, RtcSession};
 use srs_proxy_core::time::Time;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -105,7 +105,7 @@ impl World {
             _ => {
                 let need =
                     [Protocol::Rtmp, Protocol::Rtmp, Protocol::Http, Protocol::Rtc][self.dice.below(4)];
-                Query::Pick { key, need }
+                Query::Pick { key, need: Need::to_play(need) }
             }
         };
         self.ask(proxy, query);

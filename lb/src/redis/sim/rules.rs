@@ -7,7 +7,7 @@ use crate::SESSION_LIFE;
 use crate::redis::{Load, PATIENCE};
 use crate::view::{PUBLISHER_FRESH, STREAM_IDLE};
 use srs_proxy_core::origin::{OriginId, Protocol};
-use srs_proxy_core::query::{Answer, Query, Refusal};
+use srs_proxy_core::query::{Answer, Need, Query, Refusal};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -161,7 +161,9 @@ impl World {
         if self.weather.is_rough() {
             self.be_rough();
         }
-        if let (Some(polled), Query::Pick { key, need: Protocol::Rtmp }) = (&mut self.rules.polled, query) {
+        if let (Some(polled), Query::Pick { key, need: Need { protocol: Protocol::Rtmp, .. } }) =
+            (&mut self.rules.polled, query)
+        {
             let stream = self.streams.iter().position(|stream| stream.key == *key).expect("a stream");
             let said = match answer {
                 Answer::Picked(picked) => picked.origin.to_string(),
@@ -220,7 +222,7 @@ impl World {
         for proxy in 0..self.proxies.len() {
             for stream in 0..self.streams.len() {
                 let key = self.streams[stream].key.clone();
-                self.ask(proxy, Query::Pick { key, need: Protocol::Rtmp });
+                self.ask(proxy, Query::Pick { key, need: Need::to_play(Protocol::Rtmp) });
             }
         }
         self.after(SLOW * 4, Event::Hush);

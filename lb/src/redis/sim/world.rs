@@ -279,7 +279,7 @@ impl World {
             }
             Event::Mourn(proxy, life, origin) => {
                 if self.proxies[proxy].life == life {
-                    self.tell(proxy, &Report::Unreachable(origin));
+                    self.tell(proxy, &Report::Unreachable(origin, Protocol::Rtmp));
                 }
             }
             Event::Report(session) => self.report(session),

@@ -250,7 +250,7 @@ fn a_renewal_sends_nobody_to_an_origin_that_has_just_failed() {
     let at = OriginId::from_text(home.as_str());
     pass(&store, &mut [&mut proxy], SECOND * 20);
     proxy.desk.publishing(proxy.now, &key("x"), &at);
-    proxy.desk.unreachable(proxy.now, &at);
+    proxy.desk.unreachable(proxy.now, &at, Protocol::Rtmp);
     let batch = proxy.desk.batch(proxy.now);
     proxy.ask("x");
     let said = link::send(&mut *proxy.client, &batch);
@@ -270,7 +270,7 @@ fn a_renewal_that_nobody_waits_for_takes_no_stream_from_an_origin_that_has_just_
     let held = store.get(&url("x"));
     pass(&store, &mut [&mut proxy], SECOND * 20);
     proxy.desk.publishing(proxy.now, &key("x"), &at);
-    proxy.desk.unreachable(proxy.now, &at);
+    proxy.desk.unreachable(proxy.now, &at, Protocol::Rtmp);
     pass(&store, &mut [&mut proxy], SECOND);
     assert_eq!(store.get(&url("x")), held);
 }
@@ -285,7 +285,7 @@ fn a_pick_is_not_answered_with_an_origin_that_failed_while_a_publisher_was_renew
         proxy.desk.publishing(proxy.now, &key("x"), &home);
         proxy.now = proxy.now + SECOND;
         let batch = if is_renewal_sent { proxy.desk.batch(proxy.now) } else { Default::default() };
-        proxy.desk.unreachable(proxy.now, &home);
+        proxy.desk.unreachable(proxy.now, &home, Protocol::Rtmp);
         proxy.ask("x");
         let said = link::send(&mut *proxy.client, &batch);
         proxy.desk.hear(proxy.now, batch, said);

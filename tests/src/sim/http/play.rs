@@ -193,7 +193,7 @@ fn balancer(
         }
     };
     let tell = move |report: &Report| {
-        if let Report::Unreachable(origin) = report {
+        if let Report::Unreachable(origin, _) = report {
             told.borrow_mut().insert(origin.clone());
         }
     };

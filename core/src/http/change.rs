@@ -2,7 +2,7 @@
 //! signalling the proxy's address. Moves no bytes and asks nobody; says what to ask.
 
 use super::fields::Fields;
-use super::head::Head;
+use super::head::{Head, path_of_target};
 use super::reply::ReplyHead;
 use super::routes::{Kind, SESSION};
 use super::{manifest, playlist};
@@ -184,7 +184,7 @@ pub(super) fn is_description(fields: &Fields<'_>) -> bool {
 
 /// The part of a target's path up to its last slash.
 fn directory(target: &str) -> &str {
-    let path = target.split('?').next().unwrap_or(target);
+    let path = path_of_target(target);
     path.rfind('/').and_then(|at| path.get(..=at)).unwrap_or("/")
 }
 

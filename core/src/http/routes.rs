@@ -2,10 +2,10 @@
 //! nothing.
 
 use super::change::{is_description, resource};
-use super::files::decode;
-use super::head::Head;
+use super::head::{Head, path_of_target};
 use crate::key::{KeyError, StreamKey, parameter};
 use crate::origin::{OriginId, Protocol};
+use crate::percent;
 
 /// The parameter that carries an HLS session's id.
 pub(super) const SESSION: &str = "spbhid";
@@ -55,7 +55,7 @@ impl Resource {
                 let (id, below) = path
                     .strip_prefix("/api/v1/origins/")
                     .map(|rest| rest.split_once('/').map_or((rest, None), |(id, below)| (id, Some(below))))?;
-                let id = OriginId::from_text(&decode(id).filter(|id| !id.is_empty())?);
+                let id = OriginId::from_text(&percent::decode(id).filter(|id| !id.is_empty())?);
                 match below {
                     None => Some(Self::Origin(id)),
                     Some("drain") => Some(Self::Drain(id)),
@@ -145,7 +145,7 @@ pub(super) fn wanted<'a>(server: Server, head: &Head<'a>, has_files: bool) -> Op
         Server::Http => {
             let (session, target) = split_session(target);
             let session = session.or_else(|| parameter(target, SESSION));
-            let path = target.split('?').next().unwrap_or(target);
+            let path = path_of_target(target);
             let (directory, name) = path.rsplit_once('/')?;
             let is = |known: &[&str]| known.iter().any(|known| has_extension(name, known));
             let kind = if is(&["m3u8"]) {
@@ -182,7 +182,7 @@ fn signalling<'a>(
     if let Some((key, target)) = resource(target) {
         return Some((kind, target, Ok(key)));
     }
-    let path = target.split('?').next().unwrap_or(target);
+    let path = path_of_target(target);
     if head.method == "POST" && ENVELOPES.contains(&path.trim_end_matches('/')) {
         // The stream's name is in the offer.
         return Some((Kind::Envelope, target, Err(KeyError::NoStream)));

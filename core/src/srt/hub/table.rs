@@ -61,7 +61,8 @@ impl Table {
 
     /// Puts in a caller that is new, and gives it a leg. It is looked at again at `wake`.
     pub(super) fn insert(&mut self, caller: SocketAddr, socket: u32, stage: Stage, wake: Time) -> usize {
-        let at = self.sessions.insert(wake, |leg| Session { caller, socket, leg, has_leg: false, stage });
+        let made = |leg| Session { caller, socket, name: leg, leg, has_leg: false, stage };
+        let at = self.sessions.insert(wake, made);
         self.callers.insert((caller, socket), at);
         at
     }

@@ -414,7 +414,7 @@ impl Worker {
         make: impl FnOnce(&mut Io, TaskId, SessionId, BoxMachine) -> io::Result<Task>,
     ) -> io::Result<()> {
         self.made = self.made.wrapping_add(1);
-        let session = SessionId(self.session_base | u64::from(self.made));
+        let session = SessionId::new(self.session_base | u64::from(self.made));
         let entry = self.tasks.vacant_entry();
         // `has_room` keeps the index within a token's bits.
         let id = TaskId { index: entry.key() as u32, serial: self.made };

@@ -323,7 +323,7 @@ pub fn rtmp_session(bytes: &[u8]) {
     for _ in 0..20 {
         driver.tick();
     }
-    let relays = driver.deeds.iter().any(|deed| matches!(deed, Action::Note(note) if is_routed(note)));
+    let relays = driver.deeds.iter().any(|deed| matches!(deed, Action::Note { note, .. } if is_routed(note)));
     assert!(driver.is_over() || relays, "silence does not end it");
 }
 

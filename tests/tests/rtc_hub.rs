@@ -232,6 +232,9 @@ fn a_session_ends_when_its_client_has_been_silent() {
     }
     desk.pass(SECOND);
     assert_eq!((desk.hub().sessions(), desk.legs(), desk.deadline()), (0, 0, None));
+    let fault = Some(Fault::Client("silent for too long"));
+    let (key, client_at, lasted) = (session("s:c").key, Some(client(1)), Duration::from_secs(59));
+    assert_eq!(desk.notes.last(), Some(&Note::Ended { key, client: client_at, fault, lasted }));
     assert_eq!(desk.client(client(1), &media(1, 0)), []);
     // It may come back.
     desk.establish(client(1), &session("s:c"), origin());
@@ -247,6 +250,13 @@ fn a_session_ends_when_its_origin_has_been_silent() {
     }
     desk.pass(SECOND);
     assert_eq!((desk.hub().sessions(), desk.legs()), (0, 0));
+    assert_eq!(why_it_ended(&desk), Some(Fault::Origin("silent for too long")));
+}
+
+/// Why the last session that ended did.
+fn why_it_ended(desk: &Desk) -> Option<Fault> {
+    let Some(Note::Ended { fault, .. }) = desk.notes.last() else { panic!("{:?}", desk.notes) };
+    *fault
 }
 
 #[test]
@@ -347,7 +357,8 @@ fn an_origin_that_is_not_there_is_told_of_once() {
         }
         let origin = OriginId::new("origin", "0", "1");
         assert_eq!(desk.told, vec![Report::Unreachable(origin.clone(), Protocol::Rtc); told]);
-        assert_eq!(desk.notes.first(), Some(&Note::OriginFailed { origin, fault }));
+        let key = Some(session("s:c").key);
+        assert_eq!(desk.notes.first(), Some(&Note::OriginFailed { key, origin, fault }));
         assert_eq!((desk.hub().sessions(), desk.legs(), desk.asked), (0, 0, 2));
     }
 }
@@ -478,4 +489,7 @@ fn draining_begins_nothing_and_ends_nothing() {
     assert_eq!(desk.client(client(1), &media(1, 0)), to_origin(leg, &media(1, 0)));
     desk.route(&session("u:e"), origin());
     assert_eq!(desk.hub().sessions(), 2);
+    desk.stop();
+    let ended = |note: &&Note| matches!(note, Note::Ended { fault: Some(Fault::STOP), .. });
+    assert_eq!(desk.notes.iter().filter(ended).count(), 2);
 }

@@ -67,6 +67,12 @@ fn told(desk: &mut Desk, from: SocketAddr, socket: u32, id: &[u8]) -> u32 {
     answer.kind
 }
 
+/// Of the last session that ended: where its caller was, and why.
+fn said_at_the_end(desk: &Desk) -> (Option<SocketAddr>, Option<Fault>) {
+    let Some(Note::Ended { client, fault, .. }) = desk.notes.last() else { panic!("{:?}", desk.notes) };
+    (*client, *fault)
+}
+
 #[test]
 fn an_induction_is_answered_and_forgotten() {
     let mut desk = desk();
@@ -392,6 +398,7 @@ fn a_shutdown_of_either_side_is_passed_on_and_ends_the_session() {
             assert_eq!(desk.origin(leg, &shutdown(7)), to_client(client(1), &shutdown(7)));
         }
         assert_eq!((desk.hub().sessions(), desk.legs()), (0, 0));
+        assert_eq!(said_at_the_end(&desk), (Some(client(1)), None));
         assert_eq!(desk.client(client(1), &data(id, 0, 0)), []);
         // The next connection from there is another.
         desk.establish(client(1), 6, ID, origin(), 9);
@@ -421,6 +428,8 @@ fn a_session_ends_when_its_client_or_its_origin_has_been_silent_and_the_other_he
         assert!(sent.iter().find(ended(9)).is_some_and(|sent| sent.by == leg), "{sent:?}");
         assert!(sent.iter().find(ended(7)).is_some_and(|sent| sent.to == Some(client(1))), "{sent:?}");
         assert_eq!((sent.len(), desk.hub().sessions(), desk.legs()), (2, 0, 0));
+        let silent = if client_talks { Fault::Origin } else { Fault::Client };
+        assert_eq!(said_at_the_end(&desk), (Some(client(1)), Some(silent("silent for too long"))));
         desk.pass(LINGER);
         assert_eq!(desk.deadline(), None);
     }
@@ -605,6 +614,7 @@ fn both_sides_are_told_that_the_process_ends() {
     assert_eq!(id, 9);
     let both = [to_origin(leg, &shutdown(9)), to_client(client(1), &shutdown(7))].concat();
     assert_eq!(sent, both);
+    assert_eq!(said_at_the_end(&desk), (Some(client(1)), Some(Fault::STOP)));
 }
 
 #[test]

@@ -447,7 +447,7 @@ impl Exchange {
         self.abandon(cx);
         if let Some(Picked { origin, .. }) = self.origin.take() {
             cx.actions.push(Action::Tell(Report::Unreachable(origin.clone(), self.need.protocol)));
-            cx.actions.note(Note::OriginFailed { origin, fault });
+            cx.actions.note(Note::OriginFailed { key: self.key.clone(), origin, fault });
         }
         if self.attempts >= MAX_ATTEMPTS || cx.now >= self.give_up {
             return self.fail(cx, client, Status::BAD_GATEWAY, fault);

@@ -274,7 +274,7 @@ impl RtcHub {
         let (key, mut live) = (flow.key.clone(), Live::new(flow.clone(), cx.now));
         self.gate.settle();
         self.parked -= parked.bytes();
-        cx.actions.note(Note::Routed { verb: "webrtc", key, origin, to });
+        cx.actions.note_of(leg, Note::Routed { verb: "webrtc", key, origin, to });
         for (from, transaction, bytes) in parked.into_iter() {
             if live.ask(transaction, from, cx.now) {
                 cx.actions.write(leg, bytes);
@@ -291,7 +291,7 @@ impl RtcHub {
         let Some(at) = self.table.sessions.of_leg(leg) else { return };
         let Some(session) = self.table.sessions.get(at) else { return };
         // Of a session that is live it is no more than word of mouth: silence ends it.
-        let Stage::Opening(_, _, Picked { origin, .. }) = &session.stage else { return };
+        let Stage::Opening(_, flow, Picked { origin, .. }) = &session.stage else { return };
         let fault = match why {
             OpenError::Unreachable => Fault::Origin("cannot be reached"),
             OpenError::Exhausted => Fault::Proxy("no socket left"),
@@ -299,17 +299,19 @@ impl RtcHub {
         if why == OpenError::Unreachable {
             cx.actions.push(Action::Tell(Report::Unreachable(origin.clone(), Protocol::Rtc)));
         }
-        cx.actions.note(Note::OriginFailed { origin: origin.clone(), fault });
+        let key = Some(flow.key.clone());
+        cx.actions.note_of(leg, Note::OriginFailed { key, origin: origin.clone(), fault });
         self.forget(cx.now, at);
     }
 
     /// A session finds no origin; its client will ask again.
     fn give_up(&mut self, cx: &mut Cx<'_>, at: usize, fault: Fault) {
-        let key = match self.table.sessions.get(at).map(|session| &session.stage) {
-            Some(Stage::Picking(_, _, flow) | Stage::Opening(_, flow, _)) => Some(flow.key.clone()),
-            _ => None,
+        let Some(session) = self.table.sessions.get(at) else { return };
+        let key = match &session.stage {
+            Stage::Picking(_, _, flow) | Stage::Opening(_, flow, _) => Some(flow.key.clone()),
+            Stage::Loading(..) | Stage::Live(_) => None,
         };
-        cx.actions.note(Note::Refused { key, fault });
+        cx.actions.note_of(session.leg, Note::Refused { key, fault });
         self.abandon(cx, at);
     }
 
@@ -381,8 +383,8 @@ impl RtcHub {
         {
             match self.table.sessions.get(at).map(|session| &session.stage) {
                 Some(Stage::Live(_)) => {
-                    self.table.forget_silent(at, cx.now, self.gate.idle());
                     self.look(cx.now, cx.actions, at);
+                    self.table.forget_silent(at, cx.now, self.gate.idle());
                 }
                 Some(Stage::Loading(..) | Stage::Picking(..)) => {
                     self.give_up(cx, at, Fault::Balancer("does not answer"));
@@ -402,6 +404,7 @@ impl RtcHub {
         let ends_at = live.ends_at(self.gate.idle());
         if ends_at <= now {
             actions.close(*leg, Close::Abort);
+            actions.note_of(*leg, live.ended(now, live.silent()));
             self.table.remove(at);
             return;
         }
@@ -410,6 +413,15 @@ impl RtcHub {
         }
         let wake = live.report_at().map_or(ends_at, |report_at| report_at.min(ends_at));
         self.table.sessions.wake(at, wake);
+    }
+
+    /// The process ends, and with it all sessions. Only who holds the keys of DTLS could say goodbye.
+    fn stop(&self, cx: &mut Cx<'_>) {
+        for (_, session) in self.table.sessions.iter() {
+            if let Stage::Live(live) = &session.stage {
+                cx.actions.note_of(session.leg, live.ended(cx.now, Fault::STOP));
+            }
+        }
     }
 }
 
@@ -424,12 +436,8 @@ impl Machine for RtcHub {
             Input::Tick => self.tick(cx),
             Input::Drain => self.gate.drain(),
             // Of a datagram socket the end is what ICMP says: anybody's word. Silence ends a session.
-            Input::Eof { .. }
-            | Input::HungUp { .. }
-            | Input::Stream { .. }
-            | Input::Spliced { .. }
-            // Only who holds the keys of DTLS could say goodbye.
-            | Input::Stop => {}
+            Input::Eof { .. } | Input::HungUp { .. } | Input::Stream { .. } | Input::Spliced { .. } => {}
+            Input::Stop => self.stop(cx),
         }
         Ok(0)
     }

@@ -157,7 +157,7 @@ impl SrtHub {
             cx.actions.write(*leg, readdressed(bytes, live.socket));
         }
         if kind == Kind::Shutdown {
-            self.end(cx, at, None);
+            self.end(cx, at, None, None);
         }
     }
 
@@ -306,7 +306,9 @@ impl SrtHub {
         if why == OpenError::Exhausted {
             return self.refuse(cx, at, Rejection::OVERLOAD, Fault::Proxy("no socket left"));
         }
-        cx.actions.note(Note::OriginFailed { origin: origin.clone(), fault: UNREACHABLE });
+        let key = Some(setup.id.key.clone());
+        cx.actions
+            .note_of(session.name, Note::OriginFailed { key, origin: origin.clone(), fault: UNREACHABLE });
         cx.actions.push(Action::Tell(Report::Unreachable(origin.clone(), Protocol::Srt)));
         let attempts = setup.attempts + 1;
         if attempts >= MAX_ATTEMPTS {
@@ -341,13 +343,13 @@ impl SrtHub {
         let Some(setup) = session.stage.setup() else { return };
         let Ok(handshake) = Handshake::parse(&setup.conclusion) else { return };
         let rejection = handshake.rejected(why, session.caller.ip()).write(session.socket, clock(cx.now));
-        cx.actions.note(Note::Refused { key: Some(setup.id.key.clone()), fault });
+        cx.actions.note_of(session.name, Note::Refused { key: Some(setup.id.key.clone()), fault });
         send(cx, session.caller, rejection.clone());
-        self.end(cx, at, Some(rejection));
+        self.end(cx, at, Some(rejection), None);
     }
 
-    /// A session is over, and remembered for a moment.
-    fn end(&mut self, cx: &mut Cx<'_>, at: usize, rejection: Option<Bytes>) {
+    /// A session is over, and remembered for a moment. One that was live has a fault unless one side said goodbye.
+    fn end(&mut self, cx: &mut Cx<'_>, at: usize, rejection: Option<Bytes>, fault: Option<Fault>) {
         self.table.end_flow(at);
         let Some(session) = self.table.sessions.get_mut(at) else { return };
         let stage = core::mem::replace(&mut session.stage, Stage::Over(rejection));
@@ -359,7 +361,11 @@ impl SrtHub {
         }
         match stage {
             Stage::Picking(ticket, _) => self.tickets.forget(ticket),
-            Stage::Live(live) => live.usage.end(cx),
+            Stage::Live(Live { key, since, usage, .. }) => {
+                let (client, lasted) = (Some(session.caller), cx.now.since(since));
+                cx.actions.note_of(session.name, Note::Ended { key, client, fault, lasted });
+                usage.end(cx);
+            }
             _ => {}
         }
         self.over += 1;
@@ -396,7 +402,7 @@ impl SrtHub {
         }
         cx.actions.push(Action::Forward { to: Leg::CLIENT, peer: Some(caller), range: 0..bytes.len() });
         if kind == Kind::Shutdown {
-            self.end(cx, at, None);
+            self.end(cx, at, None, None);
         }
     }
 
@@ -411,9 +417,9 @@ impl SrtHub {
             (Phase::Rejected(_), Stage::Inducing(_, setup) | Stage::Concluding(_, setup, _)) => {
                 let (key, fault) = (Some(setup.id.key.clone()), Fault::Origin("rejects the connection"));
                 let rejection = Change { peer: Some(caller.ip()), ..Change::default() }.of(bytes);
-                cx.actions.note(Note::Refused { key, fault });
+                cx.actions.note_of(session.name, Note::Refused { key, fault });
                 send(cx, caller, rejection.clone());
-                self.end(cx, at, Some(rejection));
+                self.end(cx, at, Some(rejection), None);
             }
             (Phase::Induction, Stage::Inducing(..)) if handshake.extension == MAGIC => {
                 if let Stage::Inducing(picked, setup) = session.stage.take() {
@@ -458,20 +464,31 @@ impl SrtHub {
         let Stage::Concluding(picked, Setup { id, .. }, cookie) = session.stage.take() else { return };
         let change = Change { socket: Some(alias), peer: Some(caller.ip()), ..Change::default() };
         send(cx, caller, change.of(bytes));
-        cx.actions.note(Note::Routed {
+        let routed = Note::Routed {
             verb: if id.mode == Mode::Request { "play" } else { "publish" },
             key: id.key.clone(),
             origin: picked.origin.clone(),
             to: picked.to,
-        });
+        };
+        cx.actions.note_of(session.name, routed);
+        let key = id.key.clone();
         let usage = match id.mode {
             Mode::Request => Usage::begin(cx, Report::Playing(id.key)),
             Mode::Publish | Mode::Bidirectional => {
                 Usage::from(cx.now + PROOF, Report::Publishing(id.key, picked.origin))
             }
         };
-        let (to, client_heard, origin_heard) = (picked.to, cx.now, cx.now);
-        session.stage = Stage::Live(Live { usage, to, cookie, socket, alias, client_heard, origin_heard });
+        session.stage = Stage::Live(Live {
+            key,
+            since: cx.now,
+            usage,
+            to: picked.to,
+            cookie,
+            socket,
+            alias,
+            client_heard: cx.now,
+            origin_heard: cx.now,
+        });
         self.table.flow(at, alias);
         self.gate.settle();
         self.look(cx, at);
@@ -507,10 +524,11 @@ impl SrtHub {
         let (why, fault) = match &session.stage {
             Stage::Picking(..) => (Rejection::DOWN, Fault::Balancer("does not answer")),
             Stage::Opening(..) => (Rejection::OVERLOAD, Fault::Proxy("no socket in time")),
-            Stage::Inducing(Picked { origin, .. }, _) => {
+            Stage::Inducing(Picked { origin, .. }, setup) => {
                 // Not one of ten inductions was answered, which costs an origin nothing.
                 let (origin, fault) = (origin.clone(), Fault::Origin("does not answer"));
-                cx.actions.note(Note::OriginFailed { origin: origin.clone(), fault });
+                let key = Some(setup.id.key.clone());
+                cx.actions.note_of(session.name, Note::OriginFailed { key, origin: origin.clone(), fault });
                 cx.actions.push(Action::Tell(Report::Unreachable(origin, Protocol::Srt)));
                 (Rejection::GATEWAY, fault)
             }
@@ -526,7 +544,8 @@ impl SrtHub {
         let Stage::Live(live) = &mut session.stage else { return };
         let ends_at = live.ends_at(self.gate.idle());
         if ends_at <= cx.now {
-            return self.say_goodbye(cx, at);
+            let fault = live.silent();
+            return self.say_goodbye(cx, at, fault);
         }
         live.usage.tell(cx);
         let wake = live.usage.next().min(ends_at);
@@ -538,19 +557,19 @@ impl SrtHub {
         let is_live = |session: &Session| matches!(session.stage, Stage::Live(_));
         let live = self.table.sessions.iter().filter_map(|(at, session)| is_live(session).then_some(at));
         for at in Vec::from_iter(live) {
-            self.say_goodbye(cx, at);
+            self.say_goodbye(cx, at, Fault::STOP);
         }
     }
 
     /// Ends a live session, and tells both sides: whoever is left need not find out by itself.
-    fn say_goodbye(&mut self, cx: &mut Cx<'_>, at: usize) {
+    fn say_goodbye(&mut self, cx: &mut Cx<'_>, at: usize, fault: Fault) {
         let Some(Session { stage: Stage::Live(live), leg, caller, socket, .. }) = self.table.sessions.get(at)
         else {
             return;
         };
         cx.actions.write(*leg, shutdown(live.socket, clock(cx.now)));
         send(cx, *caller, shutdown(*socket, clock(cx.now)));
-        self.end(cx, at, None);
+        self.end(cx, at, None, Some(fault));
     }
 }
 

@@ -277,7 +277,7 @@ impl<M: Machine> Straight<M> {
                 due.push(Due::Spliced(from));
                 self.deeds.push(action);
             }
-            Action::Tell(_) | Action::Note(_) => self.deeds.push(action),
+            Action::Tell(_) | Action::Note { .. } => self.deeds.push(action),
         }
     }
 

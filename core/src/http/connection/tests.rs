@@ -100,7 +100,7 @@ impl Client {
                 }
                 Action::Close { leg: Leg::CLIENT, how: Close::Flush } if !self.closed => self.closed = true,
                 Action::Ask { ticket, query } => self.asked.push_back((ticket, query)),
-                Action::Note(_) => self.notes += 1,
+                Action::Note { .. } => self.notes += 1,
                 other => panic!("{other:?}"),
             }
         }

@@ -1,7 +1,7 @@
 //! One session of the hub: where it stands, at which addresses its client is, and which checks are out. Sends nothing.
 
 use crate::flow::{Network, Slotted};
-use crate::machine::{Leg, Ticket};
+use crate::machine::{Fault, Leg, Note, Ticket};
 use crate::query::{Picked, RtcSession};
 use crate::rtc::stun::TransactionId;
 use crate::time::{Duration, Time};
@@ -280,6 +280,22 @@ impl Live {
     /// When it is over, if nothing more is heard: from the client, or from the origin.
     pub(super) fn ends_at(&self, idle: Duration) -> Time {
         self.heard().min(self.origin_heard) + idle
+    }
+
+    /// Who was silent, if that is how it ends.
+    pub(super) fn silent(&self) -> Fault {
+        let what = "silent for too long";
+        if self.heard() <= self.origin_heard { Fault::Client(what) } else { Fault::Origin(what) }
+    }
+
+    /// What is said of its end.
+    pub(super) fn ended(&self, now: Time, fault: Fault) -> Note {
+        Note::Ended {
+            key: self.flow.key.clone(),
+            client: self.client(),
+            fault: Some(fault),
+            lasted: now.since(self.since),
+        }
     }
 
     /// Whether its flowing has been reported, which it is as soon as there is a client.

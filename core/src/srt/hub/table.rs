@@ -45,7 +45,7 @@ impl Table {
         wake: Time,
         stage: impl FnOnce(usize) -> Stage,
     ) {
-        let make = |at, leg| Session { caller, socket, leg, has_leg: false, stage: stage(at) };
+        let make = |at, leg| Session { caller, socket, name: leg, leg, has_leg: false, stage: stage(at) };
         let at = self.sessions.insert(wake, make);
         self.callers.insert((caller, socket), at);
     }

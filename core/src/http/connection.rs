@@ -322,8 +322,6 @@ impl Connection {
                     response.body("text/plain", b"method not allowed\n")
                 });
             }
-            // Pages of all sites may play, so no origin need be asked.
-            "OPTIONS" => None,
             _ => routes::wanted(*server, head, has_files),
         };
         match wanted {

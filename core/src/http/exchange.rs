@@ -23,6 +23,7 @@ use crate::rtc::sdp::Candidates;
 use crate::time::{Duration, Time};
 use crate::usage::Usage;
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -62,8 +63,8 @@ pub(super) enum Next {
 /// Where it stands.
 #[derive(Debug)]
 enum Stage {
-    /// An offer comes in, which says who makes it and perhaps for which stream; `wire` is what came of it.
-    Offered { wire: Vec<u8>, content: Vec<u8> },
+    /// An offer comes in, which says who makes it and perhaps for which stream.
+    Offered { framing: Framing, content: Vec<u8> },
     /// The load balancer is asked for the session's stream.
     Loading,
     /// The load balancer is asked for the stream's origin.
@@ -144,7 +145,7 @@ impl Exchange {
             usage: None,
             need: Need {
                 protocol: need,
-                media: kind.is_signalling().then_some(Protocol::Rtc),
+                media: kind.is_offer().then_some(Protocol::Rtc),
                 publishes: kind == Kind::Live && upload.is_some(),
             },
             kind,
@@ -166,12 +167,12 @@ impl Exchange {
             heard: false,
             keep: false,
         };
-        if kind.is_signalling() && exchange.upload.is_some() {
+        if kind.is_offer() && exchange.upload.is_some() {
             if head.expectation() == Expectation::Continue {
                 cx.actions.write(Leg::CLIENT, CONTINUE);
             }
             exchange.deadline = Some(cx.now + OFFER_TIMEOUT);
-            exchange.stage = Stage::Offered { wire: Vec::new(), content: Vec::new() };
+            exchange.stage = Stage::Offered { framing: head.framing, content: Vec::new() };
             return (exchange, Next::Stay);
         }
         if exchange.upload.is_some() {
@@ -281,21 +282,28 @@ impl Exchange {
         let (Some(body), Some(change)) = (&mut self.upload, &mut self.change) else {
             return (at, Next::Stay);
         };
-        let Stage::Offered { wire, content } = &mut self.stage else { return (at, Next::Stay) };
+        let Stage::Offered { framing, content } = &mut self.stage else { return (at, Next::Stay) };
         let mut end = at;
         let refusal = loop {
             let rest = bytes.get(end..).unwrap_or_default();
-            let length = match body.next(rest) {
-                Ok(Part::Content(length)) => {
+            match body.next(rest) {
+                Ok(Part::Content(length)) if content.len() + length <= change.limit() => {
                     content.extend_from_slice(rest.get(..length).unwrap_or_default());
-                    length
+                    end += length;
                 }
-                Ok(Part::Frame(length)) => length,
+                Ok(Part::Content(_)) => {
+                    break (Status::CONTENT_TOO_LARGE, Fault::Client("offer too large"));
+                }
+                Ok(Part::Frame(length)) => end += length,
                 Ok(Part::More) => return (end, Next::Stay),
                 Ok(Part::End) => match change.take_offer(content) {
                     Ok(key) => {
                         self.key = key.or(self.key.take());
-                        self.offer = core::mem::take(wire).into();
+                        let content = core::mem::take(content);
+                        self.offer = match framing {
+                            Framing::Chunked => one_chunk(&content),
+                            _ => content.into(),
+                        };
                         self.upload = None;
                         self.give_up = cx.now + REACH_TIMEOUT;
                         return (end, self.find(cx, client));
@@ -303,11 +311,6 @@ impl Exchange {
                     Err(fault) => break (Status::BAD_REQUEST, fault),
                 },
                 Err(_) => break (Status::BAD_REQUEST, Fault::Client("broken chunks")),
-            };
-            wire.extend_from_slice(rest.get(..length).unwrap_or_default());
-            end += length;
-            if wire.len() > change.limit() {
-                break (Status::CONTENT_TOO_LARGE, Fault::Client("offer too large"));
             }
         };
         (bytes.len(), self.fail(cx, client, refusal.0, refusal.1))
@@ -503,15 +506,18 @@ impl Exchange {
         let decode = body == Some(Framing::Chunked) && client.hearer.version == Version::Http10;
         let is_live = self.kind == Kind::Live && body == Some(Framing::Chunked) && !decode;
         let is_endless = is_live || body == Some(Framing::Close);
-        let changed = self.change.as_ref().is_some_and(|change| change.applies_to(head));
+        let changed = match self.change.as_ref().map_or(Ok(false), |change| change.applies_to(head)) {
+            Ok(changed) => changed,
+            Err(fault) => return Ok((bytes.len(), self.fail(cx, client, Status::BAD_GATEWAY, fault))),
+        };
         self.keep = head.fields.keep_alive(head.version) && !is_endless && self.kind != Kind::Live;
         client.hearer.keep_alive &= (changed || !is_endless && !decode) && self.upload.is_none();
         self.deadline = None;
         let location = |location: &str| match (&self.change, &self.key) {
-            (Some(change), Some(key)) if self.kind.is_signalling() => Some(change.location(location, key)),
+            (Some(change), Some(key)) => change.location(head.status, location, key),
             _ => None,
         };
-        let mut out = forward::response(head, changed && !self.kind.is_signalling(), location, client.hearer);
+        let mut out = forward::response(head, changed, self.kind, location, client.hearer);
         let rest = bytes.len() - at;
         match body {
             None => {
@@ -718,6 +724,16 @@ impl Exchange {
         let response = client.problem(status, fault.what());
         cx.actions.write(Leg::CLIENT, response);
         Next::Done
+    }
+}
+
+/// A body that came in chunks, in one of them (RFC 9112 §7.1): where it was cut has no meaning.
+fn one_chunk(content: &[u8]) -> Bytes {
+    let (head, tail) = (format!("{:x}\r\n", content.len()), b"\r\n0\r\n\r\n");
+    if content.is_empty() {
+        Bytes::from_static(b"0\r\n\r\n")
+    } else {
+        [head.as_bytes(), content, tail].concat().into()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The few bodies that are changed on their way: playlists and manifests get their session, answers of WebRTC
 //! signalling the proxy's address. Moves no bytes; says what to ask, and tells what ends.
 
-use super::head::Head;
+use super::head::{Head, path_of_target};
 use super::listing::{Listing, MAX_LISTING};
 use super::reply::ReplyHead;
 use super::routes::Kind;
@@ -144,6 +144,6 @@ impl Change {
 
 /// The part of a target's path up to its last slash.
 pub(super) fn directory(target: &str) -> &str {
-    let path = target.split('?').next().unwrap_or(target);
+    let path = path_of_target(target);
     path.rfind('/').and_then(|at| path.get(..=at)).unwrap_or("/")
 }

@@ -3,6 +3,7 @@
 
 use super::change::{Changed, directory};
 use super::fields::Fields;
+use super::head::path_of_target;
 use crate::key::StreamKey;
 use crate::machine::Fault;
 use crate::query::{Query, RtcSession};
@@ -125,7 +126,7 @@ fn resolve(base: &str, reference: &str) -> String {
         Some((_, rest)) => (true, rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or_default()),
         None => (reference.starts_with('/'), reference),
     };
-    let path_of = |target: &str| target.split('?').next().unwrap_or_default().len();
+    let path_of = |target: &str| path_of_target(target).len();
     let (path, query) = reference.split_at_checked(path_of(reference)).unwrap_or((reference, ""));
     match (is_absolute, path) {
         (false, "") if query.is_empty() => base.into(),

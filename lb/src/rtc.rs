@@ -51,11 +51,14 @@ pub(crate) struct Left {
     pub(crate) holders: SmallVec<[Holder; 1]>,
 }
 
+/// A stream, and what its origin calls one of its sessions.
+type Resource = (StreamKey, Arc<str>);
+
 #[derive(Debug)]
 pub(crate) struct RtcTable {
     sessions: Expiring<Arc<str>, Left>,
     /// The USERNAMEs of a stream's resource. Lives as long as one of them.
-    resources: Expiring<(StreamKey, Arc<str>), SmallVec<[Arc<str>; 1]>>,
+    resources: Expiring<Resource, SmallVec<[Arc<str>; 1]>>,
 }
 
 impl RtcTable {

@@ -88,9 +88,21 @@ impl Log {
         fault: Fault,
         line: fmt::Arguments<'_>,
     ) {
-        // Whoever runs the proxy can do something about all but clients.
-        let level = if let Fault::Client(_) = fault { Level::Info } else { Level::Warn };
-        self.line(&self.refusals, level, session, stream, line);
+        self.line(&self.refusals, level(fault), session, stream, line);
+    }
+}
+
+/// Whoever runs the proxy can do something about all but clients, and about its end.
+fn level(fault: Fault) -> Level {
+    if matches!(fault, Fault::Client(_) | Fault::STOP) { Level::Info } else { Level::Warn }
+}
+
+/// What may be missing.
+struct Shown<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for Shown<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |value| value.fmt(f))
     }
 }
 
@@ -105,13 +117,23 @@ impl Observer for Log {
                 let line = format_args!("{verb} at origin {origin}, {to}");
                 self.line(&self.sessions, Level::Info, session, Some(key), line);
             }
-            Note::OriginFailed { origin, fault } => {
-                self.refusal(session, None, *fault, format_args!("origin {origin} failed, {fault}"));
+            Note::OriginFailed { key, origin, fault } => {
+                self.refusal(session, key.as_ref(), *fault, format_args!("origin {origin} failed, {fault}"));
             }
             Note::Refused { key, fault } => {
                 self.refusal(session, key.as_ref(), *fault, format_args!("refused, {fault}"));
             }
-            Note::Dropped(fault) => self.refusal(session, None, *fault, format_args!("dropped, {fault}")),
+            Note::Ended { key, client, fault, lasted } => {
+                let seconds = lasted.as_secs_f64();
+                let (cut, why) = (if fault.is_some() { "cut, " } else { "ended" }, Shown(*fault));
+                let client = Shown(*client);
+                let line = format_args!("{cut}{why}; client {client}, {seconds:.3} s");
+                let level = fault.map_or(Level::Info, level);
+                self.line(&self.sessions, level, session, Some(key), line);
+            }
+            Note::Dropped { fault, count } => {
+                self.refusal(session, None, *fault, format_args!("{count} dropped, {fault}"));
+            }
         }
     }
 

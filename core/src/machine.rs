@@ -27,7 +27,7 @@
 
 use crate::origin::OriginId;
 use crate::query::{Answer, Query, Report};
-use crate::time::Time;
+use crate::time::{Duration, Time};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -263,7 +263,12 @@ pub enum Action {
         how: Close,
     },
     /// Something worth a log line or a counter.
-    Note(Note),
+    Note {
+        /// Whose it is, of a hub's sessions: the first leg that session was allotted. `CLIENT` is the machine itself.
+        leg: Leg,
+        /// What it is.
+        note: Note,
+    },
 }
 
 /// Something worth a log line or a counter.
@@ -282,6 +287,8 @@ pub enum Note {
     },
     /// An origin could not be used; another may be tried.
     OriginFailed {
+        /// The stream it was asked for, where known.
+        key: Option<crate::key::StreamKey>,
         /// That origin.
         origin: OriginId,
         /// Why.
@@ -294,8 +301,24 @@ pub enum Note {
         /// Why.
         fault: Fault,
     },
-    /// An input was dropped.
-    Dropped(Fault),
+    /// A session of a hub that was routed is over. Of a connection's the driver knows.
+    Ended {
+        /// The stream.
+        key: crate::key::StreamKey,
+        /// Where the client was last, where known.
+        client: Option<SocketAddr>,
+        /// Why, unless one side said goodbye.
+        fault: Option<Fault>,
+        /// How long it lasted.
+        lasted: Duration,
+    },
+    /// Inputs were dropped.
+    Dropped {
+        /// Why.
+        fault: Fault,
+        /// How many, since the last note of this reason.
+        count: u64,
+    },
 }
 
 /// Why something ended, sorted by who is to blame.
@@ -312,6 +335,9 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The end of whatever still runs when the process ends.
+    pub const STOP: Self = Self::Proxy("the process ends");
+
     /// What happened, without who is to blame.
     pub const fn what(&self) -> &'static str {
         let (Self::Client(what) | Self::Origin(what) | Self::Balancer(what) | Self::Proxy(what)) = self;
@@ -368,9 +394,14 @@ impl Actions {
         self.push(Action::Close { leg, how });
     }
 
-    /// Adds a note.
+    /// Adds a note of a machine that has one session, or of the whole hub.
     pub fn note(&mut self, note: Note) {
-        self.push(Action::Note(note));
+        self.note_of(Leg::CLIENT, note);
+    }
+
+    /// Adds a note of a hub's session; `leg` is the first it was allotted.
+    pub fn note_of(&mut self, leg: Leg, note: Note) {
+        self.push(Action::Note { leg, note });
     }
 
     /// Takes the actions out, in order; the room is kept.

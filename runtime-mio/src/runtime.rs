@@ -7,7 +7,7 @@ use chacha20::ChaCha12Rng;
 use mio::{Poll, Waker};
 use rand_core::SeedableRng;
 use srs_proxy_core::key::StreamKey;
-use srs_proxy_core::machine::{Fault, Machine, Note};
+use srs_proxy_core::machine::{Fault, Leg, Machine, Note};
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_lb::{Mailbox, Notify, OriginLoadBalancer};
 use std::fmt;
@@ -30,13 +30,29 @@ pub struct Config {
     pub files: Option<Files>,
 }
 
-/// Names a session in logs, uniquely in this process.
+/// Names a session in logs, uniquely in this process: `2a`, or of a hub's sessions `2.1f`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct SessionId(pub(crate) u64);
+pub struct SessionId {
+    task: u64,
+    /// Of a hub: which of its sessions. Each has had a leg of another generation, and only the hub itself has 0.
+    within: u32,
+}
+
+impl SessionId {
+    pub(crate) const fn new(task: u64) -> Self {
+        Self { task, within: 0 }
+    }
+
+    /// The session that a note names by its leg.
+    pub(crate) const fn within(self, leg: Leg) -> Self {
+        Self { within: leg.generation, ..self }
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}", self.0)
+        write!(f, "{:x}", self.task)?;
+        if self.within > 0 { write!(f, ".{:x}", self.within) } else { Ok(()) }
     }
 }
 
@@ -47,6 +63,8 @@ pub struct Accepted {
     pub now: Time,
     /// The client.
     pub peer: SocketAddr,
+    /// What nobody can foresee: a key for hashing what strangers choose.
+    pub key: [u8; 16],
 }
 
 /// How a session ended.
@@ -95,7 +113,7 @@ impl std::ops::Sub for Lost {
 pub trait Observer: Send + Sync {
     /// A client was accepted at the listener of this name.
     fn accepted(&self, session: SessionId, listener: &'static str, peer: SocketAddr);
-    /// A machine has something to say.
+    /// A machine has something to say: of its session, or of one of a hub's.
     fn note(&self, session: SessionId, note: &Note);
     /// Datagrams of a session did not get on, since it was last said; at most once a second. The sum is in [`Ended`].
     fn lost(&self, _session: SessionId, _lost: &Lost) {}
@@ -274,5 +292,18 @@ impl Runtime {
     /// Whether all workers have ended.
     pub fn is_finished(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_of_a_hub_is_named_by_both() {
+        let hub = SessionId::new(0x2a);
+        assert_eq!(hub.to_string(), "2a");
+        assert_eq!(hub.within(Leg::CLIENT), hub);
+        assert_eq!(hub.within(Leg::new(3, 0x1f)).to_string(), "2a.1f");
     }
 }

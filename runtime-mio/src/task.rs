@@ -598,11 +598,11 @@ impl Task {
                     (Close::Keep, _) => {}
                 }
             }
-            Action::Note(note) => {
-                if let Note::Routed { key, .. } = &note {
+            Action::Note { leg, note } => {
+                if let (Leg::CLIENT, Note::Routed { key, .. }) = (leg, &note) {
                     self.key = Some(key.clone());
                 }
-                io.observer.note(self.session, &note);
+                io.observer.note(self.session.within(leg), &note);
             }
         }
     }

@@ -24,6 +24,10 @@ const SETUP: Duration = Duration::from_secs(3);
 /// How long a flow lives without traffic.
 const IDLE: Duration = Duration::from_secs(10);
 
+fn dropped(fault: Fault) -> Note {
+    Note::Dropped { fault, count: 1 }
+}
+
 #[derive(Debug)]
 enum Stage {
     Asking(Ticket, Vec<Bytes>),
@@ -62,7 +66,7 @@ impl Hub {
             Stage::Asking(_, parked) | Stage::Opening(parked) if parked.len() < MAX_PARKED => {
                 parked.push(Bytes::copy_from_slice(bytes));
             }
-            _ => cx.actions.note(Note::Dropped(Fault::Client("too much before the origin is known"))),
+            _ => cx.actions.note(dropped(Fault::Client("too much before the origin is known"))),
         }
     }
 
@@ -74,7 +78,7 @@ impl Hub {
                 self.generations.push(0);
                 self.flows.len() - 1
             }
-            None => return cx.actions.note(Note::Dropped(Fault::Proxy("too many flows"))),
+            None => return cx.actions.note(dropped(Fault::Proxy("too many flows"))),
         };
         self.generations[index] += 1;
         let leg = Leg::new(index as u32 + 1, self.generations[index]);

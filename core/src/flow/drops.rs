@@ -23,8 +23,15 @@ pub trait Reason: Copy + 'static {
 #[derive(Clone, Debug)]
 pub struct Drops<R> {
     counts: [u64; MAX_REASONS],
-    noted: [Option<Time>; MAX_REASONS],
+    noted: [Option<Noted>; MAX_REASONS],
     reason: PhantomData<R>,
+}
+
+/// When a reason was noted last, and how many there had been by then.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    at: Time,
+    count: u64,
 }
 
 impl<R> Default for Drops<R> {
@@ -47,14 +54,12 @@ impl<R: Reason> Drops<R> {
     /// One more; noted if none was for this reason within the last second.
     pub(crate) fn add(&mut self, now: Time, reason: R, actions: &mut Actions) {
         let at = reason.index();
-        if let Some(count) = self.counts.get_mut(at) {
-            *count += 1;
-        }
-        if let Some(noted) = self.noted.get_mut(at)
-            && noted.is_none_or(|noted| now.since(noted) >= NOTE_INTERVAL)
-        {
-            *noted = Some(now);
-            actions.note(Note::Dropped(reason.fault()));
+        let (Some(count), Some(noted)) = (self.counts.get_mut(at), self.noted.get_mut(at)) else { return };
+        *count += 1;
+        if noted.is_none_or(|noted| now.since(noted.at) >= NOTE_INTERVAL) {
+            let before = noted.map_or(0, |noted| noted.count);
+            *noted = Some(Noted { at: now, count: *count });
+            actions.note(Note::Dropped { fault: reason.fault(), count: *count - before });
         }
     }
 }
@@ -62,7 +67,9 @@ impl<R: Reason> Drops<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::{Action, Leg};
     use crate::{rtc, srt};
+    use alloc::vec::Vec;
     use core::fmt::Debug;
 
     fn each_is_counted<R: Reason + Debug>(reasons: &[R]) {
@@ -73,13 +80,15 @@ mod tests {
                 drops.add(Time::from_micros(millis * 1000), *reason, &mut actions);
             }
             assert_eq!(drops.count(*reason), 1500);
-            assert_eq!(actions.drain().count(), 2, "{reason:?}");
+            let fault = reason.fault();
+            let noted = |count| Action::Note { leg: Leg::CLIENT, note: Note::Dropped { fault, count } };
+            assert_eq!(Vec::from_iter(actions.drain()), [noted(1), noted(1000)], "{reason:?}");
         }
         assert_eq!(drops.total(), 1500 * reasons.len() as u64);
     }
 
     #[test]
-    fn each_reason_is_counted_by_itself_and_noted_once_a_second() {
+    fn each_reason_is_counted_by_itself_and_noted_once_a_second_with_its_number() {
         each_is_counted(&rtc::DropReason::ALL);
         each_is_counted(&srt::DropReason::ALL);
     }

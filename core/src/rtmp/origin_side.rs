@@ -233,7 +233,8 @@ impl OriginSide {
         self.close_origin(cx, Close::Abort);
         if let Some(Picked { origin, .. }) = self.origin.take() {
             cx.actions.push(Action::Tell(Report::Unreachable(origin.clone(), Protocol::Rtmp)));
-            cx.actions.note(Note::OriginFailed { origin, fault });
+            let key = Some(self.asked.key.clone());
+            cx.actions.note(Note::OriginFailed { key, origin, fault });
         }
         if self.attempts >= MAX_ATTEMPTS || cx.now >= self.give_up {
             return self.refuse(cx, fault, "no origin can be reached");

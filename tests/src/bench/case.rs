@@ -30,7 +30,7 @@ pub struct Case {
 }
 
 /// All cases.
-pub const CASES: [Case; 22] = [
+pub const CASES: [Case; 23] = [
     flat("publish-flat-128", "publish, 4 flat out, 16 KB messages, chunk 128", Role::Publish, 128),
     flat("publish-flat-4096", "publish, 4 flat out, 16 KB messages, chunk 4096", Role::Publish, 4096),
     flat("publish-flat-60000", "publish, 4 flat out, 16 KB messages, chunk 60000", Role::Publish, 60_000),
@@ -52,8 +52,9 @@ pub const CASES: [Case; 22] = [
     ),
     rtmp("idle", "1,000 publish sessions, 1 message a second each", rtmp::Load::Idle(1000)),
     rtmp("idle-3000", "3,000 publish sessions, 1 message a second each", rtmp::Load::Idle(3000)),
-    rtmp("setup-1", "session setup, one at a time", rtmp::Load::Setup(1, 2000)),
-    rtmp("setup-16", "session setup, 16 at a time, 10,000 in all", rtmp::Load::Setup(16, 10_000)),
+    setup("setup-1", "session setup, one at a time", 1, 2000, false),
+    setup("setup-16", "session setup, 16 at a time, 10,000 in all", 16, 10_000, false),
+    setup("setup-new-1", "session setup, each of a new stream, one at a time", 1, 2000, true),
     live(
         "http-flv-flat-chunked",
         "HTTP-FLV, 4 flat out, 16 KB tags, chunked",
@@ -95,6 +96,10 @@ const fn paced(name: &'static str, title: &'static str, role: Role, chunk: u32) 
     rtmp(name, title, rtmp::Load::Media { role, connections: 100, size: 16_384, chunk, megabits: Some(4) })
 }
 
+const fn setup(name: &'static str, title: &'static str, concurrent: usize, total: usize, new: bool) -> Case {
+    rtmp(name, title, rtmp::Load::Setup { concurrent, total, new })
+}
+
 const fn live(name: &'static str, title: &'static str, viewers: usize, rate: Rate, framing: Framing) -> Case {
     Case { name, title, load: Load::Http(http::Load::Live { viewers, size: 16_384, rate, framing }) }
 }
@@ -117,15 +122,16 @@ impl Case {
     }
 
     /// The peers that the case says something about. Without a proxy only latencies are of interest, and what
-    /// the load generator can do.
+    /// the load generator can do; where routes are kept matters only while sessions are set up.
     pub fn wants(&self, peer: Peer) -> bool {
         peer.passes(self.protocol())
-            && match self.load {
-                _ if peer != Peer::Direct => true,
-                Load::Rtmp(load) => {
-                    matches!(load, rtmp::Load::Media { megabits: Some(_), .. } | rtmp::Load::Setup(..))
+            && match (peer, self.load) {
+                (Peer::Direct, Load::Rtmp(load)) => {
+                    !matches!(load, rtmp::Load::Media { megabits: None, .. } | rtmp::Load::Idle(_))
                 }
-                Load::Http(load) => !matches!(load, http::Load::FanOut { .. }),
+                (Peer::Direct, Load::Http(load)) => !matches!(load, http::Load::FanOut { .. }),
+                (Peer::Shared, load) => matches!(load, Load::Rtmp(rtmp::Load::Setup { .. })),
+                _ => true,
             }
     }
 

@@ -15,6 +15,9 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// Where a peer's output goes.
 const LOG: &str = "log";
 
+/// Where its Redis listens, if it has one.
+const REDIS: &str = "redis";
+
 /// Nanoseconds in one tick of `/proc/PID/stat`; fixed by the kernel's interface.
 const TICK: u64 = 10_000_000;
 
@@ -49,10 +52,12 @@ pub enum Peer {
     NginxStream,
     /// `srs-proxy` with this many workers, or as many as it chooses.
     Proxy(Option<usize>),
+    /// `srs-proxy` with one worker and a Redis of its own, for what depends on where routes are kept.
+    Shared,
 }
 
 /// All peers, in the order of the table's columns.
-pub const PEERS: [Peer; 9] = [
+pub const PEERS: [Peer; 10] = [
     Peer::Direct,
     Peer::Splice,
     Peer::Copy,
@@ -62,6 +67,7 @@ pub const PEERS: [Peer; 9] = [
     Peer::Nginx,
     Peer::Proxy(Some(1)),
     Peer::Proxy(None),
+    Peer::Shared,
 ];
 
 impl Peer {
@@ -77,12 +83,17 @@ impl Peer {
             Self::NginxStream => "nginx stream".into(),
             Self::Proxy(Some(workers)) => format!("srs-proxy, {workers} worker"),
             Self::Proxy(None) => "srs-proxy, default".into(),
+            Self::Shared => "srs-proxy, 1 worker, Redis".into(),
         }
     }
 
     /// Whether it is one of the peers for `protocol`.
     pub fn passes(self, protocol: Protocol) -> bool {
-        protocol == Protocol::Http || !matches!(self, Self::HaProxyHttp | Self::Nginx | Self::NginxStream)
+        match self {
+            Self::HaProxyHttp | Self::Nginx | Self::NginxStream => protocol == Protocol::Http,
+            Self::Shared => protocol == Protocol::Rtmp,
+            _ => true,
+        }
     }
 
     /// Whether its program is installed, `proxy` being that of srs-proxy.
@@ -98,6 +109,7 @@ impl Peer {
             Self::Nginx => runs("nginx", "-v"),
             Self::NginxStream => runs("nginx", "-v") && Path::new(STREAM_MODULE).is_file(),
             Self::Proxy(_) => proxy.is_file(),
+            Self::Shared => proxy.is_file() && runs("redis-server", "--version"),
         }
     }
 }
@@ -105,6 +117,8 @@ impl Peer {
 /// A running peer; it ends with this value.
 pub struct Process {
     child: Child,
+    /// The Redis it has, which ends with it.
+    redis: Option<Child>,
     listen: SocketAddr,
     dir: PathBuf,
     /// From start to the first accepted connection.
@@ -126,9 +140,10 @@ impl Process {
     ) -> io::Result<Option<Self>> {
         let ports = free_ports::<6>()?;
         let listen = match (peer, protocol) {
-            (Peer::Proxy(_), Protocol::Http) => local(ports[1]),
+            (Peer::Proxy(_) | Peer::Shared, Protocol::Http) => local(ports[1]),
             _ => local(ports[0]),
         };
+        let redis = if peer == Peer::Shared { Some(redis(dir)?) } else { None };
         let mut command = match peer {
             Peer::Direct => return Ok(None),
             Peer::Splice => relay(Method::Splice, listen, origin)?,
@@ -138,12 +153,19 @@ impl Process {
             Peer::Nginx => nginx(&nginx_http(listen, origin, dir), dir)?,
             Peer::NginxStream => nginx(&nginx_stream(listen, origin), dir)?,
             Peer::Proxy(workers) => srs_proxy(proxy, workers, ports, protocol, origin),
+            Peer::Shared => {
+                let mut command = srs_proxy(proxy, Some(1), ports, protocol, origin);
+                command.env("PROXY_LOAD_BALANCER_TYPE", "redis");
+                command.env("PROXY_REDIS_URL", format!("redis+unix://{}", dir.join(REDIS).display()));
+                command
+            }
         };
         let log = dir.join(LOG);
         let began = Instant::now();
         let output = File::create(&log)?;
         command.current_dir(dir).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let mut process = Self { child: command.spawn()?, listen, dir: dir.into(), startup: Duration::ZERO };
+        let mut process =
+            Self { child: command.spawn()?, redis, listen, dir: dir.into(), startup: Duration::ZERO };
         while TcpStream::connect(listen).is_err() {
             let ended = process.child.try_wait()?;
             if ended.is_some() || began.elapsed() > START_LIMIT {
@@ -222,9 +244,11 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing can be done about either failing.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in [Some(&mut self.child), self.redis.as_mut()].into_iter().flatten() {
+            // Nothing can be done about either failing.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -332,6 +356,13 @@ fn nginx_stream(listen: SocketAddr, origin: SocketAddr) -> String {
         "load_module {STREAM_MODULE};\nstream {{\n server {{ listen {listen}; proxy_pass {origin}; \
          proxy_timeout 1h; proxy_buffer_size 64k; }}\n}}"
     )
+}
+
+/// A Redis whose data is nowhere but in memory. Whoever needs it waits until it is there.
+fn redis(dir: &Path) -> io::Result<Child> {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(dir.join(REDIS));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir(dir).spawn()
 }
 
 fn srs_proxy(

@@ -2,6 +2,7 @@
 //! hub's own invariants asserted after every input.
 
 use super::Dice;
+use super::running::Running;
 use srs_proxy_core::machine::{
     Action, Actions, Cx, Input, Leg, Machine, Note, OpenError, Opened, Ticket, Transport,
 };
@@ -54,6 +55,7 @@ pub struct Desk<H> {
     pub told: Vec<Report>,
     /// What was noted.
     pub notes: Vec<Note>,
+    running: Running,
     /// How many questions there were.
     pub asked: usize,
     inputs: usize,
@@ -74,6 +76,7 @@ impl<H: Hub> Desk<H> {
             sent: Vec::new(),
             told: Vec::new(),
             notes: Vec::new(),
+            running: Running::default(),
             asked: 0,
             inputs: 0,
         }
@@ -189,6 +192,8 @@ impl<H: Hub> Desk<H> {
         }
         let legs = self.open.len() + self.opening.len();
         assert!(legs <= self.hub.sessions(), "{legs} sockets for {} sessions", self.hub.sessions());
+        let running = self.running.len();
+        assert!(running <= self.hub.sessions(), "{running} sessions were not said to be over");
     }
 
     fn perform(&mut self, action: Action, given: &[u8]) {
@@ -213,7 +218,10 @@ impl<H: Hub> Desk<H> {
                 assert!(was_there, "{leg:?} is closed twice");
             }
             Action::Tell(report) => self.told.push(report),
-            Action::Note(note) => self.notes.push(note),
+            Action::Note { leg, note } => {
+                self.running.hear(leg, &note);
+                self.notes.push(note);
+            }
             other => panic!("{other:?} is nothing for a hub"),
         }
     }

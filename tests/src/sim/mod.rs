@@ -19,6 +19,7 @@ mod peer;
 mod pipe;
 pub mod rtc;
 pub mod rtmp;
+mod running;
 pub mod scene;
 pub mod seeds;
 mod slots;

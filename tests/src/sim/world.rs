@@ -6,6 +6,7 @@ use super::dice::Dice;
 use super::files::{File, Files};
 use super::net::{Conn, Event, Fates, Host, Net, Opening, Splice};
 use super::peer::Peer;
+use super::running::Running;
 use super::slots::{Slots, State, Target};
 use super::trace::Trace;
 use super::weather::Weather;
@@ -89,6 +90,7 @@ pub struct World<M> {
     over: bool,
     fault: Option<Fault>,
     notes: Vec<Note>,
+    running: Running,
     trace: Trace,
     bounds: Bounds,
     ends_with_client: bool,
@@ -157,6 +159,7 @@ impl<M: Machine> World<M> {
             over: false,
             fault: None,
             notes: Vec::new(),
+            running: Running::default(),
             trace: Trace::default(),
             bounds: Bounds::default(),
             ends_with_client: false,
@@ -583,6 +586,7 @@ impl<M: Machine> World<M> {
         }
         assert!(self.over || !left || !self.ends_with_client, "the client has left, and something stays");
         self.assert_bounds();
+        assert!(self.running.len() <= self.machine.sessions(), "sessions were not said to be over");
         (self.check)(&self.machine);
         self.reschedule();
     }
@@ -633,7 +637,10 @@ impl<M: Machine> World<M> {
             }
             Action::SendFile { from, to, range } => self.send_file(from, to, range),
             Action::Close { leg, how } => self.close(leg, how),
-            Action::Note(note) => self.notes.push(note),
+            Action::Note { leg, note } => {
+                self.running.hear(leg, &note);
+                self.notes.push(note);
+            }
         }
     }
 

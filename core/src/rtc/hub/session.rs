@@ -1,7 +1,7 @@
 //! One session of the hub: where it stands, at which addresses its client is, and which checks are out. Sends nothing.
 
 use crate::flow::{Network, Slotted};
-use crate::machine::{Leg, Ticket};
+use crate::machine::{Fault, Leg, Note, Ticket};
 use crate::query::{Picked, RtcSession};
 use crate::rtc::stun::TransactionId;
 use crate::time::{Duration, Time};
@@ -66,6 +66,14 @@ pub(super) enum Stage {
 }
 
 impl Stage {
+    /// The question that is to be answered.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Loading(ticket, _) | Self::Picking(ticket, ..) => Some(*ticket),
+            Self::Opening(..) | Self::Live(_) => None,
+        }
+    }
+
     /// What waits until datagrams flow.
     pub(super) fn parked(&self) -> Option<&Parked> {
         match self {
@@ -274,6 +282,22 @@ impl Live {
         self.heard().min(self.origin_heard) + idle
     }
 
+    /// Who was silent, if that is how it ends.
+    pub(super) fn silent(&self) -> Fault {
+        let what = "silent for too long";
+        if self.heard() <= self.origin_heard { Fault::Client(what) } else { Fault::Origin(what) }
+    }
+
+    /// What is said of its end.
+    pub(super) fn ended(&self, now: Time, fault: Fault) -> Note {
+        Note::Ended {
+            key: self.flow.key.clone(),
+            client: self.client(),
+            fault: Some(fault),
+            lasted: now.since(self.since),
+        }
+    }
+
     /// Whether its flowing has been reported, which it is as soon as there is a client.
     pub(super) fn has_begun(&self) -> bool {
         self.report_at.is_some()
@@ -317,7 +341,7 @@ mod tests {
 
     fn live() -> Live {
         let key = StreamKey::new("", "live", "s").unwrap();
-        Live::new(RtcSession { ufrag: "a:b".into(), key }, Time::ZERO)
+        Live::new(RtcSession { username: "a:b".into(), key, resource: "".into() }, Time::ZERO)
     }
 
     fn address(n: usize) -> SocketAddr {

@@ -1,7 +1,8 @@
 //! One session of the hub: where it stands. Sends nothing.
 
 use crate::flow::{Network, Slotted};
-use crate::machine::{Leg, Ticket};
+use crate::key::StreamKey;
+use crate::machine::{Fault, Leg, Ticket};
 use crate::origin::OriginId;
 use crate::query::Picked;
 use crate::srt::stream_id::StreamId;
@@ -16,6 +17,8 @@ pub(super) struct Session {
     pub(super) caller: SocketAddr,
     /// The caller's socket id: with the address, who it is.
     pub(super) socket: u32,
+    /// What notes call it: the first leg that it had.
+    pub(super) name: Leg,
     /// Its own socket towards its origin.
     pub(super) leg: Leg,
     /// That socket is open, or about to be.
@@ -51,6 +54,14 @@ pub(super) enum Stage {
 }
 
 impl Stage {
+    /// The question that is to be answered.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Picking(ticket, _) => Some(*ticket),
+            _ => None,
+        }
+    }
+
     /// What the caller asked for, as long as it has not got it.
     pub(super) fn setup(&self) -> Option<&Setup> {
         match self {
@@ -84,6 +95,9 @@ pub(super) struct Setup {
 /// A session whose packets flow.
 #[derive(Debug)]
 pub(super) struct Live {
+    pub(super) key: StreamKey,
+    /// Since when they do.
+    pub(super) since: Time,
     /// What the load balancer is told of it.
     pub(super) usage: Usage,
     /// Where its origin is.
@@ -102,5 +116,11 @@ impl Live {
     /// When it is over, if nothing more is heard: from the client, or from the origin.
     pub(super) fn ends_at(&self, idle: Duration) -> Time {
         self.client_heard.min(self.origin_heard) + idle
+    }
+
+    /// Who was silent, if that is how it ends.
+    pub(super) fn silent(&self) -> Fault {
+        let what = "silent for too long";
+        if self.client_heard <= self.origin_heard { Fault::Client(what) } else { Fault::Origin(what) }
     }
 }

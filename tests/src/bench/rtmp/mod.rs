@@ -11,6 +11,7 @@ use chunks::Media;
 use driver::World;
 use hdrhistogram::Histogram;
 use std::io;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Different streams that setups name in turn. The peer may remember each of them.
@@ -36,8 +37,15 @@ pub enum Load {
     },
     /// So many publish sessions, each with one small message a second; then all leave.
     Idle(usize),
-    /// Publish sessions that end as soon as they have started: so many at a time, so many in all.
-    Setup(usize, usize),
+    /// Publish sessions that end as soon as they have started.
+    Setup {
+        /// So many at a time.
+        concurrent: usize,
+        /// So many in all.
+        total: usize,
+        /// Each of a stream that was never heard of; otherwise of some in turn.
+        new: bool,
+    },
 }
 
 impl Measure for Load {
@@ -52,7 +60,7 @@ impl Measure for Load {
         let script = OriginScript { chunk_size, ..OriginScript::default() };
         let media = match *self {
             Self::Media { size, chunk, .. } => Media::new(size, chunk, script.stream_id),
-            Self::Idle(_) | Self::Setup(..) => Media::new(100, ONE_CHUNK, script.stream_id),
+            Self::Idle(_) | Self::Setup { .. } => Media::new(100, ONE_CHUNK, script.stream_id),
         };
         World::new(script, media)
     }
@@ -64,7 +72,7 @@ impl Measure for Load {
                 bench.media(role, connections, size, chunk, megabits)
             }
             Self::Idle(sessions) => bench.idle(sessions.div_ceil(divisor)),
-            Self::Setup(concurrent, total) => bench.setups(concurrent, total.div_ceil(divisor)),
+            Self::Setup { concurrent, total, new } => bench.setups(concurrent, total.div_ceil(divisor), new),
         }
     }
 }
@@ -120,7 +128,7 @@ impl Bench<'_, World> {
 
     fn idle(&mut self, sessions: usize) -> io::Result<()> {
         // One session comes and goes first, so that what a peer allots once is not counted.
-        self.setups_of(1, 1)?;
+        self.setups_of(1, 0..1)?;
         let rest = self.rest(None)?;
         self.publish_all(sessions)?;
         let second = Duration::from_secs(1);
@@ -153,13 +161,15 @@ impl Bench<'_, World> {
         self.world.run_until(LIMIT, World::all_started)
     }
 
-    fn setups(&mut self, concurrent: usize, total: usize) -> io::Result<()> {
+    fn setups(&mut self, concurrent: usize, total: usize, new: bool) -> io::Result<()> {
         // Every stream once first: that a peer remembers them all is not what grows with setups.
-        self.setups_of(concurrent, total.min(SETUP_STREAMS))?;
+        let first = if new { SETUP_STREAMS } else { 0 };
+        self.setups_of(concurrent, first..first + total.min(SETUP_STREAMS))?;
         let rest = self.rest(None)?;
         let mut took = None;
         let Window { cpu, .. } = self.during(|bench| {
-            took = Some(bench.setups_of(concurrent, total)?);
+            let first = if new { 2 * SETUP_STREAMS } else { 0 };
+            took = Some(bench.setups_of(concurrent, first..first + total)?);
             Ok(())
         })?;
         if let Some(took) = took {
@@ -173,15 +183,18 @@ impl Bench<'_, World> {
         Ok(())
     }
 
-    /// Sets up `total` publish sessions, `concurrent` at a time; each is closed when it has started. How long
-    /// each took, in nanoseconds.
-    fn setups_of(&mut self, concurrent: usize, total: usize) -> io::Result<Histogram<u64>> {
+    /// Sets up publish sessions, `concurrent` at a time; each is closed when it has started. The lowest numbers share
+    /// streams, above each has its own. How long each took, in nanoseconds.
+    fn setups_of(&mut self, concurrent: usize, numbers: Range<usize>) -> io::Result<Histogram<u64>> {
         let mut took = histogram()?;
+        let total = numbers.len();
         let (mut opened, mut done) = (0, 0);
         let mut last = Instant::now();
         while done < total {
             while opened < total && opened - done < concurrent {
-                self.open(Role::Publish, &format!("s{}", opened % SETUP_STREAMS), ONE_CHUNK)?;
+                let number = numbers.start + opened;
+                let stream = if numbers.start == 0 { number % SETUP_STREAMS } else { number };
+                self.open(Role::Publish, &format!("s{stream}"), ONE_CHUNK)?;
                 opened += 1;
             }
             self.world.turn()?;

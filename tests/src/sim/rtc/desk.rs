@@ -1,10 +1,12 @@
 //! The WebRTC hub at the desk: how its sessions come to life.
 
+use crate::sim::Dice;
 use crate::sim::desk::{self, Hub};
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::Leg;
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, RtcSession};
-use srs_proxy_core::rtc::{DropReason, RtcConfig, RtcHub};
+use srs_proxy_core::rtc::{DropReason, RtcHub};
 use std::net::SocketAddr;
 
 /// One WebRTC hub and its driver.
@@ -18,8 +20,8 @@ impl Hub for RtcHub {
 
 impl Desk {
     /// A new hub.
-    pub fn new(seed: u64, config: RtcConfig) -> Self {
-        Self::of(seed, RtcHub::new(config))
+    pub fn new(seed: u64, limits: Limits) -> Self {
+        Self::of(seed, RtcHub::new(limits, Dice::new(seed).key()))
     }
 
     /// How many datagrams were dropped for this reason.
@@ -31,7 +33,7 @@ impl Desk {
     /// at `to`, and grants the check. Its socket is the answer.
     pub fn establish(&mut self, from: SocketAddr, session: &RtcSession, to: SocketAddr) -> Leg {
         let transaction = self.dice.bytes(12).try_into().expect("12 bytes");
-        let sent = self.client(from, &super::check(transaction, &session.ufrag, 0));
+        let sent = self.client(from, &super::check(transaction, &session.username, 0));
         assert_eq!(sent, [], "nothing goes to nowhere");
         let leg = self.route(session, to);
         let sent = self.sent();

@@ -184,4 +184,8 @@ fn a_dot_env_file_is_read_but_never_overrides_what_is_set() {
     dir.write(".env", "PROXY_ORIGIN_SERVER_TTL=soon\n");
     assert_refused(&proxy_in(&dir, &[], &["--check"]), &["PROXY_ORIGIN_SERVER_TTL", "soon"]);
     proxy_in(&dir, &[("PROXY_ORIGIN_SERVER_TTL", "60s")], &["--check"]).success();
+    dir.write(".env", "FOO='no end\nPROXY_HTTP_API_AUTH_TOKEN='s3cret\n");
+    let ended = proxy_in(&dir, &[], &["--check"]);
+    assert_refused(&ended, &[".env: line 2, PROXY_HTTP_API_AUTH_TOKEN"]);
+    assert!(!ended.stderr.contains("s3cret"), "{}", ended.stderr);
 }

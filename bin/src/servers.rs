@@ -2,10 +2,11 @@
 
 use crate::pages;
 use crate::settings::Settings;
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::http::{Connection, Files, HttpConfig, Server};
-use srs_proxy_core::rtc::{RtcConfig, RtcHub};
+use srs_proxy_core::rtc::RtcHub;
 use srs_proxy_core::rtmp::RtmpSession;
-use srs_proxy_core::srt::{SrtConfig, SrtHub};
+use srs_proxy_core::srt::SrtHub;
 use srs_proxy_runtime_mio::{
     Accepted, BoxMachine, Class, Listener, NewMachine, bind_tcp, bind_udp, keep_networks_together,
 };
@@ -37,7 +38,7 @@ pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
     let connection = |server: Server| -> NewMachine {
         let config = Arc::clone(&config);
         Arc::new(move |accepted: Accepted| {
-            let Accepted { now, peer } = accepted;
+            let Accepted { now, peer, .. } = accepted;
             Box::new(Connection::new(Arc::clone(&config), server, peer, now)) as BoxMachine
         })
     };
@@ -49,10 +50,10 @@ pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
         ("http-api", Class::Session, "PROXY_HTTP_API", settings.api, connection(Server::HttpApi)),
         ("system-api", Class::Control, "PROXY_SYSTEM_API", settings.system, connection(Server::System)),
     ];
-    let rtc = RtcConfig { idle: settings.rtc_timeout, ..RtcConfig::default() };
-    let rtc: NewMachine = Arc::new(move |_: Accepted| Box::new(RtcHub::new(rtc)) as BoxMachine);
-    let srt = SrtConfig { idle: settings.srt_timeout, ..SrtConfig::default() };
-    let srt: NewMachine = Arc::new(move |_: Accepted| Box::new(SrtHub::new(srt)) as BoxMachine);
+    let rtc = Limits::new(settings.rtc_timeout);
+    let rtc: NewMachine = Arc::new(move |hub: Accepted| Box::new(RtcHub::new(rtc, hub.key)) as BoxMachine);
+    let srt = Limits::new(settings.srt_timeout);
+    let srt: NewMachine = Arc::new(move |hub: Accepted| Box::new(SrtHub::new(srt, hub.key)) as BoxMachine);
     let hubs = [
         ("webrtc", "PROXY_WEBRTC_SERVER", settings.rtc, rtc),
         ("srt", "PROXY_SRT_SERVER", settings.srt, srt),

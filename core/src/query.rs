@@ -136,6 +136,17 @@ pub enum Refusal {
     Full,
 }
 
+impl Refusal {
+    /// The same in words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoOrigin => "no origin",
+            Self::Unavailable => "unavailable",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// One origin as the load balancer sees it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct OriginStatus {

@@ -63,6 +63,8 @@ pub struct Accepted {
     pub now: Time,
     /// The client.
     pub peer: SocketAddr,
+    /// What nobody can foresee: a key for hashing what strangers choose.
+    pub key: [u8; 16],
 }
 
 /// How a session ended.

@@ -10,6 +10,7 @@ use crate::timers::{TaskId, Timers};
 use chacha20::ChaCha12Rng;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll};
+use rand_core::Rng;
 use slab::Slab;
 use srs_proxy_core::machine::Actions;
 use srs_proxy_core::time::{Duration, Time};
@@ -417,7 +418,9 @@ impl Worker {
         let entry = self.tasks.vacant_entry();
         // `has_room` keeps the index within a token's bits.
         let id = TaskId { index: entry.key() as u32, serial: self.made };
-        let machine = new(Accepted { now: self.io.now, peer });
+        let mut key = [0; 16];
+        self.io.rng.fill_bytes(&mut key);
+        let machine = new(Accepted { now: self.io.now, peer, key });
         let mut task = make(&mut self.io, id, session, machine)?;
         task.class = class;
         self.io.observer.accepted(session, name, peer);

@@ -1,8 +1,9 @@
 //! Measures what a datagram costs a WebRTC hub, with few sessions and with many:
 //! `cargo run --release -p srs-proxy-tests --example rtc_hub`.
 
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Actions, Cx, Input, Leg, Machine};
-use srs_proxy_core::rtc::{RtcConfig, RtcHub};
+use srs_proxy_core::rtc::RtcHub;
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_tests::sim::Dice;
 use srs_proxy_tests::sim::rtc::{Desk, check, media, session};
@@ -22,8 +23,8 @@ fn main() {
     let origin = ([10, 0, 0, 1], 8000).into();
     for sessions in [10, 100, 1000, 10_000] {
         // Everybody is live for long enough that nothing else happens.
-        let config = RtcConfig { idle: Duration::from_secs(3600), ..RtcConfig::default() };
-        let mut desk = Desk::new(1, config);
+        let limits = Limits::new(Duration::from_secs(3600));
+        let mut desk = Desk::new(1, limits);
         let mut flows = Vec::new();
         for n in 0..sessions {
             // No faster than names may be looked up.

@@ -18,6 +18,7 @@ use crate::signalling::{check_envelope, check_sdp};
 use crate::sim::{Dice, Straight};
 use srs_proxy_core::amf0::{Decoder, Encoder as Amf0Encoder};
 use srs_proxy_core::endpoint;
+use srs_proxy_core::http::files::HttpDate;
 use srs_proxy_core::http::head::HeadReader;
 use srs_proxy_core::http::{Connection, HttpConfig, Server};
 use srs_proxy_core::key::{MAX_APP, MAX_STREAM, MAX_VHOST, StreamKey};
@@ -432,6 +433,13 @@ pub fn registration(bytes: &[u8]) {
 
 // HTTP.
 
+/// A date is one however it is written.
+fn check_date(text: &str) {
+    if let Ok(date) = text.parse::<HttpDate>() {
+        assert_eq!(date.to_string().parse(), Ok(date), "{text}");
+    }
+}
+
 /// A head is the same however it arrives, and ends where its empty line does.
 pub fn http_head(bytes: &[u8]) {
     let whole = HeadReader::default().read(bytes);
@@ -452,8 +460,10 @@ pub fn http_head(bytes: &[u8]) {
             let tokens: usize = head.fields.tokens(field.name).map(str::len).sum();
             let values: usize = head.values(field.name).map(<[u8]>::len).sum();
             assert!(tokens <= values, "{field:?}");
+            check_date(&String::from_utf8_lossy(field.value));
         }
     }
+    check_date(&String::from_utf8_lossy(bytes));
 }
 
 /// However the bytes of a connection are split, and whatever the load balancer says, the answers are the same.

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 const WHEP: &str = "/rtc/v1/whep/?app=live&stream=x&token=a%2Fb";
+const SRS_RESOURCE: &str = "/rtc/v1/whep/?action=delete&app=live&stream=x&session=7";
 const LINK: &str = "<stun:stun.test:3478>; rel=\"ice-server\"";
 
 /// What browsers and SRS have said to each other.
@@ -79,10 +80,7 @@ fn an_offer_reaches_the_origin_as_it_is_and_its_answer_leads_to_the_proxy() {
         ("access-control-allow-origin", "*"),
         ("content-length", &answer.body.len().to_string()),
     ] {
-        let found = answer.fields.all(name);
-        let is_location = name == "location";
-        // The stream's key has the vhost of the client's request, which the origin's Location does not name.
-        assert!(found == [value] || is_location && found[0].ends_with(value), "{name}: {found:?}");
+        assert_eq!(answer.fields.all(name), [value], "{name}");
     }
     for name in ["Location", "ETag", "Link"] {
         assert!(answer.fields.lists("access-control-expose-headers", name), "{:?}", answer.fields);
@@ -146,11 +144,13 @@ fn what_the_origin_refuses_is_refused_in_its_words() {
 #[test]
 fn resources_are_found_wherever_the_origin_puts_them() {
     // Each at another origin: only one of three has the stream, and the resource is its.
-    for location in [
-        "/session/7",
-        "/rtc/v1/whep/?action=delete&app=live&stream=x&session=7",
-        "7",
-        "http://10.0.0.9:1985/session/7?a=b",
+    let of = "/of/__defaultVhost__%2Flive%2Fx";
+    for (location, told, at_origin) in [
+        ("/session/7", format!("{of}/session/7"), "/session/7"),
+        (SRS_RESOURCE, SRS_RESOURCE.into(), SRS_RESOURCE),
+        ("7", format!("{of}/rtc/v1/whep/7"), "/rtc/v1/whep/7"),
+        ("?id=7", format!("{of}/rtc/v1/whep/?id=7"), "/rtc/v1/whep/?id=7"),
+        ("http://10.0.0.9:1985/session/7?a=b", format!("{of}/session/7?a=b"), "/session/7?a=b"),
     ] {
         let origins = [srs(location), srs(location), srs(location)];
         let proxy = Proxy::with(&[("PROXY_WORKERS", "2")]);
@@ -159,6 +159,7 @@ fn resources_are_found_wherever_the_origin_puts_them() {
         }
         let answer = ask(&proxy, &offer(WHEP));
         let resource = answer.header("location").expect("a resource").to_owned();
+        assert_eq!(resource, told, "{location}");
         let holder = origins.iter().find(|origin| !origin.requests().is_empty()).expect("one was asked");
         holder.forget();
         let fragment = b"a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\na=end-of-candidates\r\n";
@@ -172,11 +173,7 @@ fn resources_are_found_wherever_the_origin_puts_them() {
         assert_eq!(seen[0].fields.all("if-match"), ["\"xyzzy\""]);
         assert_eq!(seen[0].body.0, fragment);
         assert_eq!(seen[1].fields.all("authorization"), ["Bearer t"]);
-        let expected = match location {
-            "7" => "/rtc/v1/whep/7",
-            _ => location.trim_start_matches("http://10.0.0.9:1985"),
-        };
-        assert!(seen.iter().all(|seen| seen.target == expected), "{location}: {}", seen[0].target);
+        assert!(seen.iter().all(|seen| seen.target == at_origin), "{location}: {}", seen[0].target);
         let preflight = Request::new("OPTIONS", &resource)
             .field("Origin", "https://pages.test")
             .field("Access-Control-Request-Method", "DELETE")
@@ -254,15 +251,92 @@ fn an_answer_that_is_none_does_not_pass() {
     let sdp = |body: &[u8]| Answer::new(201, "Created").field("Content-Type", "application/sdp").body(body);
     let tcp_only = b"v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=ice-ufrag:abcd\r\n\
         a=candidate:0 1 tcp 1 10.99.0.1 8000 typ host tcptype passive\r\n";
+    let answer = fixture("whep-chromium.answer.sdp");
     for (what, answer) in [
         ("nonsense", sdp(b"not a description")),
         ("nothing to reach", sdp(tcp_only)),
         ("too much", sdp(&vec![b'a'; 300 * 1024])),
+        ("nonsense of no type", Answer::new(200, "OK").body(b"not a description")),
+        ("compressed", sdp(&answer).field("Content-Encoding", "gzip")),
     ] {
         let origin = HttpOrigin::answering(answer);
         let proxy = before(origin.addr(), &[]);
         assert_eq!(ask(&proxy, &offer(WHEP)).status, 502, "{what}");
     }
+}
+
+#[test]
+fn an_offer_is_one_whatever_its_type_is_said_to_be() {
+    let origin = srs("/session/7");
+    let proxy = before(origin.addr(), &[]);
+    let port = proxy.rtc().port();
+    for media_type in ["text/plain", "application/x-www-form-urlencoded"] {
+        let request = Request::new("POST", WHEP).field("Content-Type", media_type);
+        let answer = ask(&proxy, &request.body(&fixture("whep-chromium.offer.sdp")));
+        assert_eq!(answer.status, 201);
+        assert_eq!(candidates(&answer.body.text()), vec![format!("10.99.0.1 {port}"); 2], "{media_type}");
+    }
+    let untyped = HttpOrigin::answering(Answer::new(200, "OK").body(&fixture("whep-chromium.answer.sdp")));
+    let proxy = before(untyped.addr(), &[]);
+    let answer = ask(&proxy, &offer(WHEP));
+    assert_eq!(candidates(&answer.body.text()), vec![format!("10.99.0.1 {}", proxy.rtc().port()); 2]);
+}
+
+#[test]
+fn a_restart_of_ice_is_answered_with_the_proxys_candidates() {
+    let restarted = b"a=ice-lite\r\na=ice-ufrag:new1\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=candidate:0 1 udp 1 10.99.0.1 8000 typ host\r\n";
+    let origin = HttpOrigin::start(|seen: &Seen| match &seen.method[..] {
+        "PATCH" => Answer::new(200, "OK")
+            .field("Content-Type", "application/trickle-ice-sdpfrag")
+            .field("ETag", "\"plugh\"")
+            .body(restarted),
+        _ => Answer::new(201, "Created")
+            .field("Content-Type", "application/sdp")
+            .field("Location", "/session/7")
+            .body(&fixture("whep-chromium.answer.sdp")),
+    });
+    let proxy = before(origin.addr(), &[]);
+    let resource = ask(&proxy, &offer(WHEP)).header("location").expect("a resource").to_owned();
+    let fragment = b"a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n";
+    let patch = Request::new("PATCH", &resource).field("Content-Type", "application/trickle-ice-sdpfrag");
+    let answer = ask(&proxy, &patch.field("If-Match", "*").body(fragment));
+    assert_eq!((answer.status, answer.header("etag")), (200, Some("\"plugh\"")));
+    assert_eq!(candidates(&answer.body.text()), [format!("10.99.0.1 {}", proxy.rtc().port())]);
+    assert!(answer.body.contains("a=ice-ufrag:new1"), "{}", answer.body);
+}
+
+#[test]
+fn who_asks_for_no_more_than_the_options_hears_the_origins() {
+    let origin = HttpOrigin::start(|_: &Seen| {
+        Answer::new(204, "No Content")
+            .field("Link", LINK)
+            .field("Accept-Post", "application/sdp")
+            .field("Access-Control-Expose-Headers", "Accept-Post")
+            .bodiless()
+    });
+    let proxy = before(origin.addr(), &[]);
+    let answer = ask(&proxy, &Request::new("OPTIONS", WHEP).field("Authorization", "Bearer t"));
+    assert_eq!((answer.status, answer.header("link")), (204, Some(LINK)));
+    for name in ["Accept-Post", "Link", "Location"] {
+        assert!(answer.fields.lists("access-control-expose-headers", name), "{:?}", answer.fields);
+    }
+    let seen = origin.only_request();
+    assert_eq!((&seen.method[..], &seen.target[..]), ("OPTIONS", WHEP));
+    assert_eq!(seen.fields.all("authorization"), ["Bearer t"]);
+}
+
+#[test]
+fn a_redirect_leads_where_the_origin_says_and_no_offer_goes_to_a_resource() {
+    let elsewhere = "https://other.test/rtc/v1/whep/?app=live&stream=y";
+    let origin =
+        HttpOrigin::answering(Answer::new(307, "Temporary Redirect").field("Location", elsewhere).body(b"x"));
+    let proxy = before(origin.addr(), &[]);
+    let answer = ask(&proxy, &offer(WHEP));
+    assert_eq!((answer.status, answer.header("location")), (307, Some(elsewhere)));
+    origin.forget();
+    assert_eq!(ask(&proxy, &offer("/of/__defaultVhost__%2Flive%2Fx/session/7")).status, 404);
+    assert!(origin.requests().is_empty());
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! that counts, so nothing else is tested here.
 
 use allocation_counter::measure;
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Action, Actions, Cx, Input, Leg, Machine};
-use srs_proxy_core::rtc::RtcConfig;
+use srs_proxy_core::rtc::IDLE;
 use srs_proxy_core::time::Duration;
 use srs_proxy_tests::sim::Dice;
 use srs_proxy_tests::sim::rtc::{Desk, check, dtls, media, session, success};
@@ -16,7 +17,7 @@ fn client(n: usize) -> SocketAddr {
 /// Actions and allocations of everything that a session's client and origin send, in all sessions.
 fn cost(sessions: usize) -> (usize, u64) {
     let origin = ([10, 0, 0, 1], 8000).into();
-    let mut desk = Desk::new(1, RtcConfig { max_sessions_per_network: sessions, ..RtcConfig::default() });
+    let mut desk = Desk::new(1, Limits { max_sessions_per_network: sessions, ..Limits::new(IDLE) });
     let legs: Vec<Leg> = (0..sessions)
         .map(|n| {
             desk.pass(Duration::from_millis(2));

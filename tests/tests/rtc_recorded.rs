@@ -1,8 +1,9 @@
 //! WebRTC sessions of real clients with a real server, recorded, through the hub: every datagram goes on, untouched, to
 //! whom it went without a proxy.
 
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Leg, Machine};
-use srs_proxy_core::rtc::RtcConfig;
+use srs_proxy_core::rtc::IDLE;
 use srs_proxy_core::time::Duration;
 use srs_proxy_tests::sim::rtc::wire::{self, REQUEST};
 use srs_proxy_tests::sim::rtc::{Desk, session};
@@ -37,7 +38,7 @@ fn datagrams(mut recorded: &[u8]) -> Vec<Datagram<'_>> {
 #[test]
 fn recorded_sessions_pass_untouched() {
     for (recording, recorded) in RECORDED {
-        let mut desk = Desk::new(1, RtcConfig::default());
+        let mut desk = Desk::new(1, Limits::new(IDLE));
         let mut legs = BTreeMap::<String, Leg>::new();
         let mut names = BTreeMap::<SocketAddr, String>::new();
         let (mut to_origin, mut to_client) = (0, 0);

@@ -1,12 +1,19 @@
 //! What real WebRTC stacks say to each other, led to the proxy and read by the parser that Firefox uses.
 
+use rand_pcg::Pcg32;
+use srs_proxy_core::http::{Connection, HttpConfig, Server};
 use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::machine::{Action, Actions, Cx, Input, Leg, Machine, Opened, Ticket};
+use srs_proxy_core::origin::OriginId;
+use srs_proxy_core::query::{Answer, Picked, Query};
 use srs_proxy_core::rtc::envelope;
 use srs_proxy_core::rtc::sdp::{self, SdpError};
+use srs_proxy_core::time::Time;
 use srs_proxy_tests::signalling::{PORT, check_envelope, check_sdp};
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use webrtc_sdp::SdpSession;
 use webrtc_sdp::address::Address;
 use webrtc_sdp::attribute_type::{SdpAttribute, SdpAttributeType};
@@ -113,4 +120,85 @@ fn real_envelopes_are_read_and_led_to_the_proxy() {
         let users = answer.expect("an answer").expect("no refusal").ufrag + ":" + &offer.ufrag;
         assert!(text.contains(&format!("\"sessionid\":\"{users}\"")), "{users}");
     }
+}
+
+/// A client's connection to the HTTP API, step by step.
+struct Api {
+    machine: Connection,
+    rng: Pcg32,
+}
+
+impl Api {
+    fn new() -> Self {
+        let peer = ([10, 0, 0, 9], 1234).into();
+        let machine = Connection::new(Arc::new(HttpConfig::default()), Server::HttpApi, peer, Time::ZERO);
+        Self { machine, rng: Pcg32::new(1, 1) }
+    }
+
+    fn input(&mut self, input: Input<'_>) -> Vec<Action> {
+        let mut actions = Actions::new();
+        let mut cx = Cx { now: Time::ZERO, rng: &mut self.rng, actions: &mut actions };
+        self.machine.handle(&mut cx, input).expect("no fault");
+        actions.drain().collect()
+    }
+
+    /// Sends a request, and reaches its origin.
+    fn ask(&mut self, request: &[u8]) -> Leg {
+        let actions = self.input(Input::Stream { leg: Leg::CLIENT, bytes: request });
+        let (ticket, Query::Pick { .. }) = asked(&actions).expect("a question") else {
+            panic!("{actions:?}")
+        };
+        let picked = Picked { origin: OriginId::from_text("o"), to: ([10, 0, 0, 1], 1985).into() };
+        let actions = self.input(Input::Answer { ticket, answer: Answer::Picked(picked) });
+        let opened = actions.iter().find_map(|action| match action {
+            Action::Open { leg, .. } => Some(*leg),
+            _ => None,
+        });
+        let leg = opened.expect("a connection");
+        self.input(Input::Opened { leg, what: Opened::Fresh });
+        leg
+    }
+}
+
+fn asked(actions: &[Action]) -> Option<(Ticket, Query)> {
+    actions.iter().find_map(|action| match action {
+        Action::Ask { ticket, query } => Some((*ticket, query.clone())),
+        _ => None,
+    })
+}
+
+/// What the client is sent.
+fn sent(actions: &[Action]) -> String {
+    let written = actions.iter().filter_map(|action| match action {
+        Action::Write { to: Leg::CLIENT, bytes, .. } => Some(String::from_utf8_lossy(bytes)),
+        _ => None,
+    });
+    written.collect()
+}
+
+fn message(start: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "{start}\r\nHost: h\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn an_answer_waits_until_its_session_is_stored() {
+    let mut api = Api::new();
+    let target = "/rtc/v1/whip/?app=live&stream=a";
+    let leg = api.ask(&message(&format!("POST {target} HTTP/1.1"), &fixture("whip-pion.offer.sdp")));
+    let answer = message("HTTP/1.1 201 Created\r\nLocation: 7", &fixture("whip-pion.answer.sdp"));
+    let actions = api.input(Input::Stream { leg, bytes: &answer });
+    assert_eq!(sent(&actions), "", "nobody would know whose its checks are");
+    let (ticket, Query::StoreRtc(session)) = asked(&actions).expect("a question") else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(
+        (&*session.ufrag, session.key.as_str()),
+        ("ht49l288:nlUuMxpwyIeCsDDq", "__defaultVhost__/live/a")
+    );
+    let actions = api.input(Input::Answer { ticket, answer: Answer::Rtc(Some(session)) });
+    assert!(sent(&actions).starts_with("HTTP/1.1 201 Created\r\n"), "{actions:?}");
 }

@@ -116,6 +116,39 @@ fn nothing_stays_of_a_client_that_leaves() {
 }
 
 #[test]
+fn an_upload_reaches_its_origin_though_its_client_reads_no_answer() {
+    seeds::run("http_upload", 200, |seed| {
+        let (mut dice, mut scene) = any(seed);
+        for plan in &mut scene.clients {
+            plan.leave = Leave::AfterSending;
+            plan.pipelines = false;
+            let last = plan.requests.last().copied().expect("a request");
+            let Exchange { request, response } = &mut scene.exchanges[last];
+            let size = *dice.pick(&[300, 20_000, 200_000]);
+            request.method = *dice.pick(&["POST", "PUT"]);
+            request.target = format!("/live/s.{}?n={last}", dice.pick(&["m3u8", "ts", "m4s", "flv"]));
+            request.body = match dice.bytes(size) {
+                bytes if request.old || dice.chance(500) => Body::Length(bytes),
+                bytes => Body::Chunked(bytes, Chunking { sizes: vec![1000], ..Chunking::default() }),
+            };
+            // One that answers before it has read all may not want it.
+            response.early = false;
+        }
+        let lasts: Vec<_> = scene.clients.iter().filter_map(|plan| plan.requests.last().copied()).collect();
+        let played = scene.play(seed, LONG);
+        played.assert_sound();
+        for (client, last) in played.clients.iter().zip(lasts) {
+            if !client.borrow().sent.contains(&last) {
+                continue;
+            }
+            let origins = played.origins.borrow();
+            let whole = origins.receipts.iter().any(|receipt| receipt.n == last && receipt.message.complete);
+            assert!(whole, "the body of request {last} was cut\n{}", played.world.tail());
+        }
+    });
+}
+
+#[test]
 fn a_viewer_who_has_asked_for_more_is_seen_to_leave() {
     seeds::run("http_pipelined_viewer", 20, |seed| {
         let mut dice = Dice::new(seed);

@@ -1,10 +1,11 @@
 //! WebRTC hubs in the simulated world: clients that move, restart and vanish, origins that die, forgers and floods, while
 //! the network loses, doubles and reorders, and the load balancer is late, silent or says no.
 
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Machine, Note};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Query, Report};
-use srs_proxy_core::rtc::{DropReason, RtcConfig, RtcHub};
+use srs_proxy_core::rtc::{DropReason, IDLE, RtcHub};
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_tests::sim::rtc::{Book, Forger, Origin, Plan, Shared, client, session};
 use srs_proxy_tests::sim::{Bounds, Dice, Host, Manner, Scripted, Weather, World, seeds};
@@ -41,10 +42,10 @@ struct Cast {
 }
 
 fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
-    let config = RtcConfig { lookups_per_network: 2000, lookups_per_second: 5000, ..RtcConfig::default() };
-    let mut world = World::hub(seed, weather, RtcHub::new(config), hub());
+    let limits = Limits { lookups_per_network: 2000, lookups_per_second: 5000, ..Limits::new(IDLE) };
+    let mut world = World::hub(seed, weather, RtcHub::new(limits, Dice::new(seed).key()), hub());
     // Answers that come too late are still on their way when others are asked for.
-    world.bounds(Bounds { legs: config.max_sessions, tickets: 1 << 14, ..Bounds::default() });
+    world.bounds(Bounds { legs: limits.max_sessions, tickets: 1 << 14, ..Bounds::default() });
     if cast.clients < 100 {
         world.check(|hub| hub.invariants().unwrap_or_else(|broken| panic!("{broken}")));
     }

@@ -2,10 +2,11 @@
 //! ids, say no, end connections and die, and forgers, while the network loses, doubles and reorders, and the load balancer
 //! is late, silent or says no.
 
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Machine, Note};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Query, Report};
-use srs_proxy_core::srt::{DropReason, SrtConfig, SrtHub};
+use srs_proxy_core::srt::{DropReason, IDLE, SrtHub};
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_tests::sim::srt::{Book, Caller, Forger, Origin, Plan, Shared};
 use srs_proxy_tests::sim::{Bounds, Dice, Host, Manner, Scripted, Weather, World, seeds};
@@ -44,10 +45,10 @@ struct Cast {
 }
 
 fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
-    let config = SrtConfig { lookups_per_network: 5000, lookups_per_second: 5000, ..SrtConfig::default() };
-    let mut world = World::hub(seed, weather, SrtHub::new(config), hub());
+    let limits = Limits { lookups_per_network: 5000, lookups_per_second: 5000, ..Limits::new(IDLE) };
+    let mut world = World::hub(seed, weather, SrtHub::new(limits, Dice::new(seed).key()), hub());
     // Answers that come too late are still on their way when others are asked for.
-    world.bounds(Bounds { legs: config.max_sessions, tickets: 1 << 14, ..Bounds::default() });
+    world.bounds(Bounds { legs: limits.max_sessions, tickets: 1 << 14, ..Bounds::default() });
     if cast.callers < 100 {
         world.check(|hub| hub.invariants().unwrap_or_else(|broken| panic!("{broken}")));
     }

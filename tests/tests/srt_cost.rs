@@ -2,8 +2,8 @@
 //! counts, so nothing else is tested here.
 
 use allocation_counter::measure;
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Action, Actions, Cx, Input, Leg, Machine};
-use srs_proxy_core::srt::SrtConfig;
 use srs_proxy_core::time::Duration;
 use srs_proxy_tests::sim::Dice;
 use srs_proxy_tests::sim::srt::Desk;
@@ -18,7 +18,7 @@ fn client(n: usize) -> SocketAddr {
 fn cost(sessions: usize) -> (usize, u64) {
     let origin = ([10, 0, 0, 1], 10080).into();
     let idle = Duration::from_secs(60);
-    let mut desk = Desk::new(1, SrtConfig { idle, ..SrtConfig::default() });
+    let mut desk = Desk::new(1, Limits::new(idle));
     let legs: Vec<Leg> = (0..sessions)
         .map(|n| {
             desk.pass(Duration::from_millis(2));

@@ -1,10 +1,11 @@
 //! How an SRT hub behaves, one behaviour after the other, driven by hand.
 
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Fault, Leg, Machine, Note, OpenError};
 use srs_proxy_core::origin::{OriginId, Protocol};
 use srs_proxy_core::query::{Answer, Need, Picked, Query, Refusal, Report};
-use srs_proxy_core::srt::{DropReason, LINGER, PROOF, RETRY, SETUP_TIMEOUT, SrtConfig};
+use srs_proxy_core::srt::{DropReason, IDLE, LINGER, PROOF, RETRY, SETUP_TIMEOUT};
 use srs_proxy_core::time::Duration;
 use srs_proxy_core::usage::USE_INTERVAL;
 use srs_proxy_tests::sim::srt::wire::{CONCLUSION, Handshake, data, keep_alive, peer, shutdown};
@@ -17,7 +18,7 @@ const ID: &str = "#!::r=live/cam,m=publish";
 const KEY: &str = "__defaultVhost__/live/cam";
 
 fn desk() -> Desk {
-    Desk::new(1, SrtConfig::default())
+    Desk::new(1, Limits::new(IDLE))
 }
 
 fn client(n: u16) -> SocketAddr {
@@ -537,14 +538,14 @@ fn an_origin_that_speaks_nonsense_gives_no_connection() {
 
 #[test]
 fn sessions_and_lookups_are_limited_in_all_and_of_one_network() {
-    let config = SrtConfig {
+    let limits = Limits {
         max_sessions: 5,
         max_sessions_per_network: 3,
         lookups_per_second: 7,
         lookups_per_network: 4,
-        ..SrtConfig::default()
+        ..Limits::new(IDLE)
     };
-    let mut desk = Desk::new(1, config);
+    let mut desk = Desk::new(1, limits);
     for socket in 1..4 {
         call(&mut desk, client(1), socket, ID);
     }
@@ -557,7 +558,7 @@ fn sessions_and_lookups_are_limited_in_all_and_of_one_network() {
     assert_eq!(told(&mut desk, elsewhere, 3, ID.as_bytes()), 2402);
     assert_eq!(desk.dropped(DropReason::TooManySessions), 1);
     // Who comes too often is not heard for the rest of the second.
-    let mut desk = Desk::new(1, SrtConfig { max_sessions: 100, max_sessions_per_network: 100, ..config });
+    let mut desk = Desk::new(1, Limits { max_sessions: 100, max_sessions_per_network: 100, ..limits });
     for socket in 1..10 {
         call(&mut desk, client(1), socket, ID);
     }
@@ -565,6 +566,29 @@ fn sessions_and_lookups_are_limited_in_all_and_of_one_network() {
     desk.pass(SECOND);
     call(&mut desk, client(1), 9, ID);
     assert_eq!(desk.asked, 5);
+}
+
+#[test]
+fn callers_of_a_silent_origin_take_nobody_elses_place() {
+    let mut desk = desk();
+    for round in 0..60_u32 {
+        // 900 a second, of three networks, whose origin is frozen: 2,250 wait at a time.
+        for n in 0..90 {
+            let number = round * 90 + n;
+            let from = SocketAddr::from(([203, 0, 113, (n % 3) as u8], 5000));
+            call(&mut desk, from, number + 1, ID);
+            desk.route(origin());
+            desk.sent();
+        }
+        desk.establish(client(1), round + 1, "live/other", ([10, 0, 0, 2], 10080).into(), round + 1);
+        desk.pass(100 * MS);
+        desk.sent();
+    }
+    assert_eq!(
+        (desk.hub().sessions(), desk.hub().drops().total()),
+        (60 + 24 * 90, 0),
+        "all that were not told no"
+    );
 }
 
 #[test]

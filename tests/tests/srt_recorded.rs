@@ -1,8 +1,9 @@
 //! SRT sessions of real callers with a real server, recorded, through the hub: every packet goes on, to the byte, to whom it
 //! went without a proxy. Only the cookie of the caller's conclusion is the hub's until it is there.
 
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Leg, Machine};
-use srs_proxy_core::srt::SrtConfig;
+use srs_proxy_core::srt::IDLE;
 use srs_proxy_tests::sim::srt::wire::{CONCLUSION, Handshake, INDUCTION};
 use srs_proxy_tests::sim::srt::{Desk, Sent};
 use std::net::SocketAddr;
@@ -44,7 +45,7 @@ fn without_time(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn recorded_sessions_pass_to_the_byte() {
     for (recording, recorded, live) in RECORDED {
-        let mut desk = Desk::new(1, SrtConfig::default());
+        let mut desk = Desk::new(1, Limits::new(IDLE));
         let (mut cookie, mut leg, mut passed, mut ended) = (0, Leg::CLIENT, 0, 0);
         for (number, (by_client, bytes)) in packets(recorded).into_iter().enumerate() {
             let what = format!("packet {number} of {recording}");
@@ -87,7 +88,7 @@ fn recorded_sessions_pass_to_the_byte() {
 
 #[test]
 fn a_recorded_caller_that_asks_for_nonsense_is_refused_at_once() {
-    let mut desk = Desk::new(1, SrtConfig::default());
+    let mut desk = Desk::new(1, Limits::new(IDLE));
     let mut refused = 0;
     for (by_client, bytes) in packets(NONSENSE) {
         match Handshake::read(bytes) {

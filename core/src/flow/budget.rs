@@ -53,7 +53,7 @@ mod tests {
     use core::net::IpAddr;
 
     fn budget() -> Budget {
-        Budget::new(Keyed::default())
+        Budget::new(Keyed::new([0; 16]))
     }
 
     fn network(n: u32) -> Network {

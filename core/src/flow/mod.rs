@@ -1,15 +1,21 @@
-//! What every hub of datagram flows needs: keyed hashing, networks and their budgets, numbered slots with legs and timers,
-//! counted drops. Knows no protocol, decides and sends nothing.
+//! What every hub of datagram flows needs: keyed hashing, limits in all and of one network, numbered slots with legs and
+//! timers, questions to the load balancer, counted drops. Knows no protocol.
 
 mod budget;
 mod drops;
+mod gate;
 mod keyed;
 mod network;
 mod slots;
+mod tickets;
 
 pub use drops::{Drops, Reason};
+pub use gate::Limits;
 
-pub(crate) use budget::Budget;
+pub(crate) use gate::{Gate, Turned};
 pub(crate) use keyed::Keyed;
 pub(crate) use network::Network;
 pub(crate) use slots::{Slots, Slotted};
+pub(crate) use tickets::Tickets;
+
+use budget::Budget;

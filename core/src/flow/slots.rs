@@ -64,12 +64,12 @@ impl<S: Slotted> Slots<S> {
         self.networks.get(&network).copied().unwrap_or_default()
     }
 
-    /// Puts in a session that is made for the leg it gets. It is looked at again at `wake`.
-    pub(crate) fn insert(&mut self, wake: Time, make: impl FnOnce(Leg) -> S) -> usize {
+    /// Puts in a session that is made for the slot and the leg it gets. It is looked at again at `wake`.
+    pub(crate) fn insert(&mut self, wake: Time, make: impl FnOnce(usize, Leg) -> S) -> usize {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.entries.vacant_entry();
         let at = entry.key();
-        let session = make(leg(at, self.generation));
+        let session = make(at, leg(at, self.generation));
         self.timers.insert((wake, at));
         *self.networks.entry(session.network()).or_default() += 1;
         entry.insert(Entry { session, wake });

@@ -2,7 +2,8 @@
 //! diagram is in docs/http.md.
 //!
 //! Bodies are never held, but for the few that are changed (change.rs): of a length, in chunks or until the end, they
-//! are moved untouched, by the driver where nothing needs to be seen. Whatever the client does, its leaving ends all of it.
+//! are moved untouched, by the driver where nothing needs to be seen. Whatever the client does, its leaving ends all of it,
+//! except for a body that it has sent whole: that is still the origin's.
 
 use super::body::{Body, Part};
 use super::change::{Change, Changed};
@@ -23,6 +24,7 @@ use crate::rtc::sdp::Candidates;
 use crate::time::{Duration, Time};
 use crate::usage::Usage;
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -62,8 +64,8 @@ pub(super) enum Next {
 /// Where it stands.
 #[derive(Debug)]
 enum Stage {
-    /// An offer comes in, which says who makes it and perhaps for which stream; `wire` is what came of it.
-    Offered { wire: Vec<u8>, content: Vec<u8> },
+    /// An offer comes in, which says who makes it and perhaps for which stream.
+    Offered { framing: Framing, content: Vec<u8> },
     /// The load balancer is asked for the session's stream.
     Loading,
     /// The load balancer is asked for the stream's origin.
@@ -101,7 +103,7 @@ pub(super) struct Exchange {
     request: Bytes,
     /// The request's body, as far as it is held.
     offer: Bytes,
-    /// What is to come of the request's body.
+    /// The request's body on its way to the origin, or there.
     upload: Option<Body>,
     /// It may be sent twice.
     is_safe: bool,
@@ -144,7 +146,7 @@ impl Exchange {
             usage: None,
             need: Need {
                 protocol: need,
-                media: kind.is_signalling().then_some(Protocol::Rtc),
+                media: kind.is_offer().then_some(Protocol::Rtc),
                 publishes: kind == Kind::Live && upload.is_some(),
             },
             kind,
@@ -166,12 +168,12 @@ impl Exchange {
             heard: false,
             keep: false,
         };
-        if kind.is_signalling() && exchange.upload.is_some() {
+        if kind.is_offer() && exchange.upload.is_some() {
             if head.expectation() == Expectation::Continue {
                 cx.actions.write(Leg::CLIENT, CONTINUE);
             }
             exchange.deadline = Some(cx.now + OFFER_TIMEOUT);
-            exchange.stage = Stage::Offered { wire: Vec::new(), content: Vec::new() };
+            exchange.stage = Stage::Offered { framing: head.framing, content: Vec::new() };
             return (exchange, Next::Stay);
         }
         if exchange.upload.is_some() {
@@ -228,7 +230,28 @@ impl Exchange {
         Ok((0, Next::Stay))
     }
 
-    /// The client has left, or all is answered: nothing of it may stay.
+    /// Whether a part of the request's body is still to come.
+    pub(super) fn is_uploading(&self) -> bool {
+        self.upload.as_ref().is_some_and(|body| !body.is_done())
+    }
+
+    /// Whether there was a body, and the origin has been sent all of it.
+    pub(super) fn is_uploaded(&self) -> bool {
+        self.upload.as_ref().is_some_and(Body::is_done)
+    }
+
+    /// The client has left. Encoders do when they have sent the last byte of a body: that is delivered, though nobody
+    /// hears what becomes of it.
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_>) {
+        if self.is_uploaded()
+            && let Some(leg) = self.leg.take()
+        {
+            cx.actions.close(leg, Close::Flush);
+        }
+        self.abandon(cx);
+    }
+
+    /// Nothing of it may stay.
     pub(super) fn abandon(&mut self, cx: &mut Cx<'_>) {
         if let Some(leg) = self.leg.take() {
             cx.actions.close(leg, Close::Abort);
@@ -253,7 +276,7 @@ impl Exchange {
             return Ok(self.take_offer(cx, client, bytes, at));
         }
         let (Some(body), Some(leg)) = (&mut self.upload, self.leg) else { return Ok((at, Next::Stay)) };
-        if let Stage::Opening = self.stage {
+        if matches!(self.stage, Stage::Opening) || body.is_done() {
             return Ok((at, Next::Stay));
         }
         let Ok(used) = body.skip(bytes.get(at..).unwrap_or_default()) else {
@@ -264,11 +287,8 @@ impl Exchange {
             return Err(Fault::Client("broken chunks"));
         };
         cx.actions.forward(leg, at..at + used);
-        if body.is_done() {
-            self.upload = None;
-            if self.is_last() {
-                return Ok((bytes.len(), Next::Stay));
-            }
+        if self.is_last() {
+            return Ok((bytes.len(), Next::Stay));
         }
         if let Stage::Waiting = self.stage {
             self.wait(cx.now);
@@ -281,21 +301,28 @@ impl Exchange {
         let (Some(body), Some(change)) = (&mut self.upload, &mut self.change) else {
             return (at, Next::Stay);
         };
-        let Stage::Offered { wire, content } = &mut self.stage else { return (at, Next::Stay) };
+        let Stage::Offered { framing, content } = &mut self.stage else { return (at, Next::Stay) };
         let mut end = at;
         let refusal = loop {
             let rest = bytes.get(end..).unwrap_or_default();
-            let length = match body.next(rest) {
-                Ok(Part::Content(length)) => {
+            match body.next(rest) {
+                Ok(Part::Content(length)) if content.len() + length <= change.limit() => {
                     content.extend_from_slice(rest.get(..length).unwrap_or_default());
-                    length
+                    end += length;
                 }
-                Ok(Part::Frame(length)) => length,
+                Ok(Part::Content(_)) => {
+                    break (Status::CONTENT_TOO_LARGE, Fault::Client("offer too large"));
+                }
+                Ok(Part::Frame(length)) => end += length,
                 Ok(Part::More) => return (end, Next::Stay),
                 Ok(Part::End) => match change.take_offer(content) {
                     Ok(key) => {
                         self.key = key.or(self.key.take());
-                        self.offer = core::mem::take(wire).into();
+                        let content = core::mem::take(content);
+                        self.offer = match framing {
+                            Framing::Chunked => one_chunk(&content),
+                            _ => content.into(),
+                        };
                         self.upload = None;
                         self.give_up = cx.now + REACH_TIMEOUT;
                         return (end, self.find(cx, client));
@@ -303,11 +330,6 @@ impl Exchange {
                     Err(fault) => break (Status::BAD_REQUEST, fault),
                 },
                 Err(_) => break (Status::BAD_REQUEST, Fault::Client("broken chunks")),
-            };
-            wire.extend_from_slice(rest.get(..length).unwrap_or_default());
-            end += length;
-            if wire.len() > change.limit() {
-                break (Status::CONTENT_TOO_LARGE, Fault::Client("offer too large"));
             }
         };
         (bytes.len(), self.fail(cx, client, refusal.0, refusal.1))
@@ -315,12 +337,12 @@ impl Exchange {
 
     /// Waits for the origin's answer, or for the client's body first.
     fn wait(&mut self, now: Time) {
-        self.deadline = Some(now + if self.upload.is_some() { UPLOAD_TIMEOUT } else { self.patience });
+        self.deadline = Some(now + if self.is_uploading() { UPLOAD_TIMEOUT } else { self.patience });
     }
 
     /// The client was told that nothing will follow: what it sends is read only to see it leave.
     fn is_last(&self) -> bool {
-        matches!(self.stage, Stage::Endless) && self.upload.is_none()
+        matches!(self.stage, Stage::Endless) && !self.is_uploading()
     }
 
     // The load balancer's part.
@@ -503,15 +525,18 @@ impl Exchange {
         let decode = body == Some(Framing::Chunked) && client.hearer.version == Version::Http10;
         let is_live = self.kind == Kind::Live && body == Some(Framing::Chunked) && !decode;
         let is_endless = is_live || body == Some(Framing::Close);
-        let changed = self.change.as_ref().is_some_and(|change| change.applies_to(head));
+        let changed = match self.change.as_ref().map_or(Ok(false), |change| change.applies_to(head)) {
+            Ok(changed) => changed,
+            Err(fault) => return Ok((bytes.len(), self.fail(cx, client, Status::BAD_GATEWAY, fault))),
+        };
         self.keep = head.fields.keep_alive(head.version) && !is_endless && self.kind != Kind::Live;
-        client.hearer.keep_alive &= (changed || !is_endless && !decode) && self.upload.is_none();
+        client.hearer.keep_alive &= (changed || !is_endless && !decode) && !self.is_uploading();
         self.deadline = None;
         let location = |location: &str| match (&self.change, &self.key) {
-            (Some(change), Some(key)) if self.kind.is_signalling() => Some(change.location(location, key)),
+            (Some(change), Some(key)) => change.location(head.status, location, key),
             _ => None,
         };
-        let mut out = forward::response(head, changed && !self.kind.is_signalling(), location, client.hearer);
+        let mut out = forward::response(head, changed, self.kind, location, client.hearer);
         let rest = bytes.len() - at;
         match body {
             None => {
@@ -667,7 +692,7 @@ impl Exchange {
     /// The answer has been passed on. The origin's connection is of further use if nothing is left on it.
     fn finish(&mut self, cx: &mut Cx<'_>, clean: bool) -> Next {
         if let Some(leg) = self.leg.take() {
-            let keep = self.keep && clean && self.upload.is_none();
+            let keep = self.keep && clean && !self.is_uploading();
             cx.actions.close(leg, if keep { Close::Keep } else { Close::Abort });
         }
         Next::Done
@@ -688,7 +713,7 @@ impl Exchange {
                 (Status::BAD_GATEWAY, fault)
             }
             Stage::Offered { .. } => (Status::REQUEST_TIMEOUT, Fault::Client("request body is late")),
-            Stage::Waiting if self.upload.is_some() => {
+            Stage::Waiting if self.is_uploading() => {
                 (Status::REQUEST_TIMEOUT, Fault::Client("request body is late"))
             }
             Stage::Waiting | Stage::Collecting { .. } => {
@@ -714,10 +739,20 @@ impl Exchange {
     fn fail(&mut self, cx: &mut Cx<'_>, client: &mut Client, status: Status, fault: Fault) -> Next {
         self.abandon(cx);
         cx.actions.note(Note::Refused { key: self.key.clone(), fault });
-        client.hearer.keep_alive &= self.upload.is_none();
+        client.hearer.keep_alive &= !self.is_uploading();
         let response = client.problem(status, fault.what());
         cx.actions.write(Leg::CLIENT, response);
         Next::Done
+    }
+}
+
+/// A body that came in chunks, in one of them (RFC 9112 §7.1): where it was cut has no meaning.
+fn one_chunk(content: &[u8]) -> Bytes {
+    let (head, tail) = (format!("{:x}\r\n", content.len()), b"\r\n0\r\n\r\n");
+    if content.is_empty() {
+        Bytes::from_static(b"0\r\n\r\n")
+    } else {
+        [head.as_bytes(), content, tail].concat().into()
     }
 }
 

@@ -1,14 +1,15 @@
 //! Heads on their way through: a request's to its origin, a response's to the client (RFC 9110 §7.6). Writes bytes,
 //! decides nothing about connections.
 
-use super::fields::{Field, Fields, Framing, HeadWriter, Version};
+use super::fields::{Field, Fields, Framing, HeadWriter, MAX_NOMINATIONS, Version};
 use super::head::Head;
 use super::reply::ReplyHead;
-use super::response::{Hearer, allow_pages};
+use super::response::{EXPOSE, Hearer, allow_pages};
 use super::routes::Kind;
 use alloc::string::String;
 use bytes::Bytes;
 use core::net::IpAddr;
+use smallvec::SmallVec;
 
 /// What we call ourselves to origins.
 const VIA: &str = "srs-proxy";
@@ -56,7 +57,7 @@ pub(super) fn request(head: &Head<'_>, target: &str, kind: Kind, client: IpAddr)
     out.field("Host", head.host().unwrap_or("localhost"));
     for field in end_to_end(&head.fields) {
         let is_unfit = match kind {
-            Kind::Live | Kind::Plain => false,
+            Kind::Live | Kind::Plain | Kind::Resource => false,
             Kind::Playlist | Kind::Manifest => field.is("accept-encoding") || is_one_of(field, &PARTIAL),
             // The client has been told to go on already.
             Kind::Description | Kind::Envelope => field.is("accept-encoding") || field.is("expect"),
@@ -69,7 +70,7 @@ pub(super) fn request(head: &Head<'_>, target: &str, kind: Kind, client: IpAddr)
     if says_length || head.framing == Framing::Chunked {
         out.framing(head.framing);
     }
-    if !matches!(kind, Kind::Live | Kind::Plain) {
+    if kind.is_changed() {
         out.field("Accept-Encoding", "identity");
     }
     out.list("X-Forwarded-For", head.fields.values("x-forwarded-for"), client);
@@ -91,25 +92,31 @@ pub(super) fn interim(head: &ReplyHead<'_>) -> Bytes {
     out.end()
 }
 
-/// A response's head as the client gets it, but for what says where the body ends. A `Location` may have to be
-/// another one.
+/// A response's head as the client gets it, but for what says where the body ends, which may be `changed`. A
+/// `Location` may have to be another one.
 pub(super) fn response(
     head: &ReplyHead<'_>,
-    is_playlist: bool,
+    changed: bool,
+    kind: Kind,
     location: impl Fn(&str) -> Option<String>,
     hearer: Hearer,
 ) -> HeadWriter {
+    let is_listing = changed && !kind.is_offer();
     let mut out = status_line(head);
     for field in end_to_end(&head.fields) {
         let moved =
             if field.is("location") { head.fields.text("location").and_then(&location) } else { None };
         match moved {
             Some(location) => out.field("Location", location),
-            None if is_playlist && is_one_of(field, &OF_ORIGINAL) => {}
+            None if is_listing && is_one_of(field, &OF_ORIGINAL) => {}
             None => out.pass(field),
         }
     }
-    allow_pages(&mut out, |name| head.fields.values(name).next().is_none());
+    // A list goes on from field to field (RFC 9110 §5.3): a page that may not read where its session is, ends none.
+    allow_pages(&mut out, |name| {
+        let continues = kind.is_signalling() && name == EXPOSE;
+        continues || head.fields.values(name).next().is_none()
+    });
     hearer.tell(&mut out);
     out
 }
@@ -124,9 +131,10 @@ fn is_one_of(field: &Field<'_>, names: &[&str]) -> bool {
 
 /// The fields that are not about the connection they came over.
 fn end_to_end<'a, 'b>(fields: &'b Fields<'a>) -> impl Iterator<Item = &'b Field<'a>> {
+    let nominated: SmallVec<[&str; MAX_NOMINATIONS]> = fields.tokens("connection").collect();
     fields.iter().filter(move |field| {
-        let nominated = fields.has_token("connection", field.name) && !is_one_of(field, &NOT_NOMINATED);
-        !is_one_of(field, &HOP_BY_HOP) && !nominated
+        let is_nominated = is_one_of(field, &nominated) && !is_one_of(field, &NOT_NOMINATED);
+        !is_one_of(field, &HOP_BY_HOP) && !is_nominated
     })
 }
 
@@ -149,9 +157,15 @@ mod tests {
 
     /// The lines a client gets for this head, of an answer that was changed or not.
     fn answered(head: &str, rewritten: bool, keep_alive: bool) -> Vec<String> {
+        answered_to(head, Kind::Playlist, rewritten, keep_alive)
+    }
+
+    fn answered_to(head: &str, kind: Kind, rewritten: bool, keep_alive: bool) -> Vec<String> {
         let hearer = Hearer { version: Version::Http11, to_head: false, keep_alive };
         match HeadReader::default().read_reply(head.as_bytes()) {
-            Ok(Parsed::Complete(parsed, _)) => lines(&response(&parsed, rewritten, |_| None, hearer).end()),
+            Ok(Parsed::Complete(parsed, _)) => {
+                lines(&response(&parsed, rewritten, kind, |_| None, hearer).end())
+            }
             other => panic!("{head}: {other:?}"),
         }
     }
@@ -255,5 +269,17 @@ mod tests {
                 "Access-Control-Expose-Headers: X",
             ]
         );
+    }
+    #[test]
+    fn a_page_may_read_where_its_session_is_whatever_else_the_origin_lets_it_read() {
+        let head = "HTTP/1.1 201 Created\r\nAccess-Control-Allow-Origin: https://a.net\r\n\
+                    Access-Control-Expose-Headers: X\r\nETag: \"x\"\r\n\r\n";
+        let lines = answered_to(head, Kind::Description, true, true);
+        assert_eq!(
+            lines[1..4],
+            ["Access-Control-Allow-Origin: https://a.net", "Access-Control-Expose-Headers: X", "ETag: \"x\"",]
+        );
+        assert!(lines[4].starts_with("Access-Control-Expose-Headers: ") && lines[4].ends_with("Location"));
+        assert_eq!(lines.len(), 5, "{lines:?}");
     }
 }

@@ -10,12 +10,14 @@ pub mod fields;
 pub mod files;
 mod forward;
 pub mod head;
+mod listing;
 pub mod manifest;
 pub mod playlist;
 mod reference;
 pub mod reply;
 pub mod response;
 mod routes;
+mod signalling;
 
 pub use connection::{
     ANSWER_TIMEOUT, BODY_TIMEOUT, Connection, Files, HEAD_TIMEOUT, HttpConfig, IDLE_TIMEOUT, MAX_BODY,

@@ -23,6 +23,8 @@ impl Status {
     pub const BAD_REQUEST: Self = Self(400);
     /// 401 Unauthorized
     pub const UNAUTHORIZED: Self = Self(401);
+    /// 403 Forbidden
+    pub const FORBIDDEN: Self = Self(403);
     /// 404 Not Found
     pub const NOT_FOUND: Self = Self(404);
     /// 405 Method Not Allowed
@@ -62,6 +64,7 @@ impl Status {
             304 => "Not Modified",
             400 => "Bad Request",
             401 => "Unauthorized",
+            403 => "Forbidden",
             404 => "Not Found",
             405 => "Method Not Allowed",
             408 => "Request Timeout",
@@ -90,13 +93,16 @@ impl fmt::Display for Status {
 /// The interim response that asks for the body (RFC 9110 §15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What a page of another site may read of an answer, beside what every page may.
+/// The field that says what a page of another site may read of an answer, beside what every page may.
+pub(super) const EXPOSE: &str = "Access-Control-Expose-Headers";
+
+/// What it says.
 const EXPOSED: &str =
     "Accept-Ranges, Content-Length, Content-Range, Date, ETag, Last-Modified, Link, Location";
 
 /// Lets pages of other sites read an answer, with those of the two fields that are wanted (Fetch, CORS protocol).
 pub(super) fn allow_pages(out: &mut HeadWriter, wanted: impl Fn(&str) -> bool) {
-    for (name, value) in [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", EXPOSED)] {
+    for (name, value) in [("Access-Control-Allow-Origin", "*"), (EXPOSE, EXPOSED)] {
         if wanted(name) {
             out.field(name, value);
         }

@@ -1,11 +1,11 @@
 //! What a request is for: a resource of the proxy's own, a stream at its origin, or a file. Reads no body and sends
 //! nothing.
 
-use super::change::{is_description, resource};
-use super::files::decode;
-use super::head::Head;
+use super::head::{Head, path_of_target};
+use super::signalling::{is_description, resource};
 use crate::key::{KeyError, StreamKey, parameter};
 use crate::origin::{OriginId, Protocol};
+use crate::percent;
 
 /// The parameter that carries an HLS session's id.
 pub(super) const SESSION: &str = "spbhid";
@@ -16,8 +16,9 @@ const MAX_SESSION: usize = 64;
 /// Where SRS takes signalling in JSON.
 const ENVELOPES: [&str; 2] = ["/rtc/v1/publish", "/rtc/v1/play"];
 
-/// Where WHIP and WHEP endpoints are, if the path names the stream; it may as well end with `/whip`.
-const ENDPOINTS: [&str; 4] = ["/rtc/v1/whip/", "/rtc/v1/whep/", "/whip/", "/whep/"];
+/// Where WHIP and WHEP endpoints are, if the path names the stream; it may as well end with `/whip`. The third is what
+/// SRS called the second before.
+const ENDPOINTS: [&str; 5] = ["/rtc/v1/whip/", "/rtc/v1/whep/", "/rtc/v1/whip-play/", "/whip/", "/whep/"];
 
 /// Which of the proxy's HTTP servers it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +56,7 @@ impl Resource {
                 let (id, below) = path
                     .strip_prefix("/api/v1/origins/")
                     .map(|rest| rest.split_once('/').map_or((rest, None), |(id, below)| (id, Some(below))))?;
-                let id = OriginId::from_text(&decode(id).filter(|id| !id.is_empty())?);
+                let id = OriginId::from_text(&percent::decode(id).filter(|id| !id.is_empty())?);
                 match below {
                     None => Some(Self::Origin(id)),
                     Some("drain") => Some(Self::Drain(id)),
@@ -104,6 +105,8 @@ pub(super) enum Kind {
     Description,
     /// The same in SRS's JSON.
     Envelope,
+    /// All else that is asked of an endpoint, or of a resource that it made: it passes as it is.
+    Resource,
     /// Anything else: it passes as it is.
     Plain,
 }
@@ -111,6 +114,16 @@ pub(super) enum Kind {
 impl Kind {
     /// Whether it is about media that do not come by HTTP.
     pub(super) const fn is_signalling(self) -> bool {
+        matches!(self, Self::Description | Self::Envelope | Self::Resource)
+    }
+
+    /// Whether the answer's body is changed.
+    pub(super) const fn is_changed(self) -> bool {
+        matches!(self, Self::Playlist | Self::Manifest) || self.is_offer()
+    }
+
+    /// Whether such media are offered.
+    pub(super) const fn is_offer(self) -> bool {
         matches!(self, Self::Description | Self::Envelope)
     }
 }
@@ -133,11 +146,14 @@ pub(super) struct Wanted<'a> {
 /// of them is about a stream only if it carries a session.
 pub(super) fn wanted<'a>(server: Server, head: &Head<'a>, has_files: bool) -> Option<Wanted<'a>> {
     let (host, target) = (head.host().unwrap_or_default(), head.origin_form());
+    let asks_options = head.method == "OPTIONS";
     match server {
+        // Pages of all sites may play, so no origin need be asked.
+        Server::System | Server::Http if asks_options => None,
         Server::System => None,
         Server::HttpApi => {
             let (kind, target, key) = signalling(head, host, target).or_else(|| {
-                let key = StreamKey::from_query(host, target)?;
+                let key = StreamKey::from_query(host, target).filter(|_| !asks_options)?;
                 Some((Kind::Plain, target, key))
             })?;
             Some(Wanted { need: Protocol::Api, kind, session: None, target, key })
@@ -145,7 +161,7 @@ pub(super) fn wanted<'a>(server: Server, head: &Head<'a>, has_files: bool) -> Op
         Server::Http => {
             let (session, target) = split_session(target);
             let session = session.or_else(|| parameter(target, SESSION));
-            let path = target.split('?').next().unwrap_or(target);
+            let path = path_of_target(target);
             let (directory, name) = path.rsplit_once('/')?;
             let is = |known: &[&str]| known.iter().any(|known| has_extension(name, known));
             let kind = if is(&["m3u8"]) {
@@ -172,29 +188,38 @@ pub(super) fn wanted<'a>(server: Server, head: &Head<'a>, has_files: bool) -> Op
     }
 }
 
-/// What is wanted of WebRTC: SRS's calls, offers to WHIP and WHEP, and the resources they made.
+/// What is wanted of WebRTC: SRS's calls, offers to WHIP and WHEP, what is added to them, and the resources they made.
+/// What an endpoint is sent is an offer, whatever its type is said to be: SRS answers it.
 fn signalling<'a>(
     head: &Head<'a>,
     host: &str,
     target: &'a str,
 ) -> Option<(Kind, &'a str, Result<StreamKey, KeyError>)> {
-    let kind = if is_description(&head.fields) { Kind::Description } else { Kind::Plain };
-    if let Some((key, target)) = resource(target) {
-        return Some((kind, target, Ok(key)));
+    let path = path_of_target(target);
+    if head.method == "OPTIONS" && head.fields.text("access-control-request-method").is_some() {
+        // Pages of all sites may signal.
+        return None;
     }
-    let path = target.split('?').next().unwrap_or(target);
     if head.method == "POST" && ENVELOPES.contains(&path.trim_end_matches('/')) {
         // The stream's name is in the offer.
         return Some((Kind::Envelope, target, Err(KeyError::NoStream)));
     }
+    let offers = matches!(head.method, "POST" | "PATCH");
+    let kind = if offers { Kind::Description } else { Kind::Resource };
+    if let Some((key, target)) = resource(target) {
+        // Nothing is made below what was made.
+        return Some((kind, target, Ok(key))).filter(|_| head.method != "POST");
+    }
     let below = ENDPOINTS.iter().find_map(|endpoint| path.strip_prefix(endpoint));
     let above = ["/whip", "/whep"].iter().find_map(|endpoint| path.strip_suffix(endpoint));
-    if kind == Kind::Plain && below.is_none() {
+    let is_endpoint = below.or(above).is_some();
+    if !(is_endpoint || offers && is_description(&head.fields)) {
         return None;
     }
     let named = StreamKey::from_query(host, target);
     let key = named.unwrap_or_else(|| StreamKey::from_path(host, target, below.or(above).unwrap_or(path)));
-    Some((kind, target, key))
+    // What may be sent to an endpoint that names no stream the proxy can say itself.
+    Some((kind, target, key)).filter(|(_, _, key)| head.method != "OPTIONS" || key.is_ok())
 }
 
 /// Whether it can be a session's id at all, of whichever proxy of the fleet.
@@ -293,24 +318,28 @@ mod tests {
                 (wanted.kind, wanted.key.map_or_else(|why| why.to_string(), |key| key.to_string()))
             })
         };
-        for target in [
+        let endpoints = [
             "/rtc/v1/whip/?app=live&stream=a",
+            "/rtc/v1/whip?app=live&stream=a",
+            "/rtc/v1/whip-play/?app=live&stream=a",
             "/rtc/v1/whep/live/a?token=x",
             "/whip/live/a",
             "/live/a/whep?token=x",
-            "/live/a",
-            "/of/v.net%2Flive%2Fa/session/1",
-        ] {
-            let (kind, key) = route(&format!("POST {target}"), "application/sdp; charset=x").expect(target);
-            assert_eq!((kind, &*key), (Kind::Description, "v.net/live/a"), "{target}");
+        ];
+        let resource = "/of/v.net%2Flive%2Fa/session/1";
+        let offers = endpoints.map(|target| ("POST", target, "x/y"));
+        let elsewhere = [("POST", "/live/a", "application/sdp; charset=x"), ("PATCH", resource, "x/y")];
+        for (method, target, media_type) in offers.into_iter().chain(elsewhere) {
+            let found = route(&format!("{method} {target}"), media_type);
+            assert_eq!(found, Some((Kind::Description, "v.net/live/a".into())), "{method} {target}");
         }
-        for target in ["/of/v.net%2Flive%2Fa/session/1", "/whip/live/a", "/x?app=live&stream=a"] {
-            assert_eq!(
-                route(&format!("DELETE {target}"), "x/y"),
-                Some((Kind::Plain, "v.net/live/a".into())),
-                "{target}"
-            );
+        for method in ["DELETE", "OPTIONS"] {
+            for target in [resource, "/whip/live/a", "/live/a/whip", "/rtc/v1/whip/?app=live&stream=a"] {
+                let found = route(&format!("{method} {target}"), "x/y");
+                assert_eq!(found, Some((Kind::Resource, "v.net/live/a".into())), "{method} {target}");
+            }
         }
+        assert!(route("DELETE /x?app=live&stream=a", "x/y").is_some());
         for target in ["/rtc/v1/publish/", "/rtc/v1/play"] {
             assert!(matches!(
                 route(&format!("POST {target}"), "application/json"),
@@ -319,6 +348,11 @@ mod tests {
         }
         assert_eq!(route("POST /live/a", "x/y"), None);
         assert_eq!(route("GET /rtc/v1/play/", "x/y"), None);
+        assert_eq!(route(&format!("POST {resource}"), "application/sdp"), None, "nothing is made there");
+        assert_eq!(route("OPTIONS /whip/", "x/y"), None);
+        assert_eq!(route("OPTIONS /x?app=live&stream=a", "x/y"), None);
+        let preflight = "x/y\r\nAccess-Control-Request-Method: POST";
+        assert_eq!(route("OPTIONS /whip/live/a", preflight), None);
     }
 
     #[test]

@@ -52,14 +52,13 @@ pub use strangers::UNKNOWN_LIFE;
 use super::demux::Kind;
 use super::drops::DropReason;
 use super::stun::{BINDING, Class, Message};
-use crate::flow::{Drops, Keyed, Network};
+use crate::flow::{Drops, Gate, Keyed, Limits, Network, Tickets, Turned};
 use crate::machine::{
     Action, Actions, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Ticket, Transport,
 };
 use crate::origin::Protocol;
-use crate::query::{Answer, Need, Picked, Query, Refusal, Report};
+use crate::query::{Answer, Need, Picked, Query, Report};
 use crate::time::{Duration, Time};
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::net::SocketAddr;
 use session::{Live, MAX_PARKED_DATAGRAM, Parked, Session, Stage};
@@ -69,76 +68,39 @@ use table::Table;
 /// From a session's first check until its origin is known: a client gives up a candidate after some ten seconds.
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The silence after which a session is usually taken for over: as long as a client keeps sending without consent (RFC
+/// 7675 §5.1).
+pub const IDLE: Duration = Duration::from_secs(30);
+
 /// How often the load balancer is told that a session's media flow.
 pub const FLOWING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Sessions whose origin is being found. With a load balancer that is silent, this many each three seconds.
-const MAX_WAITING: usize = 1024;
-
-/// What they have parked, all together, in bytes.
-const MAX_PARKED_BYTES: usize = 512 * 1024;
-
-/// Limits of a hub.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RtcConfig {
-    /// A session ends when its client or its origin was silent for so long.
-    pub idle: Duration,
-    /// Sessions at a time; each has a socket.
-    pub max_sessions: usize,
-    /// Of them, those that one client network (an IPv4 address or an IPv6 /64) may hold.
-    pub max_sessions_per_network: usize,
-    /// New USERNAMEs that are looked up within a second.
-    pub lookups_per_second: u32,
-    /// Of them, those of one client network.
-    pub lookups_per_network: u32,
-}
-
-impl Default for RtcConfig {
-    fn default() -> Self {
-        Self {
-            // As long as a client keeps sending without consent (RFC 7675 §5.1).
-            idle: Duration::from_secs(30),
-            max_sessions: 16_384,
-            // A whole company behind one address, or a load test.
-            max_sessions_per_network: 8192,
-            lookups_per_second: 1000,
-            lookups_per_network: 500,
-        }
-    }
-}
+/// What sessions have parked whose origin is being found, all together, in bytes.
+const MAX_PARKED_BYTES: usize = 2 * 1024 * 1024;
 
 /// All sessions of one listening socket.
 #[derive(Debug)]
 pub struct RtcHub {
-    config: RtcConfig,
+    gate: Gate,
     table: Table,
     strangers: Strangers,
-    /// Questions that are not answered, and the sessions they are about.
-    tickets: BTreeMap<Ticket, usize>,
-    last_ticket: u32,
-    /// Sessions that are not live, and the bytes they have parked.
-    waiting: usize,
+    tickets: Tickets,
+    /// What sessions that are not live have parked, in bytes.
     parked: usize,
     drops: Drops<DropReason>,
-    /// The tables' secret key has been drawn.
-    is_keyed: bool,
-    is_draining: bool,
 }
 
 impl RtcHub {
-    /// A hub without sessions.
-    pub fn new(config: RtcConfig) -> Self {
+    /// A hub without sessions. Nobody else knows the key, by which what strangers choose is hashed.
+    pub fn new(limits: Limits, key: [u8; 16]) -> Self {
+        let keyed = Keyed::new(key);
         Self {
-            config,
-            table: Table::new(Keyed::default()),
-            strangers: Strangers::new(Keyed::default()),
-            tickets: BTreeMap::new(),
-            last_ticket: 0,
-            waiting: 0,
+            gate: Gate::new(limits, keyed),
+            table: Table::new(keyed),
+            strangers: Strangers::new(keyed),
+            tickets: Tickets::default(),
             parked: 0,
             drops: Drops::default(),
-            is_keyed: false,
-            is_draining: false,
         }
     }
 
@@ -154,27 +116,14 @@ impl RtcHub {
     pub fn invariants(&self) -> Result<(), &'static str> {
         let ensure = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
         self.table.invariants()?;
-        let (mut asking, mut waiting, mut parked) = (0, 0, 0);
-        for (at, session) in self.table.iter() {
-            waiting += usize::from(session.stage.parked().is_some());
-            parked += session.stage.parked().map_or(0, Parked::bytes);
-            if let Stage::Loading(ticket, _) | Stage::Picking(ticket, ..) = &session.stage {
-                asking += 1;
-                ensure(self.tickets.get(ticket) == Some(&at), "a ticket leads elsewhere")?;
-            }
-        }
-        ensure(asking == self.tickets.len(), "a ticket leads nowhere")?;
-        ensure(waiting == self.waiting && waiting <= MAX_WAITING, "waiting sessions are miscounted")?;
-        ensure(parked == self.parked && parked <= MAX_PARKED_BYTES, "parked bytes are miscounted")?;
-        ensure(self.table.len() <= self.config.max_sessions, "there are too many sessions")?;
+        let sessions = || self.table.sessions.iter();
+        self.tickets
+            .invariants(sessions().filter_map(|(at, session)| Some((session.stage.ticket()?, at))))?;
+        let parked = || sessions().filter_map(|(_, session)| session.stage.parked());
+        self.gate.invariants(self.table.sessions.len(), parked().count())?;
+        let bytes: usize = parked().map(Parked::bytes).sum();
+        ensure(bytes == self.parked && bytes <= MAX_PARKED_BYTES, "parked bytes are miscounted")?;
         ensure(self.strangers.remembered().is_some(), "unknown names are miscounted")
-    }
-
-    fn draw_key(&mut self, cx: &mut Cx<'_>) {
-        let keyed = Keyed::draw(cx.rng);
-        self.table = Table::new(keyed);
-        self.strangers = Strangers::new(keyed);
-        self.is_keyed = true;
     }
 
     fn discard(&mut self, cx: &mut Cx<'_>, reason: DropReason) {
@@ -207,7 +156,7 @@ impl RtcHub {
 
     /// What a client sends from an address that is its own goes to its origin.
     fn pass_on(&mut self, cx: &mut Cx<'_>, at: usize, from: SocketAddr, length: usize, is_media: bool) {
-        if let Some(Session { stage: Stage::Live(live), leg, .. }) = self.table.get_mut(at) {
+        if let Some(Session { stage: Stage::Live(live), leg, .. }) = self.table.sessions.get_mut(at) {
             live.hear(from, cx.now, is_media);
             cx.actions.forward(*leg, 0..length);
         }
@@ -223,11 +172,12 @@ impl RtcHub {
         message: &Message<'_>,
         bytes: &[u8],
     ) {
-        let same = known.filter(|at| self.table.get(*at).is_some_and(|session| &*session.name == name));
+        let same =
+            known.filter(|at| self.table.sessions.get(*at).is_some_and(|session| &*session.name == name));
         let Some(at) = same.or_else(|| self.table.of_name(name)) else {
             return self.begin(cx, from, name, message, bytes);
         };
-        match self.table.get_mut(at) {
+        match self.table.sessions.get_mut(at) {
             Some(Session { stage: Stage::Live(live), leg, .. }) => {
                 live.hear(from, cx.now, false);
                 if live.ask(message.transaction, from, cx.now) {
@@ -250,43 +200,32 @@ impl RtcHub {
             return self.discard(cx, reason);
         }
         let name: Arc<str> = name.into();
-        let ticket = self.next_ticket();
-        let stage = Stage::Loading(ticket, Parked::default());
-        let at = self.table.insert(Arc::clone(&name), network, stage, cx.now + SETUP_TIMEOUT);
-        self.tickets.insert(ticket, at);
-        self.waiting += 1;
+        let at = self.table.insert(Arc::clone(&name), network, cx.now + SETUP_TIMEOUT, |at| {
+            Stage::Loading(self.tickets.ask(at, Query::LoadRtc(name), cx.actions), Parked::default())
+        });
         self.park(cx, at, from, message, bytes);
-        cx.actions.push(Action::Ask { ticket, query: Query::LoadRtc(name) });
     }
 
-    /// Whether a session may begin. What a flood is refused for first costs least.
+    /// Whether a session may begin.
     fn admit(&mut self, now: Time, network: Network, name: &str, length: usize) -> Result<(), DropReason> {
-        let RtcConfig { max_sessions, max_sessions_per_network, .. } = self.config;
-        if self.is_draining {
-            return Err(DropReason::Draining);
-        }
         if length > MAX_PARKED_DATAGRAM || self.parked + length > MAX_PARKED_BYTES {
             return Err(DropReason::TooEarly);
-        }
-        if self.waiting >= MAX_WAITING || self.table.len() >= max_sessions {
-            return Err(DropReason::TooManySessions);
-        }
-        if self.table.charged(network) >= max_sessions_per_network {
-            return Err(DropReason::TooManyOfOne);
         }
         if self.strangers.is_unknown(now, name) {
             return Err(DropReason::UnknownName);
         }
-        let (in_all, of_one) = (self.config.lookups_per_second, self.config.lookups_per_network);
-        if !self.strangers.admit(now, network, in_all, of_one) {
-            return Err(DropReason::TooManyNames);
-        }
-        Ok(())
+        self.gate.admit(now, network, &self.table.sessions).map_err(|turned| match turned {
+            Turned::Draining => DropReason::Draining,
+            Turned::TooMany => DropReason::TooManySessions,
+            Turned::TooManyOfOne => DropReason::TooManyOfOne,
+            Turned::TooFast => DropReason::TooManyNames,
+        })
     }
 
     fn park(&mut self, cx: &mut Cx<'_>, at: usize, from: SocketAddr, message: &Message<'_>, bytes: &[u8]) {
         let fits = self.parked + bytes.len() <= MAX_PARKED_BYTES;
-        let Some(parked) = self.table.get_mut(at).and_then(|session| session.stage.parked_mut()) else {
+        let Some(parked) = self.table.sessions.get_mut(at).and_then(|session| session.stage.parked_mut())
+        else {
             return;
         };
         if parked.has(from, message.transaction) {
@@ -299,22 +238,15 @@ impl RtcHub {
         }
     }
 
-    fn next_ticket(&mut self) -> Ticket {
-        self.last_ticket = self.last_ticket.wrapping_add(1);
-        Ticket(self.last_ticket)
-    }
-
     fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
-        let Some(at) = self.tickets.remove(&ticket) else { return };
-        let next_ticket = self.next_ticket();
-        let Some(session) = self.table.get_mut(at) else { return };
+        let Some(at) = self.tickets.answered(ticket) else { return };
+        let Some(session) = self.table.sessions.get_mut(at) else { return };
         let refused = match (&mut session.stage, answer) {
             (Stage::Loading(_, parked), Answer::Rtc(Some(flow))) => {
-                let key = flow.key.clone();
-                session.stage = Stage::Picking(next_ticket, core::mem::take(parked), flow);
-                self.tickets.insert(next_ticket, at);
-                let query = Query::Pick { key, need: Need::to_play(Protocol::Rtc) };
-                return cx.actions.push(Action::Ask { ticket: next_ticket, query });
+                let query = Query::Pick { key: flow.key.clone(), need: Need::to_play(Protocol::Rtc) };
+                let ticket = self.tickets.ask(at, query, cx.actions);
+                session.stage = Stage::Picking(ticket, core::mem::take(parked), flow);
+                return;
             }
             (Stage::Picking(_, parked, flow), Answer::Picked(picked)) => {
                 let (leg, to) = (session.leg, picked.to);
@@ -322,9 +254,7 @@ impl RtcHub {
                 return cx.actions.push(Action::Open { leg, to, transport: Transport::Udp });
             }
             (_, Answer::Rtc(None)) => None,
-            (_, Answer::Refused(Refusal::NoOrigin)) => Some("no origin"),
-            (_, Answer::Refused(Refusal::Unavailable)) => Some("unavailable"),
-            (_, Answer::Refused(Refusal::Full)) => Some("full"),
+            (_, Answer::Refused(refusal)) => Some(refusal.as_str()),
             _ => Some("answers another question"),
         };
         match refused {
@@ -337,12 +267,12 @@ impl RtcHub {
     }
 
     fn opened(&mut self, cx: &mut Cx<'_>, leg: Leg) {
-        let Some(at) = self.table.of_leg(leg) else { return };
-        let Some(session) = self.table.get_mut(at) else { return };
+        let Some(at) = self.table.sessions.of_leg(leg) else { return };
+        let Some(session) = self.table.sessions.get_mut(at) else { return };
         let Stage::Opening(parked, flow, Picked { origin, to }) = &mut session.stage else { return };
         let (parked, origin, to) = (core::mem::take(parked), origin.clone(), *to);
         let (key, mut live) = (flow.key.clone(), Live::new(flow.clone(), cx.now));
-        self.waiting -= 1;
+        self.gate.settle();
         self.parked -= parked.bytes();
         cx.actions.note_of(leg, Note::Routed { verb: "webrtc", key, origin, to });
         for (from, transaction, bytes) in parked.into_iter() {
@@ -352,14 +282,14 @@ impl RtcHub {
                 self.drops.add(cx.now, DropReason::Repeated, cx.actions);
             }
         }
-        let wake = live.ends_at(self.config.idle);
+        let wake = live.ends_at(self.gate.idle());
         session.stage = Stage::Live(live);
-        self.table.wake(at, wake);
+        self.table.sessions.wake(at, wake);
     }
 
     fn open_failed(&mut self, cx: &mut Cx<'_>, leg: Leg, why: OpenError) {
-        let Some(at) = self.table.of_leg(leg) else { return };
-        let Some(session) = self.table.get(at) else { return };
+        let Some(at) = self.table.sessions.of_leg(leg) else { return };
+        let Some(session) = self.table.sessions.get(at) else { return };
         // Of a session that is live it is no more than word of mouth: silence ends it.
         let Stage::Opening(_, flow, Picked { origin, .. }) = &session.stage else { return };
         let fault = match why {
@@ -376,7 +306,7 @@ impl RtcHub {
 
     /// A session finds no origin; its client will ask again.
     fn give_up(&mut self, cx: &mut Cx<'_>, at: usize, fault: Fault) {
-        let Some(session) = self.table.get(at) else { return };
+        let Some(session) = self.table.sessions.get(at) else { return };
         let key = match &session.stage {
             Stage::Picking(_, _, flow) | Stage::Opening(_, flow, _) => Some(flow.key.clone()),
             Stage::Loading(..) | Stage::Live(_) => None,
@@ -386,7 +316,7 @@ impl RtcHub {
     }
 
     fn abandon(&mut self, cx: &mut Cx<'_>, at: usize) {
-        if let Some(Session { leg, stage: Stage::Opening(..), .. }) = self.table.get(at) {
+        if let Some(Session { leg, stage: Stage::Opening(..), .. }) = self.table.sessions.get(at) {
             cx.actions.close(*leg, Close::Abort);
         }
         self.forget(cx.now, at);
@@ -395,11 +325,11 @@ impl RtcHub {
     /// Frees a session that never was live. Its name is unknown for a moment, so that not every check asks anew.
     fn forget(&mut self, now: Time, at: usize) {
         let Some(session) = self.table.remove(at) else { return };
-        if let Stage::Loading(ticket, _) | Stage::Picking(ticket, ..) = &session.stage {
-            self.tickets.remove(ticket);
+        if let Some(ticket) = session.stage.ticket() {
+            self.tickets.forget(ticket);
         }
         if let Some(parked) = session.stage.parked() {
-            self.waiting -= 1;
+            self.gate.settle();
             self.parked -= parked.bytes();
         }
         self.strangers.remember(now, &session.name);
@@ -408,8 +338,8 @@ impl RtcHub {
     // From origins.
 
     fn origin_datagram(&mut self, cx: &mut Cx<'_>, leg: Leg, bytes: &[u8]) {
-        let Some(at) = self.table.of_leg(leg) else { return };
-        let Some(Session { stage: Stage::Live(live), .. }) = self.table.get_mut(at) else { return };
+        let Some(at) = self.table.sessions.of_leg(leg) else { return };
+        let Some(Session { stage: Stage::Live(live), .. }) = self.table.sessions.get_mut(at) else { return };
         live.hear_origin(cx.now);
         let present = live.client();
         let to = match Kind::of(bytes) {
@@ -430,7 +360,9 @@ impl RtcHub {
             Class::Error => false,
             Class::Request | Class::Indication => return None,
         };
-        let Some(Session { stage: Stage::Live(live), .. }) = self.table.get_mut(at) else { return None };
+        let Some(Session { stage: Stage::Live(live), .. }) = self.table.sessions.get_mut(at) else {
+            return None;
+        };
         let answered = live.answered(message.transaction, is_success, cx.now)?;
         if answered.granted {
             let begins = !live.has_begun();
@@ -446,13 +378,13 @@ impl RtcHub {
 
     fn tick(&mut self, cx: &mut Cx<'_>) {
         self.strangers.forget(cx.now);
-        while let Some((wake, at)) = self.table.next()
+        while let Some((wake, at)) = self.table.sessions.next()
             && wake <= cx.now
         {
-            match self.table.get(at).map(|session| &session.stage) {
+            match self.table.sessions.get(at).map(|session| &session.stage) {
                 Some(Stage::Live(_)) => {
                     self.look(cx.now, cx.actions, at);
-                    self.table.forget_silent(at, cx.now, self.config.idle);
+                    self.table.forget_silent(at, cx.now, self.gate.idle());
                 }
                 Some(Stage::Loading(..) | Stage::Picking(..)) => {
                     self.give_up(cx, at, Fault::Balancer("does not answer"));
@@ -466,8 +398,10 @@ impl RtcHub {
     /// Ends a live session that has been silent, reports one that flows, and sets when to look again. Nothing of
     /// this is done with a datagram, but for the one that begins it.
     fn look(&mut self, now: Time, actions: &mut Actions, at: usize) {
-        let Some(Session { stage: Stage::Live(live), leg, .. }) = self.table.get_mut(at) else { return };
-        let ends_at = live.ends_at(self.config.idle);
+        let Some(Session { stage: Stage::Live(live), leg, .. }) = self.table.sessions.get_mut(at) else {
+            return;
+        };
+        let ends_at = live.ends_at(self.gate.idle());
         if ends_at <= now {
             actions.close(*leg, Close::Abort);
             actions.note_of(*leg, live.ended(now, live.silent()));
@@ -478,12 +412,12 @@ impl RtcHub {
             actions.push(Action::Tell(Report::Flowing(live.flow.clone())));
         }
         let wake = live.report_at().map_or(ends_at, |report_at| report_at.min(ends_at));
-        self.table.wake(at, wake);
+        self.table.sessions.wake(at, wake);
     }
 
     /// The process ends, and with it all sessions. Only who holds the keys of DTLS could say goodbye.
     fn stop(&self, cx: &mut Cx<'_>) {
-        for (_, session) in self.table.iter() {
+        for (_, session) in self.table.sessions.iter() {
             if let Stage::Live(live) = &session.stage {
                 cx.actions.note_of(session.leg, live.ended(cx.now, Fault::STOP));
             }
@@ -493,9 +427,6 @@ impl RtcHub {
 
 impl Machine for RtcHub {
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
-        if !self.is_keyed {
-            self.draw_key(cx);
-        }
         match input {
             Input::Datagram { leg: Leg::CLIENT, from, bytes } => self.client_datagram(cx, from, bytes),
             Input::Datagram { leg, bytes, .. } => self.origin_datagram(cx, leg, bytes),
@@ -503,7 +434,7 @@ impl Machine for RtcHub {
             Input::Opened { leg, .. } => self.opened(cx, leg),
             Input::OpenFailed { leg, why } => self.open_failed(cx, leg, why),
             Input::Tick => self.tick(cx),
-            Input::Drain => self.is_draining = true,
+            Input::Drain => self.gate.drain(),
             // Of a datagram socket the end is what ICMP says: anybody's word. Silence ends a session.
             Input::Eof { .. } | Input::HungUp { .. } | Input::Stream { .. } | Input::Spliced { .. } => {}
             Input::Stop => self.stop(cx),
@@ -513,11 +444,11 @@ impl Machine for RtcHub {
 
     /// Also those whose origin is being found.
     fn sessions(&self) -> usize {
-        self.table.len()
+        self.table.sessions.len()
     }
 
     fn deadline(&self) -> Option<Time> {
-        let session = self.table.next().map(|(wake, _)| wake);
+        let session = self.table.sessions.next().map(|(wake, _)| wake);
         session.into_iter().chain(self.strangers.next()).min()
     }
 }

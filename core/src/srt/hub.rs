@@ -40,13 +40,14 @@ use super::handshake::{
 };
 use super::packet::{Header, Kind, readdressed, shutdown};
 use super::stream_id::{Mode, StreamId, StreamIdError};
-use crate::flow::{Budget, Drops, Keyed, Network};
-use crate::machine::{Action, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Ticket, Transport};
+use crate::flow::{Drops, Gate, Keyed, Limits, Network, Tickets, Turned};
+use crate::machine::{
+    Action, Actions, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Ticket, Transport,
+};
 use crate::origin::Protocol;
 use crate::query::{Answer, Need, Picked, Query, Refusal, Report};
 use crate::time::{Duration, Time};
 use crate::usage::Usage;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::SocketAddr;
@@ -67,11 +68,11 @@ pub const LINGER: Duration = Duration::from_secs(3);
 /// then, and who is turned out by them has published nothing.
 pub const PROOF: Duration = Duration::from_secs(5);
 
+/// The silence after which a session is usually taken for over: a living peer sends something each second.
+pub const IDLE: Duration = Duration::from_secs(10);
+
 /// Origins that are tried for one caller, if they are not there.
 const MAX_ATTEMPTS: u8 = 3;
-
-/// Sessions whose origin is being found, each with a conclusion of at most 1.5 KB.
-const MAX_WAITING: usize = 1024;
 
 /// Draws of an alias. One is in use already with a chance of one in 2¹⁸, at most.
 const ALIAS_DRAWS: usize = 8;
@@ -79,70 +80,31 @@ const ALIAS_DRAWS: usize = 8;
 /// Nobody is at the origin's address.
 const UNREACHABLE: Fault = Fault::Origin("cannot be reached");
 
-/// Limits of a hub.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SrtConfig {
-    /// A session ends when its client or its origin was silent for so long.
-    pub idle: Duration,
-    /// Sessions at a time; each has a socket.
-    pub max_sessions: usize,
-    /// Of them, those that one client network (an IPv4 address or an IPv6 /64) may hold.
-    pub max_sessions_per_network: usize,
-    /// New sessions whose origin is looked up within a second.
-    pub lookups_per_second: u32,
-    /// Of them, those of one client network.
-    pub lookups_per_network: u32,
-}
-
-impl Default for SrtConfig {
-    fn default() -> Self {
-        Self {
-            // A living peer sends something each second.
-            idle: Duration::from_secs(10),
-            max_sessions: 16_384,
-            // A whole company behind one address, or a load test.
-            max_sessions_per_network: 8192,
-            lookups_per_second: 1000,
-            lookups_per_network: 500,
-        }
-    }
-}
-
 /// All sessions of one listening socket.
 #[derive(Debug)]
 pub struct SrtHub {
-    config: SrtConfig,
+    /// Of the cookies, too.
     keyed: Keyed,
+    gate: Gate,
     table: Table,
-    budget: Budget,
-    /// Questions that are not answered, and the sessions they are about.
-    tickets: BTreeMap<Ticket, usize>,
-    last_ticket: u32,
-    /// Sessions that wait for their origin, and those that are over.
-    waiting: usize,
+    tickets: Tickets,
+    /// Sessions that are over.
     over: usize,
     drops: Drops<DropReason>,
-    /// The secret key has been drawn.
-    is_keyed: bool,
-    is_draining: bool,
 }
 
 impl SrtHub {
-    /// A hub without sessions.
-    pub fn new(config: SrtConfig) -> Self {
-        let keyed = Keyed::default();
+    /// A hub without sessions. Nobody else knows the key, by which its cookies are made and what strangers choose is
+    /// hashed.
+    pub fn new(limits: Limits, key: [u8; 16]) -> Self {
+        let keyed = Keyed::new(key);
         Self {
-            config,
             keyed,
+            gate: Gate::new(limits, keyed),
             table: Table::new(keyed),
-            budget: Budget::new(keyed),
-            tickets: BTreeMap::new(),
-            last_ticket: 0,
-            waiting: 0,
+            tickets: Tickets::default(),
             over: 0,
             drops: Drops::default(),
-            is_keyed: false,
-            is_draining: false,
         }
     }
 
@@ -158,26 +120,12 @@ impl SrtHub {
     pub fn invariants(&self) -> Result<(), &'static str> {
         let ensure = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
         self.table.invariants()?;
-        let (mut asking, mut waiting, mut over) = (0, 0, 0);
-        for (at, session) in self.table.iter() {
-            waiting += usize::from(session.stage.setup().is_some());
-            over += usize::from(matches!(session.stage, Stage::Over(_)));
-            if let Stage::Picking(ticket, _) = &session.stage {
-                asking += 1;
-                ensure(self.tickets.get(ticket) == Some(&at), "a ticket leads elsewhere")?;
-            }
-        }
-        ensure(asking == self.tickets.len(), "a ticket leads nowhere")?;
-        ensure(waiting == self.waiting && waiting <= MAX_WAITING, "waiting sessions are miscounted")?;
-        ensure(over == self.over, "sessions that are over are miscounted")?;
-        ensure(self.table.len() <= self.config.max_sessions, "there are too many sessions")
-    }
-
-    fn draw_key(&mut self, cx: &mut Cx<'_>) {
-        self.keyed = Keyed::draw(cx.rng);
-        self.table = Table::new(self.keyed);
-        self.budget = Budget::new(self.keyed);
-        self.is_keyed = true;
+        let stages = || self.table.sessions.iter().map(|(at, session)| (at, &session.stage));
+        self.tickets.invariants(stages().filter_map(|(at, stage)| Some((stage.ticket()?, at))))?;
+        let waiting = stages().filter(|(_, stage)| stage.setup().is_some()).count();
+        self.gate.invariants(self.table.sessions.len(), waiting)?;
+        let over = stages().filter(|(_, stage)| matches!(stage, Stage::Over(_))).count();
+        ensure(over == self.over, "sessions that are over are miscounted")
     }
 
     fn discard(&mut self, cx: &mut Cx<'_>, reason: DropReason) {
@@ -199,7 +147,9 @@ impl SrtHub {
 
     /// What a caller sends to its origin's socket goes there.
     fn pass_on(&mut self, cx: &mut Cx<'_>, at: usize, kind: Kind, bytes: &[u8]) {
-        let Some(Session { stage: Stage::Live(live), leg, .. }) = self.table.get_mut(at) else { return };
+        let Some(Session { stage: Stage::Live(live), leg, .. }) = self.table.sessions.get_mut(at) else {
+            return;
+        };
         live.client_heard = cx.now;
         if live.alias == live.socket {
             cx.actions.forward(*leg, 0..bytes.len());
@@ -255,34 +205,25 @@ impl SrtHub {
         }
         let conclusion = Bytes::copy_from_slice(bytes);
         let setup = Setup { id, conclusion, since: cx.now, attempts: 0, failed: None };
-        let at = self.table.insert(from, handshake.socket, Stage::Over(None), cx.now + SETUP_TIMEOUT);
-        self.waiting += 1;
-        self.pick(cx, at, setup);
+        self.table.insert(from, handshake.socket, cx.now + SETUP_TIMEOUT, |at| {
+            pick(at, setup, &mut self.tickets, cx.actions)
+        });
     }
 
     /// Whether a session may begin, and if not, what the caller is told. Who comes too fast is told nothing: it will
     /// come again.
     fn admit(&mut self, now: Time, network: Network) -> Result<(), (DropReason, Option<Rejection>)> {
-        let SrtConfig { max_sessions, max_sessions_per_network, .. } = self.config;
-        if self.is_draining {
-            return Err((DropReason::Draining, Some(Rejection::CLOSE)));
-        }
-        if self.waiting >= MAX_WAITING || self.table.len() >= max_sessions {
-            return Err((DropReason::TooManySessions, Some(Rejection::OVERLOAD)));
-        }
-        if self.table.charged(network) >= max_sessions_per_network {
-            return Err((DropReason::TooManyOfOne, Some(Rejection::OVERLOAD)));
-        }
-        let (in_all, of_one) = (self.config.lookups_per_second, self.config.lookups_per_network);
-        if !self.budget.admit(now, network, in_all, of_one) {
-            return Err((DropReason::TooManyLookups, None));
-        }
-        Ok(())
+        self.gate.admit(now, network, &self.table.sessions).map_err(|turned| match turned {
+            Turned::Draining => (DropReason::Draining, Some(Rejection::CLOSE)),
+            Turned::TooMany => (DropReason::TooManySessions, Some(Rejection::OVERLOAD)),
+            Turned::TooManyOfOne => (DropReason::TooManyOfOne, Some(Rejection::OVERLOAD)),
+            Turned::TooFast => (DropReason::TooManyLookups, None),
+        })
     }
 
     /// A conclusion that was there before makes nothing new.
     fn repeated(&mut self, cx: &mut Cx<'_>, at: usize, bytes: &[u8]) {
-        let Some(Session { caller, leg, stage, .. }) = self.table.get(at) else { return };
+        let Some(Session { caller, leg, stage, .. }) = self.table.sessions.get(at) else { return };
         match stage {
             // The answer was lost: the origin gives it again.
             Stage::Live(Live { cookie, to, .. }) => {
@@ -297,24 +238,9 @@ impl SrtHub {
 
     // A session's way to its origin.
 
-    fn pick(&mut self, cx: &mut Cx<'_>, at: usize, setup: Setup) {
-        self.last_ticket = self.last_ticket.wrapping_add(1);
-        let ticket = Ticket(self.last_ticket);
-        let Some(session) = self.table.get_mut(at) else { return };
-        let (key, ends_at) = (setup.id.key.clone(), setup.since + SETUP_TIMEOUT);
-        let need = match setup.id.mode {
-            Mode::Request => Need::to_play(Protocol::Srt),
-            Mode::Publish | Mode::Bidirectional => Need::to_publish(Protocol::Srt),
-        };
-        session.stage = Stage::Picking(ticket, setup);
-        self.table.wake(at, ends_at);
-        self.tickets.insert(ticket, at);
-        cx.actions.push(Action::Ask { ticket, query: Query::Pick { key, need } });
-    }
-
     fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
-        let Some(at) = self.tickets.remove(&ticket) else { return };
-        let Some(session) = self.table.get_mut(at) else { return };
+        let Some(at) = self.tickets.answered(ticket) else { return };
+        let Some(session) = self.table.sessions.get_mut(at) else { return };
         let Stage::Picking(_, setup) = &session.stage else { return };
         let (why, what) = match answer {
             Answer::Picked(picked) if setup.failed.as_ref() == Some(&picked.origin) => {
@@ -326,17 +252,16 @@ impl SrtHub {
                 session.stage = Stage::Opening(picked, setup);
                 return cx.actions.push(Action::Open { leg, to, transport: Transport::Udp });
             }
-            Answer::Refused(Refusal::NoOrigin) => (Rejection::DOWN, "no origin"),
-            Answer::Refused(Refusal::Unavailable) => (Rejection::DOWN, "unavailable"),
-            Answer::Refused(Refusal::Full) => (Rejection::OVERLOAD, "full"),
+            Answer::Refused(refusal @ Refusal::Full) => (Rejection::OVERLOAD, refusal.as_str()),
+            Answer::Refused(refusal) => (Rejection::DOWN, refusal.as_str()),
             _ => (Rejection::DOWN, "answers another question"),
         };
         self.refuse(cx, at, why, Fault::Balancer(what));
     }
 
     fn opened(&mut self, cx: &mut Cx<'_>, leg: Leg) {
-        let Some(at) = self.table.of_leg(leg) else { return };
-        let Some(session) = self.table.get_mut(at) else { return };
+        let Some(at) = self.table.sessions.of_leg(leg) else { return };
+        let Some(session) = self.table.sessions.get_mut(at) else { return };
         session.stage = match session.stage.take() {
             Stage::Opening(picked, setup) => Stage::Inducing(picked, setup),
             other => other,
@@ -346,7 +271,7 @@ impl SrtHub {
 
     /// Sends the origin what it has not answered yet, and sets when to do so again.
     fn ask_origin(&mut self, cx: &mut Cx<'_>, at: usize) {
-        let Some(Session { leg, stage, .. }) = self.table.get(at) else { return };
+        let Some(Session { leg, stage, .. }) = self.table.sessions.get(at) else { return };
         let setup = match stage {
             Stage::Inducing(Picked { to, .. }, setup) => {
                 let Ok(handshake) = Handshake::parse(&setup.conclusion) else { return };
@@ -365,12 +290,12 @@ impl SrtHub {
             _ => return,
         };
         let wake = (cx.now + RETRY).min(setup.since + SETUP_TIMEOUT);
-        self.table.wake(at, wake);
+        self.table.sessions.wake(at, wake);
     }
 
     /// The origin of a session that waits for it is not there: another is asked for, if there is time.
     fn origin_failed(&mut self, cx: &mut Cx<'_>, at: usize, why: OpenError) {
-        let Some(session) = self.table.get_mut(at) else { return };
+        let Some(session) = self.table.sessions.get_mut(at) else { return };
         let (Stage::Opening(picked, setup)
         | Stage::Inducing(picked, setup)
         | Stage::Concluding(picked, setup, _)) = &session.stage
@@ -389,11 +314,14 @@ impl SrtHub {
         if attempts >= MAX_ATTEMPTS {
             return self.refuse(cx, at, Rejection::GATEWAY, UNREACHABLE);
         }
-        self.pick(cx, at, Setup { attempts, failed: Some(origin), ..setup });
+        let ends_at = setup.since + SETUP_TIMEOUT;
+        let setup = Setup { attempts, failed: Some(origin), ..setup };
+        session.stage = pick(at, setup, &mut self.tickets, cx.actions);
+        self.table.sessions.wake(at, ends_at);
     }
 
     fn open_failed(&mut self, cx: &mut Cx<'_>, leg: Leg, why: OpenError) {
-        let Some(at) = self.table.of_leg(leg) else { return };
+        let Some(at) = self.table.sessions.of_leg(leg) else { return };
         // It is gone already.
         self.table.another_leg(at);
         self.origin_failed(cx, at, why);
@@ -401,8 +329,8 @@ impl SrtHub {
 
     /// ICMP says that nobody is there. Of a session that is live it is no more than word of mouth: silence ends it.
     fn origin_gone(&mut self, cx: &mut Cx<'_>, leg: Leg) {
-        let Some(at) = self.table.of_leg(leg) else { return };
-        if self.table.get(at).is_some_and(|session| session.stage.setup().is_some()) {
+        let Some(at) = self.table.sessions.of_leg(leg) else { return };
+        if self.table.sessions.get(at).is_some_and(|session| session.stage.setup().is_some()) {
             cx.actions.close(leg, Close::Abort);
             self.table.another_leg(at);
             self.origin_failed(cx, at, OpenError::Unreachable);
@@ -411,7 +339,7 @@ impl SrtHub {
 
     /// A caller gets no connection, and is told so.
     fn refuse(&mut self, cx: &mut Cx<'_>, at: usize, why: Rejection, fault: Fault) {
-        let Some(session) = self.table.get(at) else { return };
+        let Some(session) = self.table.sessions.get(at) else { return };
         let Some(setup) = session.stage.setup() else { return };
         let Ok(handshake) = Handshake::parse(&setup.conclusion) else { return };
         let rejection = handshake.rejected(why, session.caller.ip()).write(session.socket, clock(cx.now));
@@ -423,14 +351,16 @@ impl SrtHub {
     /// A session is over, and remembered for a moment. One that was live has a fault unless one side said goodbye.
     fn end(&mut self, cx: &mut Cx<'_>, at: usize, rejection: Option<Bytes>, fault: Option<Fault>) {
         self.table.end_flow(at);
-        let Some(session) = self.table.get_mut(at) else { return };
+        let Some(session) = self.table.sessions.get_mut(at) else { return };
         let stage = core::mem::replace(&mut session.stage, Stage::Over(rejection));
         if core::mem::take(&mut session.has_leg) {
             cx.actions.close(session.leg, Close::Flush);
         }
-        self.waiting -= usize::from(stage.setup().is_some());
+        if stage.setup().is_some() {
+            self.gate.settle();
+        }
         match stage {
-            Stage::Picking(ticket, _) => drop(self.tickets.remove(&ticket)),
+            Stage::Picking(ticket, _) => self.tickets.forget(ticket),
             Stage::Live(Live { key, since, usage, .. }) => {
                 let (client, lasted) = (Some(session.caller), cx.now.since(since));
                 cx.actions.note_of(session.name, Note::Ended { key, client, fault, lasted });
@@ -439,17 +369,17 @@ impl SrtHub {
             _ => {}
         }
         self.over += 1;
-        self.table.wake(at, cx.now + LINGER);
+        self.table.sessions.wake(at, cx.now + LINGER);
     }
 
     // From origins.
 
     fn origin_datagram(&mut self, cx: &mut Cx<'_>, leg: Leg, bytes: &[u8]) {
-        let Some(at) = self.table.of_leg(leg) else { return };
+        let Some(at) = self.table.sessions.of_leg(leg) else { return };
         let Some(Header { kind, .. }) = Header::parse(bytes) else {
             return self.discard(cx, DropReason::BadOrigin);
         };
-        let Some(session) = self.table.get_mut(at) else { return };
+        let Some(session) = self.table.sessions.get_mut(at) else { return };
         let caller = session.caller;
         match &mut session.stage {
             Stage::Live(live) => {
@@ -478,7 +408,7 @@ impl SrtHub {
 
     /// What the origin says to a handshake.
     fn origin_answered(&mut self, cx: &mut Cx<'_>, at: usize, bytes: &[u8]) {
-        let Some(session) = self.table.get_mut(at) else { return };
+        let Some(session) = self.table.sessions.get_mut(at) else { return };
         let Ok(handshake) = Handshake::parse(bytes) else {
             return self.discard(cx, DropReason::BadOrigin);
         };
@@ -524,13 +454,13 @@ impl SrtHub {
     /// The origin has agreed: packets flow.
     fn connected(&mut self, cx: &mut Cx<'_>, at: usize, handshake: &Handshake, bytes: &[u8]) {
         let socket = handshake.socket;
-        let Some(caller) = self.table.get(at).map(|session| session.caller) else { return };
+        let Some(caller) = self.table.sessions.get(at).map(|session| session.caller) else { return };
         let is_free = |alias: &u32| *alias != 0 && self.table.of_flow(caller, *alias).is_none();
         let aliases = core::iter::once(socket).chain((0..ALIAS_DRAWS).map(|_| cx.rng.next_u32()));
         let Some(alias) = { aliases }.find(is_free) else {
             return self.refuse(cx, at, Rejection::OVERLOAD, Fault::Proxy("no socket id left"));
         };
-        let Some(session) = self.table.get_mut(at) else { return };
+        let Some(session) = self.table.sessions.get_mut(at) else { return };
         let Stage::Concluding(picked, Setup { id, .. }, cookie) = session.stage.take() else { return };
         let change = Change { socket: Some(alias), peer: Some(caller.ip()), ..Change::default() };
         send(cx, caller, change.of(bytes));
@@ -560,17 +490,17 @@ impl SrtHub {
             origin_heard: cx.now,
         });
         self.table.flow(at, alias);
-        self.waiting -= 1;
+        self.gate.settle();
         self.look(cx, at);
     }
 
     // Time.
 
     fn tick(&mut self, cx: &mut Cx<'_>) {
-        while let Some((wake, at)) = self.table.next()
+        while let Some((wake, at)) = self.table.sessions.next()
             && wake <= cx.now
         {
-            let Some(session) = self.table.get(at) else { return };
+            let Some(session) = self.table.sessions.get(at) else { return };
             match &session.stage {
                 Stage::Live(_) => self.look(cx, at),
                 Stage::Over(_) => {
@@ -590,7 +520,7 @@ impl SrtHub {
 
     /// A caller has waited long enough.
     fn out_of_time(&mut self, cx: &mut Cx<'_>, at: usize) {
-        let Some(session) = self.table.get(at) else { return };
+        let Some(session) = self.table.sessions.get(at) else { return };
         let (why, fault) = match &session.stage {
             Stage::Picking(..) => (Rejection::DOWN, Fault::Balancer("does not answer")),
             Stage::Opening(..) => (Rejection::OVERLOAD, Fault::Proxy("no socket in time")),
@@ -610,22 +540,22 @@ impl SrtHub {
     /// Ends a live session that has been silent, reports one that is not, and sets when to look again. Nothing of this is
     /// done with a packet, but for the one that begins it.
     fn look(&mut self, cx: &mut Cx<'_>, at: usize) {
-        let Some(session) = self.table.get_mut(at) else { return };
+        let Some(session) = self.table.sessions.get_mut(at) else { return };
         let Stage::Live(live) = &mut session.stage else { return };
-        let ends_at = live.ends_at(self.config.idle);
+        let ends_at = live.ends_at(self.gate.idle());
         if ends_at <= cx.now {
             let fault = live.silent();
             return self.say_goodbye(cx, at, fault);
         }
         live.usage.tell(cx);
         let wake = live.usage.next().min(ends_at);
-        self.table.wake(at, wake);
+        self.table.sessions.wake(at, wake);
     }
 
     /// The process ends, and with it all sessions.
     fn stop(&mut self, cx: &mut Cx<'_>) {
         let is_live = |session: &Session| matches!(session.stage, Stage::Live(_));
-        let live = self.table.iter().filter_map(|(at, session)| is_live(session).then_some(at));
+        let live = self.table.sessions.iter().filter_map(|(at, session)| is_live(session).then_some(at));
         for at in Vec::from_iter(live) {
             self.say_goodbye(cx, at, Fault::STOP);
         }
@@ -633,13 +563,24 @@ impl SrtHub {
 
     /// Ends a live session, and tells both sides: whoever is left need not find out by itself.
     fn say_goodbye(&mut self, cx: &mut Cx<'_>, at: usize, fault: Fault) {
-        let Some(Session { stage: Stage::Live(live), leg, caller, socket, .. }) = self.table.get(at) else {
+        let Some(Session { stage: Stage::Live(live), leg, caller, socket, .. }) = self.table.sessions.get(at)
+        else {
             return;
         };
         cx.actions.write(*leg, shutdown(live.socket, clock(cx.now)));
         send(cx, *caller, shutdown(*socket, clock(cx.now)));
         self.end(cx, at, None, Some(fault));
     }
+}
+
+/// Asks for the origin of the session in this slot.
+fn pick(at: usize, setup: Setup, tickets: &mut Tickets, actions: &mut Actions) -> Stage {
+    let need = match setup.id.mode {
+        Mode::Request => Need::to_play(Protocol::Srt),
+        Mode::Publish | Mode::Bidirectional => Need::to_publish(Protocol::Srt),
+    };
+    let query = Query::Pick { key: setup.id.key.clone(), need };
+    Stage::Picking(tickets.ask(at, query, actions), setup)
 }
 
 /// What a conclusion asks for; or the rejection that it gets, and why.
@@ -675,9 +616,6 @@ fn clock(now: Time) -> u32 {
 
 impl Machine for SrtHub {
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
-        if !self.is_keyed {
-            self.draw_key(cx);
-        }
         match input {
             Input::Datagram { leg: Leg::CLIENT, from, bytes } => self.client_datagram(cx, from, bytes),
             Input::Datagram { leg, bytes, .. } => self.origin_datagram(cx, leg, bytes),
@@ -686,7 +624,7 @@ impl Machine for SrtHub {
             Input::OpenFailed { leg, why } => self.open_failed(cx, leg, why),
             Input::Eof { leg } => self.origin_gone(cx, leg),
             Input::Tick => self.tick(cx),
-            Input::Drain => self.is_draining = true,
+            Input::Drain => self.gate.drain(),
             Input::Stop => self.stop(cx),
             Input::HungUp { .. } | Input::Stream { .. } | Input::Spliced { .. } => {}
         }
@@ -695,11 +633,11 @@ impl Machine for SrtHub {
 
     /// Also those whose origin is being found.
     fn sessions(&self) -> usize {
-        self.table.len() - self.over
+        self.table.sessions.len() - self.over
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.table.next().map(|(wake, _)| wake)
+        self.table.sessions.next().map(|(wake, _)| wake)
     }
 }
 

@@ -8,4 +8,4 @@ pub mod packet;
 pub mod stream_id;
 
 pub use drops::DropReason;
-pub use hub::{LINGER, PROOF, RETRY, SETUP_TIMEOUT, SrtConfig, SrtHub};
+pub use hub::{IDLE, LINGER, PROOF, RETRY, SETUP_TIMEOUT, SrtHub};

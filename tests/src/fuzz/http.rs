@@ -144,6 +144,7 @@ pub fn http_connection(bytes: &[u8]) {
             (4, why) => {
                 driver.open_failed([OpenError::Unreachable, OpenError::Exhausted][usize::from(why % 2)])
             }
+            (5, who) if who % 4 == 1 => driver.hang_up(Leg::CLIENT),
             (5, who) => driver.eof(if who % 4 == 0 { Leg::CLIENT } else { leg }),
             (6, _) => driver.tick(),
             (7, what) if what % 8 == 0 => driver.drain(),

@@ -3,10 +3,11 @@
 use super::Script;
 use crate::sim::rtc::wire::{self, Stun};
 use crate::sim::rtc::{Desk, Sent, check, media, refusal, session, success};
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Leg, Machine, OpenError};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Query, Refusal};
-use srs_proxy_core::rtc::RtcConfig;
+use srs_proxy_core::rtc::IDLE;
 use srs_proxy_core::rtc::stun::{Class, MAX_MESSAGE, MAX_USERNAME, Message};
 use srs_proxy_core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,15 +112,15 @@ impl Story {
 /// Anything may happen in any order: nothing goes to who was granted nothing, and silence ends everything.
 pub fn rtc_hub(bytes: &[u8]) {
     let mut script = Script(bytes);
-    let config = RtcConfig {
+    let limits = Limits {
         max_sessions: 6,
         max_sessions_per_network: 4,
         lookups_per_second: 20,
         lookups_per_network: 10,
-        ..RtcConfig::default()
+        ..Limits::new(IDLE)
     };
     let (legs, asked, granted) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-    let mut story = Story { desk: Desk::new(3, config), legs, asked, granted };
+    let mut story = Story { desk: Desk::new(3, limits), legs, asked, granted };
     let client = |n: u8| SocketAddr::from(([10, 0, 0, n % 3], 5000 + u16::from(n % 16)));
     let name = |n: u8| format!("s{}:c", n % 8);
     while let Some(deed) = script.byte() {

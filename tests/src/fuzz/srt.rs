@@ -3,10 +3,11 @@
 use super::Script;
 use crate::sim::srt::wire::{self, CONCLUSION, Handshake, data, shutdown};
 use crate::sim::srt::{Desk, Sent};
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Leg, Machine, OpenError};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Refusal};
-use srs_proxy_core::srt::SrtConfig;
+use srs_proxy_core::srt::IDLE;
 use srs_proxy_core::srt::handshake::{self, Extensions, MAX_HANDSHAKE, MAX_STREAM_ID, Phase};
 use srs_proxy_core::srt::packet::{Header, Kind};
 use srs_proxy_core::srt::stream_id::StreamId;
@@ -143,14 +144,14 @@ fn socket(of: u8, n: u8) -> u32 {
 /// Anything may happen in any order: nothing goes to somebody else, and silence ends everything.
 pub fn srt_hub(bytes: &[u8]) {
     let mut script = Script(bytes);
-    let config = SrtConfig {
+    let limits = Limits {
         max_sessions: 8,
         max_sessions_per_network: 4,
         lookups_per_second: 20,
         lookups_per_network: 10,
-        ..SrtConfig::default()
+        ..Limits::new(IDLE)
     };
-    let mut story = Story { desk: Desk::new(3, config), legs: BTreeMap::new() };
+    let mut story = Story { desk: Desk::new(3, limits), legs: BTreeMap::new() };
     while let Some(deed) = script.byte() {
         let (a, b) = (script.byte().unwrap_or(0), script.byte().unwrap_or(0));
         let handshake = Handshake::conclusion(socket(a, b), 9, b"live/x");

@@ -56,6 +56,13 @@ impl Dice {
         bytes
     }
 
+    /// A key, for a machine that hashes what strangers choose.
+    pub fn key(&mut self) -> [u8; 16] {
+        let mut key = [0; 16];
+        self.0.fill_bytes(&mut key);
+        key
+    }
+
     /// The generator itself, as a machine is handed it.
     pub fn rng(&mut self) -> &mut dyn Rng {
         &mut self.0

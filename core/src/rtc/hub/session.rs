@@ -66,6 +66,14 @@ pub(super) enum Stage {
 }
 
 impl Stage {
+    /// The question that is to be answered.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Loading(ticket, _) | Self::Picking(ticket, ..) => Some(*ticket),
+            Self::Opening(..) | Self::Live(_) => None,
+        }
+    }
+
     /// What waits until datagrams flow.
     pub(super) fn parked(&self) -> Option<&Parked> {
         match self {

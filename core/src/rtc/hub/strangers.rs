@@ -1,7 +1,7 @@
-//! What names nobody knows may cost: a budget of lookups, and a short memory of names that were not found. So a flood
-//! of made-up names asks the load balancer no more than this, and leaves nothing behind after a second.
+//! A short memory of names that were not found: who asks for one again makes no question, and after a second nothing is
+//! left of it.
 
-use crate::flow::{Budget, Keyed, Network};
+use crate::flow::Keyed;
 use crate::time::{Duration, Time};
 use alloc::collections::{BTreeSet, VecDeque};
 
@@ -15,7 +15,6 @@ const MAX_UNKNOWN: usize = 8192;
 #[derive(Debug)]
 pub(super) struct Strangers {
     keyed: Keyed,
-    budget: Budget,
     /// Hashes of names that were not found, and until when.
     unknown: BTreeSet<u64>,
     order: VecDeque<(Time, u64)>,
@@ -23,12 +22,7 @@ pub(super) struct Strangers {
 
 impl Strangers {
     pub(super) fn new(keyed: Keyed) -> Self {
-        Self { keyed, budget: Budget::new(keyed), unknown: BTreeSet::new(), order: VecDeque::new() }
-    }
-
-    /// Whether one more name may be looked up, for this network.
-    pub(super) fn admit(&mut self, now: Time, network: Network, in_all: u32, of_one: u32) -> bool {
-        self.budget.admit(now, network, in_all, of_one)
+        Self { keyed, unknown: BTreeSet::new(), order: VecDeque::new() }
     }
 
     /// A name was not found.
@@ -79,7 +73,7 @@ mod tests {
     use alloc::format;
 
     fn strangers() -> Strangers {
-        Strangers::new(Keyed::default())
+        Strangers::new(Keyed::new([0; 16]))
     }
 
     fn at(millis: u64) -> Time {

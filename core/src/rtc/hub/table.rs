@@ -3,7 +3,6 @@
 
 use super::session::{MAX_ASKED, MAX_PATHS, Session, Stage};
 use crate::flow::{Keyed, Network, Slots};
-use crate::machine::Leg;
 use crate::time::{Duration, Time};
 use alloc::sync::Arc;
 use core::net::SocketAddr;
@@ -11,7 +10,8 @@ use hashbrown::HashMap;
 
 #[derive(Debug)]
 pub(super) struct Table {
-    sessions: Slots<Session>,
+    /// What is put in or taken out, is so below.
+    pub(super) sessions: Slots<Session>,
     names: HashMap<Arc<str>, usize, Keyed>,
     addresses: HashMap<SocketAddr, usize, Keyed>,
 }
@@ -25,19 +25,6 @@ impl Table {
         }
     }
 
-    /// How many sessions there are.
-    pub(super) fn len(&self) -> usize {
-        self.sessions.len()
-    }
-
-    pub(super) fn get(&self, at: usize) -> Option<&Session> {
-        self.sessions.get(at)
-    }
-
-    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Session> {
-        self.sessions.get_mut(at)
-    }
-
     pub(super) fn of_name(&self, name: &str) -> Option<usize> {
         self.names.get(name).copied()
     }
@@ -46,19 +33,17 @@ impl Table {
         self.addresses.get(&address).copied()
     }
 
-    pub(super) fn of_leg(&self, leg: Leg) -> Option<usize> {
-        self.sessions.of_leg(leg)
-    }
-
-    /// How many sessions a network is charged for.
-    pub(super) fn charged(&self, network: Network) -> usize {
-        self.sessions.charged(network)
-    }
-
     /// Puts a session in that nobody has yet, and gives it a leg. It is looked at again at `wake`.
-    pub(super) fn insert(&mut self, name: Arc<str>, network: Network, stage: Stage, wake: Time) -> usize {
+    pub(super) fn insert(
+        &mut self,
+        name: Arc<str>,
+        network: Network,
+        wake: Time,
+        stage: impl FnOnce(usize) -> Stage,
+    ) -> usize {
         let own = Arc::clone(&name);
-        let at = self.sessions.insert(wake, |leg| Session { name: own, network, leg, stage });
+        let make = |at, leg| Session { name: own, network, leg, stage: stage(at) };
+        let at = self.sessions.insert(wake, make);
         self.names.insert(name, at);
         at
     }
@@ -72,7 +57,7 @@ impl Table {
                 self.addresses.remove(&address);
             }
         }
-        if self.len() == 0 {
+        if self.sessions.len() == 0 {
             // The memory that a crowd has left.
             self.names.shrink_to_fit();
             self.addresses.shrink_to_fit();
@@ -82,12 +67,12 @@ impl Table {
 
     /// The origin has granted a check from this address: it is this session's, and no other's.
     pub(super) fn confirm(&mut self, at: usize, address: SocketAddr, now: Time) {
-        let Some(Session { stage: Stage::Live(live), .. }) = self.get_mut(at) else { return };
+        let Some(Session { stage: Stage::Live(live), .. }) = self.sessions.get_mut(at) else { return };
         if let Some(surplus) = live.confirm(address, now) {
             self.addresses.remove(&surplus);
         }
         if let Some(old) = self.addresses.insert(address, at).filter(|old| *old != at)
-            && let Some(Session { stage: Stage::Live(live), .. }) = self.get_mut(old)
+            && let Some(Session { stage: Stage::Live(live), .. }) = self.sessions.get_mut(old)
         {
             live.leave(address);
         }
@@ -95,25 +80,10 @@ impl Table {
 
     /// Addresses at which a client was silent for `idle` are its no more.
     pub(super) fn forget_silent(&mut self, at: usize, now: Time, idle: Duration) {
-        let Some(Session { stage: Stage::Live(live), .. }) = self.get_mut(at) else { return };
+        let Some(Session { stage: Stage::Live(live), .. }) = self.sessions.get_mut(at) else { return };
         for address in live.forget_silent(now, idle) {
             self.addresses.remove(&address);
         }
-    }
-
-    /// Looks at a session again at `wake`, and not before.
-    pub(super) fn wake(&mut self, at: usize, wake: Time) {
-        self.sessions.wake(at, wake);
-    }
-
-    /// The next session to look at, and when.
-    pub(super) fn next(&self) -> Option<(Time, usize)> {
-        self.sessions.next()
-    }
-
-    /// Every session, for the invariants.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Session)> {
-        self.sessions.iter()
     }
 
     /// What must always hold, in O(n).
@@ -121,7 +91,7 @@ impl Table {
         let ensure = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
         self.sessions.invariants()?;
         let mut addresses = 0;
-        for (at, session) in self.iter() {
+        for (at, session) in self.sessions.iter() {
             ensure(self.of_name(&session.name) == Some(at), "a name leads elsewhere")?;
             if let Stage::Live(live) = &session.stage {
                 let known = live.addresses().count();
@@ -132,6 +102,6 @@ impl Table {
             }
         }
         ensure(addresses == self.addresses.len(), "an address leads nowhere")?;
-        ensure(self.len() == self.names.len(), "a name leads nowhere")
+        ensure(self.sessions.len() == self.names.len(), "a name leads nowhere")
     }
 }

@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn a_cookie_is_right_for_its_address_and_for_a_while() {
-        let (keyed, address) = (Keyed::default(), SocketAddr::from(([10, 0, 0, 1], 5000)));
+        let (keyed, address) = (Keyed::new([0; 16]), SocketAddr::from(([10, 0, 0, 1], 5000)));
         let given = cookie(keyed, address, at(29));
         for (now, right) in [(0, true), (29, true), (30, true), (59, true), (60, false), (600, false)] {
             assert_eq!(is_right(keyed, address, at(now), given), right, "{now}");

@@ -54,6 +54,14 @@ pub(super) enum Stage {
 }
 
 impl Stage {
+    /// The question that is to be answered.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Picking(ticket, _) => Some(*ticket),
+            _ => None,
+        }
+    }
+
     /// What the caller asked for, as long as it has not got it.
     pub(super) fn setup(&self) -> Option<&Setup> {
         match self {

@@ -2,8 +2,7 @@
 //! when to look at it next. Each way is O(1), the last O(log n). Decides and sends nothing.
 
 use super::session::{Session, Stage};
-use crate::flow::{Keyed, Network, Slots};
-use crate::machine::Leg;
+use crate::flow::{Keyed, Slots};
 use crate::time::Time;
 use core::net::SocketAddr;
 use hashbrown::HashMap;
@@ -13,7 +12,8 @@ type Socket = (SocketAddr, u32);
 
 #[derive(Debug)]
 pub(super) struct Table {
-    sessions: Slots<Session>,
+    /// Also those that are over. What is put in or taken out, is so below.
+    pub(super) sessions: Slots<Session>,
     /// By the caller's address and its own socket id: handshakes.
     callers: HashMap<Socket, usize, Keyed>,
     /// By the caller's address and the socket id that it sends to: everything else.
@@ -29,23 +29,6 @@ impl Table {
         }
     }
 
-    /// How many sessions there are, also those that are over.
-    pub(super) fn len(&self) -> usize {
-        self.sessions.len()
-    }
-
-    pub(super) fn get(&self, at: usize) -> Option<&Session> {
-        self.sessions.get(at)
-    }
-
-    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Session> {
-        self.sessions.get_mut(at)
-    }
-
-    pub(super) fn of_leg(&self, leg: Leg) -> Option<usize> {
-        self.sessions.of_leg(leg)
-    }
-
     pub(super) fn of_caller(&self, address: SocketAddr, socket: u32) -> Option<usize> {
         self.callers.get(&(address, socket)).copied()
     }
@@ -54,17 +37,17 @@ impl Table {
         self.flows.get(&(address, destination)).copied()
     }
 
-    /// How many sessions a network is charged for.
-    pub(super) fn charged(&self, network: Network) -> usize {
-        self.sessions.charged(network)
-    }
-
     /// Puts in a caller that is new, and gives it a leg. It is looked at again at `wake`.
-    pub(super) fn insert(&mut self, caller: SocketAddr, socket: u32, stage: Stage, wake: Time) -> usize {
-        let made = |leg| Session { caller, socket, name: leg, leg, has_leg: false, stage };
-        let at = self.sessions.insert(wake, made);
+    pub(super) fn insert(
+        &mut self,
+        caller: SocketAddr,
+        socket: u32,
+        wake: Time,
+        stage: impl FnOnce(usize) -> Stage,
+    ) {
+        let make = |at, leg| Session { caller, socket, name: leg, leg, has_leg: false, stage: stage(at) };
+        let at = self.sessions.insert(wake, make);
         self.callers.insert((caller, socket), at);
-        at
     }
 
     /// Gives a session whose leg is gone another one.
@@ -96,26 +79,11 @@ impl Table {
         if let Some(session) = self.sessions.remove(at) {
             self.callers.remove(&(session.caller, session.socket));
         }
-        if self.len() == 0 {
+        if self.sessions.len() == 0 {
             // The memory that a crowd has left.
             self.callers.shrink_to_fit();
             self.flows.shrink_to_fit();
         }
-    }
-
-    /// Looks at a session again at `wake`, and not before.
-    pub(super) fn wake(&mut self, at: usize, wake: Time) {
-        self.sessions.wake(at, wake);
-    }
-
-    /// The next session to look at, and when.
-    pub(super) fn next(&self) -> Option<(Time, usize)> {
-        self.sessions.next()
-    }
-
-    /// Every session, for the invariants.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Session)> {
-        self.sessions.iter()
     }
 
     /// What must always hold, in O(n).
@@ -123,7 +91,7 @@ impl Table {
         let ensure = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
         self.sessions.invariants()?;
         let mut flows = 0;
-        for (at, session) in self.iter() {
+        for (at, session) in self.sessions.iter() {
             let Session { caller, socket, stage, has_leg, .. } = session;
             let is_legless = matches!(stage, Stage::Picking(..) | Stage::Over(_));
             ensure(*has_leg != is_legless, "a leg is miscounted")?;
@@ -133,7 +101,7 @@ impl Table {
                 flows += 1;
             }
         }
-        ensure(self.len() == self.callers.len(), "a caller leads nowhere")?;
+        ensure(self.sessions.len() == self.callers.len(), "a caller leads nowhere")?;
         ensure(flows == self.flows.len(), "a flow leads nowhere")
     }
 }

@@ -1,10 +1,12 @@
 //! The WebRTC hub at the desk: how its sessions come to life.
 
+use crate::sim::Dice;
 use crate::sim::desk::{self, Hub};
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::Leg;
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, RtcSession};
-use srs_proxy_core::rtc::{DropReason, RtcConfig, RtcHub};
+use srs_proxy_core::rtc::{DropReason, RtcHub};
 use std::net::SocketAddr;
 
 /// One WebRTC hub and its driver.
@@ -18,8 +20,8 @@ impl Hub for RtcHub {
 
 impl Desk {
     /// A new hub.
-    pub fn new(seed: u64, config: RtcConfig) -> Self {
-        Self::of(seed, RtcHub::new(config))
+    pub fn new(seed: u64, limits: Limits) -> Self {
+        Self::of(seed, RtcHub::new(limits, Dice::new(seed).key()))
     }
 
     /// How many datagrams were dropped for this reason.

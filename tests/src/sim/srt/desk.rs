@@ -1,11 +1,13 @@
 //! The SRT hub at the desk: how its sessions come to life.
 
 use super::wire::Handshake;
+use crate::sim::Dice;
 use crate::sim::desk::{self, Hub};
+use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::Leg;
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked};
-use srs_proxy_core::srt::{DropReason, SrtConfig, SrtHub};
+use srs_proxy_core::srt::{DropReason, SrtHub};
 use std::net::SocketAddr;
 
 /// One SRT hub and its driver.
@@ -22,8 +24,8 @@ const ORIGIN_COOKIE: u32 = 0x0c00_c1e0;
 
 impl Desk {
     /// A new hub.
-    pub fn new(seed: u64, config: SrtConfig) -> Self {
-        Self::of(seed, SrtHub::new(config))
+    pub fn new(seed: u64, limits: Limits) -> Self {
+        Self::of(seed, SrtHub::new(limits, Dice::new(seed).key()))
     }
 
     /// How many datagrams were dropped for this reason.

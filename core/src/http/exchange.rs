@@ -525,6 +525,9 @@ impl Exchange {
         let decode = body == Some(Framing::Chunked) && client.hearer.version == Version::Http10;
         let is_live = self.kind == Kind::Live && body == Some(Framing::Chunked) && !decode;
         let is_endless = is_live || body == Some(Framing::Close);
+        if let (Some(change), Some(key)) = (&mut self.change, &self.key) {
+            change.hear(cx, head, key);
+        }
         let changed = match self.change.as_ref().map_or(Ok(false), |change| change.applies_to(head)) {
             Ok(changed) => changed,
             Err(fault) => return Ok((bytes.len(), self.fail(cx, client, Status::BAD_GATEWAY, fault))),

@@ -37,7 +37,7 @@ fn answer(query: &Query) -> Answer {
         Query::LoadHls(id) => session(id),
         Query::StoreHls(new) => Answer::Hls(Some(new.clone())),
         Query::StoreRtc(new) => Answer::Rtc(Some(new.clone())),
-        Query::LoadRtc(_) => Answer::Rtc(None),
+        Query::LoadRtc(_) | Query::EndOfRtc(_) => Answer::Rtc(None),
         Query::Register(_) => Answer::Registered,
         Query::Origins => Answer::Origins(Vec::new()),
         Query::Drain { .. } | Query::Deregister(_) => Answer::Known(true),

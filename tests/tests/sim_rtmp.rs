@@ -47,6 +47,18 @@ fn what_an_origin_plays_reaches_its_player_unchanged() {
 }
 
 #[test]
+fn what_a_client_calls_before_its_stream_is_answered_once() {
+    seeds::run("rtmp_calls", 100, |seed| {
+        let mut scene = any(seed, seed % 2 == 0);
+        scene.client.0.calls = true;
+        let client_leaves = scene.client.1.leave != Leave::Never;
+        let played = scene.play(seed, LONG);
+        played.assert_relayed(client_leaves);
+        assert_eq!(played.client.borrow().answers_to_calls(), [1, 1], "{}", played.world.tail());
+    });
+}
+
+#[test]
 fn a_refusal_of_the_origin_reaches_the_client_as_it_is() {
     seeds::run("rtmp_refused", 60, |seed| {
         let mut dice = Dice::new(seed);

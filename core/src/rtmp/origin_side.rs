@@ -316,6 +316,13 @@ impl OriginSide {
         };
         let status = command.status_is_error();
         if self.stage == Stage::Starting {
+            let answered = &mut self.asked.replay.answered;
+            if matches!(command.name, "_result" | "_error")
+                && let Some(index) = answered.iter().position(|known| *known == command.transaction)
+            {
+                answered.swap_remove(index);
+                return Heard::More;
+            }
             self.pass(cx, message);
             return status.map_or(Heard::More, |is_error| Heard::Started(!is_error));
         }
@@ -325,7 +332,7 @@ impl OriginSide {
             self.refuse(cx, Fault::Origin("refused"), "the origin refused");
             return Heard::Over;
         }
-        // All other answers the client has had from the proxy.
+        // All other calls up to here the proxy has answered itself.
         if command.name == "_result" && self.awaited(command.transaction) {
             match self.stage {
                 Stage::Connecting => self.create(cx),

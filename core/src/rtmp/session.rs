@@ -31,6 +31,10 @@ const MAX_REPLAY: usize = 128 * 1024;
 /// Streams a client may create before it uses one. Real clients create one.
 const MAX_STREAMS: usize = 8;
 
+/// Calls that the proxy answers between two of `connect`, `createStream` and what names the stream. Real clients make
+/// two or three.
+const MAX_CALLS: usize = 32;
+
 /// Bytes after which the client shall acknowledge, until its origin says otherwise; as SRS does.
 const WINDOW: u32 = 2_500_000;
 
@@ -109,6 +113,8 @@ pub(super) struct Replay {
     pub(super) reader: ChunkReader,
     /// Each `createStream`'s transaction and the id the client was told.
     pub(super) streams: Vec<(f64, u32)>,
+    /// The transactions of later calls that the client has had an answer to.
+    pub(super) answered: Vec<f64>,
 }
 
 /// The proxy as a server, up to `publish` or `play`.
@@ -247,10 +253,6 @@ impl ClientSide {
             ("connect", None) => self.connect(&mut out, &command),
             (_, None) => return Err(Fault::Client("a command before connect")),
             ("createStream", _) => self.create_stream(&mut out, &command)?,
-            // Encoders may wait for these two before they go on. The origin gets them, too.
-            ("releaseStream" | "FCPublish", _) => {
-                self.answer(&mut out, &command::empty_result(command.transaction));
-            }
             ("publish", _) => {
                 return self.request(actions, Verb::Publish, &command, message.header.stream_id);
             }
@@ -258,6 +260,9 @@ impl ClientSide {
             ("play" | "getStreamLength", _) => {
                 return self.request(actions, Verb::Play, &command, message.header.stream_id);
             }
+            // `releaseStream`, `FCPublish`, `FCSubscribe`, `_checkbw`, …: a client may wait for the answer before it goes
+            // on, and there is no origin yet that could give it. It gets them all the same.
+            _ if command.transaction > 0.0 => self.call(&mut out, command.transaction)?,
             _ => {}
         }
         actions.write(Leg::CLIENT, out);
@@ -271,6 +276,15 @@ impl ClientSide {
 
     fn answer(&mut self, out: &mut Vec<u8>, payload: &[u8]) {
         self.to_client.put(out, COMMAND_CSID, 0, kind::COMMAND, 0, payload);
+    }
+
+    fn call(&mut self, out: &mut Vec<u8>, transaction: f64) -> Result<(), Fault> {
+        if self.replay.answered.len() == MAX_CALLS {
+            return Err(Fault::Client("too many calls before publish or play"));
+        }
+        self.replay.answered.push(transaction);
+        self.answer(out, &command::empty_result(transaction));
+        Ok(())
     }
 
     fn connect(&mut self, out: &mut Vec<u8>, command: &Command<'_>) {
@@ -297,6 +311,8 @@ impl ClientSide {
         let stream_id = u32::try_from(self.replay.streams.len()).unwrap_or(u32::MAX).saturating_add(1);
         self.replay.streams.push((command.transaction, stream_id));
         self.replay.create_end = self.replay.wire.len();
+        // What the origin answers to those before is dropped anyway.
+        self.replay.answered.clear();
         self.replay.reader = self.from_client.reader().clone();
         self.answer(out, &command::create_stream_result(command.transaction, stream_id));
         Ok(())

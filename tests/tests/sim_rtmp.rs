@@ -144,6 +144,20 @@ fn a_client_is_told_when_the_load_balancer_has_no_answer() {
 }
 
 #[test]
+fn a_slow_load_balancer_costs_no_origin_its_name() {
+    seeds::run("rtmp_hurried", 60, |seed| {
+        let mut scene = any(seed, seed % 2 == 0);
+        scene.weather.delay = Duration::from_millis(400);
+        scene.manner = Manner::Late(Duration::from_secs(5));
+        let played = scene.play(seed, LONG);
+        played.world.assert_ended();
+        played.assert_nothing_damaged();
+        let told = played.unreachable.borrow();
+        assert!(told.is_empty(), "slandered: {told:?}\n{}", played.world.tail());
+    });
+}
+
+#[test]
 fn another_origin_serves_when_the_first_cannot_be_reached() {
     seeds::run("rtmp_failover", 80, |seed| {
         let mut dice = Dice::new(seed);

@@ -14,8 +14,10 @@
 //! - **extension**: one of a media file or playlist (`.flv`, `.m3u8`, …) is cut off the stream, others are
 //!   part of its name. So is Flash's prefix `mp4:` or `flv:` of an RTMP stream name.
 //! - **percent-encoding** is undone once, part by part, in every protocol. What is no valid encoding of
-//!   UTF-8 stays as it is written, and so does an encoded slash.
+//!   UTF-8 stays as it is written, and so does an encoded slash. It separates only in parameters, where browsers
+//!   write every slash so.
 
+use crate::percent::{self, Piece};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
@@ -139,37 +141,22 @@ impl StreamKey {
     /// # Errors
     /// As [`StreamKey::new`].
     pub fn from_query(host: &str, target: &str) -> Option<Result<Self, KeyError>> {
-        let (app, stream) = (parameter(target, "app")?, parameter(target, "stream")?);
+        let slashes = |value: &str| path_of(value).replace("%2F", "/").replace("%2f", "/");
+        let (app, stream) = (slashes(parameter(target, "app")?), slashes(parameter(target, "stream")?));
         let vhost = vhost_in(target).map_or(Vhost::Host(host), Vhost::Named);
-        Some(Self::build(vhost, path_of(app), path_of(stream)))
+        Some(Self::build(vhost, &app, &stream))
     }
 
     /// The key as one part of a path: its slashes and whatever is special there are percent-encoded.
     pub fn to_segment(&self) -> String {
         let mut segment = String::with_capacity(self.0.len() + 8);
-        for byte in self.0.bytes() {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-                segment.push(char::from(byte));
-            } else {
-                let _ = fmt::Write::write_fmt(&mut segment, format_args!("%{byte:02X}"));
-            }
-        }
+        percent::encode(&mut segment, &self.0, |_| false);
         segment
     }
 
     /// The key of a [`StreamKey::to_segment`], which is taken as it is.
     pub fn from_segment(segment: &str) -> Option<Self> {
-        let mut draft = Draft::default();
-        let mut rest = segment.as_bytes();
-        while let Some((&byte, tail)) = rest.split_first() {
-            let (byte, tail) = match (byte, tail) {
-                (b'%', [high, low, tail @ ..]) => (hex(*high, *low)?, tail),
-                _ => (byte, tail),
-            };
-            draft.text.push(byte);
-            rest = tail;
-        }
-        Self::from_text(core::str::from_utf8(&draft.text).ok()?)
+        Self::from_text(&percent::decode(segment)?)
     }
 
     /// The key of what [`StreamKey::as_str`] gave, here or in another proxy; it is taken as it is.
@@ -278,18 +265,13 @@ impl Draft {
             return None;
         }
         let start = self.text.len();
-        let mut rest = raw.as_bytes();
-        while let Some((&byte, tail)) = rest.split_first() {
-            let decoded = match (byte, tail) {
+        for piece in percent::pieces(raw) {
+            match piece {
                 // An encoded slash stays one: it separates nothing, and a key has three parts.
-                (b'%', [high, low, tail @ ..]) => {
-                    hex(*high, *low).filter(|byte| *byte != b'/').map(|byte| (byte, tail))
-                }
-                _ => None,
-            };
-            let (byte, tail) = decoded.unwrap_or((byte, tail));
-            self.text.push(byte);
-            rest = tail;
+                Piece::Encoded(b'/', written) => self.text.extend_from_slice(written),
+                Piece::Plain(byte) | Piece::Encoded(byte, _) => self.text.push(byte),
+                Piece::Stray => self.text.push(b'%'),
+            }
         }
         if self.text.get(start..).is_none_or(|piece| core::str::from_utf8(piece).is_err()) {
             self.text.truncate(start);
@@ -304,12 +286,6 @@ impl Draft {
             _ => Err(KeyError::ControlCharacter),
         }
     }
-}
-
-/// The byte that two hexadecimal digits stand for.
-pub(crate) fn hex(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    Some(digit(high)? << 4 | digit(low)?)
 }
 
 fn is_part(part: &str) -> bool {
@@ -433,6 +409,22 @@ mod tests {
     }
 
     #[test]
+    fn parameters_name_what_the_path_does_however_their_slashes_are_written() {
+        let query = |target: &str| StreamKey::from_query("h", target).unwrap().unwrap().to_string();
+        let key = http("h", "/live/studio/cam.flv");
+        for target in [
+            "/?app=live/studio&stream=cam",
+            "/rtc/v1/whip/?app=live%2Fstudio&stream=cam",
+            "/?stream=studio%2fcam&app=live",
+            "/?stream=%2Fcam.flv&app=%2Flive%2Fstudio%2F",
+        ] {
+            assert_eq!(query(target), key, "{target}");
+        }
+        assert_eq!(query("/?app=live%252Fstudio&stream=cam"), http("h", "/live%252Fstudio/cam"));
+        assert_eq!(StreamKey::from_query("h", "/?app=live&stream=%2F"), Some(Err(KeyError::NoStream)));
+    }
+
+    #[test]
     fn hosts_that_are_no_names_are_the_default_vhost() {
         let key = "__defaultVhost__/live/cam";
         for host in [
@@ -551,8 +543,10 @@ mod tests {
                 StreamKey::from_rtmp(&a, &b, &c),
                 StreamKey::from_rtmp(&format!("rtmp://{a}/{b}"), &a, &c),
                 StreamKey::from_http(&a, &format!("/{b}/{c}")),
+                StreamKey::from_query(&a, &format!("/?app={b}&stream={c}")).unwrap_or(Err(KeyError::NoStream)),
                 StreamKey::new(&a, &b, &c),
             ].into_iter().flatten() {
+                assert_eq!(StreamKey::from_segment(&key.to_segment()).as_ref(), Some(&key));
                 assert!(key.as_str().len() <= MAX_VHOST + MAX_APP + MAX_STREAM + 2);
                 assert!(key.as_str().split('/').count() >= 3);
             }

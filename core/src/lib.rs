@@ -20,6 +20,7 @@ pub mod http;
 pub mod key;
 pub mod machine;
 pub mod origin;
+mod percent;
 pub mod query;
 pub mod read;
 pub mod rtc;

@@ -46,7 +46,7 @@ pub type Make<'a> = &'a dyn Fn(Setup) -> Box<dyn Subject>;
 /// If one fails.
 pub fn run(make: Make<'_>) {
     type Case = (&'static str, fn(&mut World));
-    let cases: [Case; 22] = [
+    let cases: [Case; 23] = [
         ("without origins a pick is refused", without_origins_a_pick_is_refused),
         ("a stream stays with its origin", a_stream_stays_with_its_origin),
         ("new streams spread over all origins", new_streams_spread_over_all_origins),
@@ -77,6 +77,7 @@ pub fn run(make: Make<'_>) {
         ),
         ("a stream goes back to its publisher", a_stream_goes_back_to_its_publisher),
         ("sessions live on by use", sessions_live_on_by_use),
+        ("a WebRTC session ends when it is left", a_webrtc_session_ends_when_it_is_left),
         ("origins are listed", origins_are_listed),
         (
             "an origin that drains keeps its streams and gets no new ones",
@@ -519,7 +520,7 @@ fn sessions_live_on_by_use(world: &mut World) {
     assert_eq!(world.ask(Query::StoreHls(first)), is_first);
     assert_eq!(world.ask(Query::StoreHls(session("2", "x"))), is_first, "the id of a stream is stable");
     assert_eq!(world.ask(load_hls("2")), Answer::Hls(None));
-    let rtc = RtcSession { ufrag: "server:client".into(), key: key("x") };
+    let rtc = RtcSession { username: "server:client".into(), key: key("x"), resource: "".into() };
     let is_rtc = Answer::Rtc(Some(rtc.clone()));
     assert_eq!(world.ask(Query::StoreRtc(rtc)), is_rtc);
     for _ in 0..3 {
@@ -538,6 +539,39 @@ fn sessions_live_on_by_use(world: &mut World) {
     assert_eq!(world.ask(load_hls("1")), Answer::Hls(None));
     let fourth = session("4", "x");
     assert_eq!(world.ask(Query::StoreHls(fourth.clone())), Answer::Hls(Some(fourth)));
+}
+
+fn a_webrtc_session_ends_when_it_is_left(world: &mut World) {
+    let session = |name: &str, resource: &str| RtcSession {
+        username: name.into(),
+        key: key("x"),
+        resource: resource.into(),
+    };
+    let (mine, other) = (session("s:c", "/session/1"), session("s:d", "/session/2"));
+    for session in [&mine, &other] {
+        assert_eq!(world.ask(Query::StoreRtc(session.clone())), Answer::Rtc(Some(session.clone())));
+    }
+    // The worker that has it waits for its end, which comes not before somebody names its stream and resource.
+    let mut worker = Desk::new(world.subject.balancer());
+    let asker = worker.asker(world.subject.now());
+    assert_eq!(ask(&*worker.balancer, &asker, Query::EndOfRtc("s:c".into())), None);
+    world.tell(&Report::Flowing(mine.clone()));
+    for (stream, resource) in [("y", "/session/1"), ("x", "/session/3"), ("x", "")] {
+        world.tell(&Report::Left(key(stream), resource.into()));
+    }
+    world.subject.advance(Duration::from_secs(1));
+    assert_eq!(worker.mailbox.take(), []);
+    assert_eq!(world.ask(Query::LoadRtc("s:c".into())), Answer::Rtc(Some(mine)));
+
+    world.tell(&Report::Left(key("x"), "/session/1".into()));
+    worker.bell.recv_timeout(PATIENCE).expect("a late answer");
+    assert_eq!(worker.mailbox.take(), [(asker.reply_to, Answer::Rtc(None))]);
+    world.subject.advance(Duration::from_secs(2));
+    assert_eq!(world.ask(Query::LoadRtc("s:c".into())), Answer::Rtc(None));
+    assert_eq!(world.ask(Query::LoadRtc("s:d".into())), Answer::Rtc(Some(other)));
+    // Who asks too late hears it at once.
+    world.tell(&Report::Left(key("x"), "/session/2".into()));
+    assert_eq!(worker.ask(world.subject.now(), Query::EndOfRtc("s:d".into())), Answer::Rtc(None));
 }
 
 fn origins_are_listed(world: &mut World) {
@@ -618,7 +652,9 @@ fn full_tables_refuse(world: &mut World) {
     assert_eq!(world.pick_for(&key("4"), Protocol::Rtmp), Err(Refusal::Full));
     assert_eq!(keys.each_ref().map(|key| world.pick(key)), homes, "those that are there stay");
 
-    let store = |ufrag: &str| Query::StoreRtc(RtcSession { ufrag: ufrag.into(), key: key("1") });
+    let store = |ufrag: &str| {
+        Query::StoreRtc(RtcSession { username: ufrag.into(), key: key("1"), resource: "".into() })
+    };
     assert!(matches!(world.ask(store("1")), Answer::Rtc(Some(_))));
     assert!(matches!(world.ask(store("2")), Answer::Rtc(Some(_))));
     assert_eq!(world.ask(store("3")), Answer::Refused(Refusal::Full));

@@ -6,6 +6,7 @@
 
 use crate::expiring::{Expiring, Full};
 use crate::fleet::{Fleet, Member, Seat, Updated};
+use crate::rtc::RtcTable;
 use crate::{SESSION_LIFE, Setup};
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
@@ -38,7 +39,7 @@ pub(crate) struct View {
     hls: Expiring<Arc<str>, HlsSession>,
     /// The id of each stream's HLS session, which lives as long as the session.
     hls_ids: Expiring<StreamKey, Arc<str>>,
-    rtc: Expiring<Arc<str>, RtcSession>,
+    pub(crate) rtc: RtcTable,
 }
 
 /// Where a stream is.
@@ -72,7 +73,7 @@ impl View {
             streams: Expiring::new(STREAM_IDLE, limits.streams),
             hls: Expiring::new(SESSION_LIFE, limits.sessions),
             hls_ids: Expiring::new(SESSION_LIFE, limits.sessions),
-            rtc: Expiring::new(SESSION_LIFE, limits.sessions),
+            rtc: RtcTable::new(limits.sessions),
         }
     }
 
@@ -211,11 +212,7 @@ impl View {
     }
 
     pub(crate) fn store_rtc(&mut self, now: Time, session: RtcSession) -> Result<(), Refusal> {
-        Ok(self.rtc.insert(now, Arc::clone(&session.ufrag), session)?)
-    }
-
-    pub(crate) fn load_rtc(&mut self, now: Time, ufrag: &str) -> Option<RtcSession> {
-        self.rtc.get(now, ufrag).cloned()
+        Ok(self.rtc.store(now, session)?)
     }
 
     pub(crate) fn flowing(&mut self, now: Time, session: &RtcSession) {
@@ -253,7 +250,7 @@ impl View {
 
     /// All WebRTC sessions.
     pub(crate) fn all_rtc(&self, now: Time) -> Vec<RtcSession> {
-        self.rtc.iter(now).map(|(_, session)| session.clone()).collect()
+        self.rtc.iter(now).cloned().collect()
     }
 
     /// Frees some of what has expired.
@@ -286,11 +283,10 @@ mod tests {
             let id: Arc<str> = n.to_string().into();
             let hls = HlsSession { spbhid: Arc::clone(&id), key: key.clone(), full_url: "".into() };
             view.load_or_store_hls(Time::ZERO, hls).unwrap();
-            view.store_rtc(Time::ZERO, RtcSession { ufrag: id, key }).unwrap();
+            view.store_rtc(Time::ZERO, RtcSession { username: Arc::clone(&id), key, resource: id }).unwrap();
         }
         view.expire(Time::ZERO + SESSION_LIFE);
-        for table in [format!("{:?}", view.hls), format!("{:?}", view.hls_ids), format!("{:?}", view.rtc)] {
-            assert!(table.contains("index: {}"), "{table}");
-        }
+        let tables = format!("{:?} {:?} {:?}", view.hls, view.hls_ids, view.rtc);
+        assert_eq!(tables.matches("index: {}").count(), 4, "{tables}");
     }
 }

@@ -18,6 +18,7 @@ use crate::signalling::{check_envelope, check_sdp};
 use crate::sim::{Dice, Straight};
 use srs_proxy_core::amf0::{Decoder, Encoder as Amf0Encoder};
 use srs_proxy_core::endpoint;
+use srs_proxy_core::http::files::HttpDate;
 use srs_proxy_core::http::head::HeadReader;
 use srs_proxy_core::http::{Connection, HttpConfig, Server};
 use srs_proxy_core::key::{MAX_APP, MAX_STREAM, MAX_VHOST, StreamKey};
@@ -222,7 +223,7 @@ fn rtmp_in_pieces(client: &[&[u8]], origin: &[&[u8]], client_leaves: bool) -> Ou
     driver.opened();
     origin.iter().for_each(|piece| driver.bytes(ORIGIN, piece));
     let cut = driver.is_over();
-    driver.eof(if client_leaves { Leg::CLIENT } else { ORIGIN });
+    driver.eof(if client_leaves { Leg::CLIENT } else { ORIGIN }, false);
     Outcome {
         cut,
         client: driver.sent(Leg::CLIENT).to_vec(),
@@ -306,7 +307,7 @@ pub fn rtmp_session(bytes: &[u8]) {
             (4, why) => {
                 driver.open_failed([OpenError::Unreachable, OpenError::Exhausted][usize::from(why % 2)])
             }
-            (5, who) => driver.eof(if who % 2 == 0 { Leg::CLIENT } else { leg }),
+            (5, who) => driver.eof(if who % 2 == 0 { Leg::CLIENT } else { leg }, who % 4 > 1),
             (6, _) => driver.tick(),
             (7, what) => driver.bytes(Leg::CLIENT, &said(what, &mut client)),
             (8, what) => driver.bytes(leg, &answered(what, &mut origin)),
@@ -432,6 +433,13 @@ pub fn registration(bytes: &[u8]) {
 
 // HTTP.
 
+/// A date is one however it is written.
+fn check_date(text: &str) {
+    if let Ok(date) = text.parse::<HttpDate>() {
+        assert_eq!(date.to_string().parse(), Ok(date), "{text}");
+    }
+}
+
 /// A head is the same however it arrives, and ends where its empty line does.
 pub fn http_head(bytes: &[u8]) {
     let whole = HeadReader::default().read(bytes);
@@ -452,8 +460,10 @@ pub fn http_head(bytes: &[u8]) {
             let tokens: usize = head.fields.tokens(field.name).map(str::len).sum();
             let values: usize = head.values(field.name).map(<[u8]>::len).sum();
             assert!(tokens <= values, "{field:?}");
+            check_date(&String::from_utf8_lossy(field.value));
         }
     }
+    check_date(&String::from_utf8_lossy(bytes));
 }
 
 /// However the bytes of a connection are split, and whatever the load balancer says, the answers are the same.
@@ -485,7 +495,7 @@ fn api(manner: u8, bytes: &[u8], split: Split) -> (String, bool) {
             driver.answer(answer);
         }
     }
-    driver.eof(Leg::CLIENT);
+    driver.eof(Leg::CLIENT, false);
     (String::from_utf8_lossy(driver.sent(Leg::CLIENT)).into_owned(), driver.is_over())
 }
 

@@ -56,6 +56,19 @@ fn every_request_has_its_own_answer() {
 }
 
 #[test]
+fn a_body_that_only_the_connection_ends_is_not_whole_if_that_breaks() {
+    seeds::run("http_broken", 200, |seed| {
+        let (mut dice, mut scene) = any(seed);
+        for exchange in &mut scene.exchanges {
+            let length = dice.size(1..=20_000);
+            exchange.response.body = Body::Close(vec![7; length]);
+            exchange.response.trouble = Trouble::Stops(dice.size(0..=length - 1), End::Reset);
+        }
+        scene.play(seed, LONG).assert_sound();
+    });
+}
+
+#[test]
 fn whatever_goes_wrong_with_an_answer_is_seen_by_its_client_only() {
     seeds::run("http_trouble", 300, |seed| {
         let (mut dice, mut scene) = any(seed);
@@ -112,6 +125,39 @@ fn nothing_stays_of_a_client_that_leaves() {
         }
         let played = scene.play(seed, LONG);
         played.assert_sound();
+    });
+}
+
+#[test]
+fn an_upload_reaches_its_origin_though_its_client_reads_no_answer() {
+    seeds::run("http_upload", 200, |seed| {
+        let (mut dice, mut scene) = any(seed);
+        for plan in &mut scene.clients {
+            plan.leave = Leave::AfterSending;
+            plan.pipelines = false;
+            let last = plan.requests.last().copied().expect("a request");
+            let Exchange { request, response } = &mut scene.exchanges[last];
+            let size = *dice.pick(&[300, 20_000, 200_000]);
+            request.method = *dice.pick(&["POST", "PUT"]);
+            request.target = format!("/live/s.{}?n={last}", dice.pick(&["m3u8", "ts", "m4s", "flv"]));
+            request.body = match dice.bytes(size) {
+                bytes if request.old || dice.chance(500) => Body::Length(bytes),
+                bytes => Body::Chunked(bytes, Chunking { sizes: vec![1000], ..Chunking::default() }),
+            };
+            // One that answers before it has read all may not want it.
+            response.early = false;
+        }
+        let lasts: Vec<_> = scene.clients.iter().filter_map(|plan| plan.requests.last().copied()).collect();
+        let played = scene.play(seed, LONG);
+        played.assert_sound();
+        for (client, last) in played.clients.iter().zip(lasts) {
+            if !client.borrow().sent.contains(&last) {
+                continue;
+            }
+            let origins = played.origins.borrow();
+            let whole = origins.receipts.iter().any(|receipt| receipt.n == last && receipt.message.complete);
+            assert!(whole, "the body of request {last} was cut\n{}", played.world.tail());
+        }
     });
 }
 

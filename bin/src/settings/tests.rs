@@ -137,7 +137,7 @@ fn secrets_are_never_shown() {
     let on = [("PROXY_HTTP_API_AUTH_ENABLED", "on"), ("PROXY_HTTP_API_AUTH_TYPE", "bearer")];
     let settings = settings(&["--http-api-auth-token=s3cret"], &on, "");
     assert!(!format!("{settings:?}").contains("s3cret"));
-    assert!(!outcome(&[], &[], "TOKEN='s3cret").unwrap_err().contains("s3cret"));
+    assert!(!outcome(&[], &[], "PROXY_HTTP_API_AUTH_TOKEN='s3cret").unwrap_err().contains("s3cret"));
 }
 
 #[test]

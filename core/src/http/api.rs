@@ -55,6 +55,9 @@ impl Call {
                 Verdict::Refuse(Status::METHOD_NOT_ALLOWED, "method not allowed")
             }
             Some(_) if head.method == "OPTIONS" => Verdict::Describe,
+            Some(resource) if !resource.is_shared() && is_of_another_site(head) => {
+                Verdict::Refuse(Status::FORBIDDEN, "pages of other sites may not change anything")
+            }
             Some(resource) if resource.is_guarded() && !admits(config, head) => {
                 Verdict::Refuse(Status::UNAUTHORIZED, "missing or wrong bearer token")
             }
@@ -170,6 +173,16 @@ impl Call {
 fn admits(config: &HttpConfig, head: &Head<'_>) -> bool {
     let Some(token) = &config.token else { return true };
     head.bearer().is_some_and(|given| given.ct_eq(token.as_bytes()).into())
+}
+
+/// Whether a page of another site asks (RFC 6454 §7). A browser sends a simple `POST` for any page without asking first,
+/// also from within the network that keeps strangers away from this API. Programs send no such field.
+fn is_of_another_site(head: &Head<'_>) -> bool {
+    let is_here = |origin: &[u8]| {
+        let origin = core::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://"));
+        origin.zip(head.host()).is_some_and(|((_, authority), host)| authority.eq_ignore_ascii_case(host))
+    };
+    !head.values("origin").all(is_here)
 }
 
 fn versions(client: &Client) -> Versions {

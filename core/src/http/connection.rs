@@ -12,7 +12,8 @@
 //!   └──────────────────────────────────────── keep-alive ─────┘
 //! ```
 //!
-//! Pipelined requests wait where they are. A client that ends its side has left, and what was done for it ends.
+//! Pipelined requests wait where they are. A client that ends its side has left, and what was done for it ends, unless
+//! it has just sent a whole body: that reaches its origin.
 
 use super::api::{Call, Reply};
 use super::exchange::{Exchange, Next};
@@ -272,6 +273,8 @@ impl Connection {
                     used = end;
                     if next == Next::Done {
                         self.end(cx);
+                    } else if self.client.hung_up && exchange.is_uploaded() {
+                        self.leave(cx);
                     } else if used < bytes.len() {
                         self.wait(cx, bytes.len() - used);
                         return Ok(used);
@@ -289,12 +292,13 @@ impl Connection {
     /// So many bytes wait for the present request to be answered.
     fn wait(&mut self, cx: &mut Cx<'_>, bytes: usize) {
         self.client.waiting = true;
-        if bytes < MAX_WAITING {
+        // A body that waits for its origin is paused already.
+        if bytes < MAX_WAITING || self.is_uploading() {
             return;
         }
         // Its end will not be seen behind so much that waits, unless it has been seen already.
         if self.client.hung_up {
-            self.close(cx, Close::Abort);
+            self.leave(cx);
         } else {
             cx.actions.push(Action::Pause { leg: Leg::CLIENT });
         }
@@ -503,6 +507,19 @@ impl Connection {
         }
     }
 
+    /// Whether a part of the present request, which is passed on, is still to come.
+    fn is_uploading(&self) -> bool {
+        matches!(&self.state, State::Exchange(exchange) if exchange.is_uploading())
+    }
+
+    /// The client has left.
+    fn leave(&mut self, cx: &mut Cx<'_>) {
+        if let State::Exchange(exchange) = &mut self.state {
+            exchange.leave(cx);
+        }
+        self.close(cx, Close::Abort);
+    }
+
     fn close(&mut self, cx: &mut Cx<'_>, how: Close) {
         match core::mem::replace(&mut self.state, State::Closed) {
             State::Exchange(mut exchange) => exchange.abandon(cx),
@@ -543,17 +560,21 @@ fn describe(client: &Client, head: &Head<'_>) -> Bytes {
 
 impl Machine for Connection {
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
+        let is_uploading = self.is_uploading();
         match (&mut self.state, input) {
             (_, Input::Stream { leg: Leg::CLIENT, bytes }) => return self.read(cx, bytes),
             (State::Closed, _) => {}
-            (State::Exchange(_) | State::File { .. }, Input::HungUp { leg: Leg::CLIENT }) => {
-                self.close(cx, Close::Abort);
+            // Not while it is still heard: a body may end with the connection.
+            (State::Exchange(_) | State::File { .. }, Input::HungUp { leg: Leg::CLIENT })
+                if !is_uploading =>
+            {
+                self.leave(cx);
             }
             (_, Input::HungUp { leg: Leg::CLIENT }) => self.client.hung_up = true,
             // It still hears what it asked the API; for all else it has left.
-            (State::Asking { .. }, Input::Eof { leg: Leg::CLIENT }) => self.client.expect_no_more(),
+            (State::Asking { .. }, Input::Eof { leg: Leg::CLIENT, .. }) => self.client.expect_no_more(),
             (State::Head { .. } | State::Body { .. }, Input::Eof { .. }) => self.close(cx, Close::Flush),
-            (_, Input::Eof { leg: Leg::CLIENT }) => self.close(cx, Close::Abort),
+            (_, Input::Eof { leg: Leg::CLIENT, .. }) => self.leave(cx),
             (state, Input::Drain) => {
                 self.client.expect_no_more();
                 if let State::Head { begun: false } = state {

@@ -2,7 +2,8 @@
 //! diagram is in docs/http.md.
 //!
 //! Bodies are never held, but for the few that are changed (change.rs): of a length, in chunks or until the end, they
-//! are moved untouched, by the driver where nothing needs to be seen. Whatever the client does, its leaving ends all of it.
+//! are moved untouched, by the driver where nothing needs to be seen. Whatever the client does, its leaving ends all of it,
+//! except for a body that it has sent whole: that is still the origin's.
 
 use super::body::{Body, Part};
 use super::change::{Change, Changed};
@@ -102,7 +103,7 @@ pub(super) struct Exchange {
     request: Bytes,
     /// The request's body, as far as it is held.
     offer: Bytes,
-    /// What is to come of the request's body.
+    /// The request's body on its way to the origin, or there.
     upload: Option<Body>,
     /// It may be sent twice.
     is_safe: bool,
@@ -215,8 +216,8 @@ impl Exchange {
                 return Ok((0, self.open_failed(cx, client, why)));
             }
             Input::Spliced { leg } if self.leg == Some(leg) => return Ok((0, self.finish(cx, true))),
-            Input::Eof { leg } if self.leg == Some(leg) => {
-                return self.origin_ended(cx, client).map(|next| (0, next));
+            Input::Eof { leg, broken } if self.leg == Some(leg) => {
+                return self.origin_ended(cx, client, broken).map(|next| (0, next));
             }
             Input::Tick => {
                 self.usage.iter_mut().for_each(|usage| usage.tell(cx));
@@ -229,7 +230,28 @@ impl Exchange {
         Ok((0, Next::Stay))
     }
 
-    /// The client has left, or all is answered: nothing of it may stay.
+    /// Whether a part of the request's body is still to come.
+    pub(super) fn is_uploading(&self) -> bool {
+        self.upload.as_ref().is_some_and(|body| !body.is_done())
+    }
+
+    /// Whether there was a body, and the origin has been sent all of it.
+    pub(super) fn is_uploaded(&self) -> bool {
+        self.upload.as_ref().is_some_and(Body::is_done)
+    }
+
+    /// The client has left. Encoders do when they have sent the last byte of a body: that is delivered, though nobody
+    /// hears what becomes of it.
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_>) {
+        if self.is_uploaded()
+            && let Some(leg) = self.leg.take()
+        {
+            cx.actions.close(leg, Close::Flush);
+        }
+        self.abandon(cx);
+    }
+
+    /// Nothing of it may stay.
     pub(super) fn abandon(&mut self, cx: &mut Cx<'_>) {
         if let Some(leg) = self.leg.take() {
             cx.actions.close(leg, Close::Abort);
@@ -254,7 +276,7 @@ impl Exchange {
             return Ok(self.take_offer(cx, client, bytes, at));
         }
         let (Some(body), Some(leg)) = (&mut self.upload, self.leg) else { return Ok((at, Next::Stay)) };
-        if let Stage::Opening = self.stage {
+        if matches!(self.stage, Stage::Opening) || body.is_done() {
             return Ok((at, Next::Stay));
         }
         let Ok(used) = body.skip(bytes.get(at..).unwrap_or_default()) else {
@@ -265,11 +287,8 @@ impl Exchange {
             return Err(Fault::Client("broken chunks"));
         };
         cx.actions.forward(leg, at..at + used);
-        if body.is_done() {
-            self.upload = None;
-            if self.is_last() {
-                return Ok((bytes.len(), Next::Stay));
-            }
+        if self.is_last() {
+            return Ok((bytes.len(), Next::Stay));
         }
         if let Stage::Waiting = self.stage {
             self.wait(cx.now);
@@ -318,12 +337,12 @@ impl Exchange {
 
     /// Waits for the origin's answer, or for the client's body first.
     fn wait(&mut self, now: Time) {
-        self.deadline = Some(now + if self.upload.is_some() { UPLOAD_TIMEOUT } else { self.patience });
+        self.deadline = Some(now + if self.is_uploading() { UPLOAD_TIMEOUT } else { self.patience });
     }
 
     /// The client was told that nothing will follow: what it sends is read only to see it leave.
     fn is_last(&self) -> bool {
-        matches!(self.stage, Stage::Endless) && self.upload.is_none()
+        matches!(self.stage, Stage::Endless) && !self.is_uploading()
     }
 
     // The load balancer's part.
@@ -506,12 +525,15 @@ impl Exchange {
         let decode = body == Some(Framing::Chunked) && client.hearer.version == Version::Http10;
         let is_live = self.kind == Kind::Live && body == Some(Framing::Chunked) && !decode;
         let is_endless = is_live || body == Some(Framing::Close);
+        if let (Some(change), Some(key)) = (&mut self.change, &self.key) {
+            change.hear(cx, head, key);
+        }
         let changed = match self.change.as_ref().map_or(Ok(false), |change| change.applies_to(head)) {
             Ok(changed) => changed,
             Err(fault) => return Ok((bytes.len(), self.fail(cx, client, Status::BAD_GATEWAY, fault))),
         };
         self.keep = head.fields.keep_alive(head.version) && !is_endless && self.kind != Kind::Live;
-        client.hearer.keep_alive &= (changed || !is_endless && !decode) && self.upload.is_none();
+        client.hearer.keep_alive &= (changed || !is_endless && !decode) && !self.is_uploading();
         self.deadline = None;
         let location = |location: &str| match (&self.change, &self.key) {
             (Some(change), Some(key)) => change.location(head.status, location, key),
@@ -648,7 +670,7 @@ impl Exchange {
         }
     }
 
-    fn origin_ended(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Result<Next, Fault> {
+    fn origin_ended(&mut self, cx: &mut Cx<'_>, client: &mut Client, broken: bool) -> Result<Next, Fault> {
         self.keep = false;
         match &self.stage {
             // It closed a connection that had rested; the request was never looked at.
@@ -658,10 +680,13 @@ impl Exchange {
                 self.open(cx, client, Transport::Tcp);
                 Ok(Next::Stay)
             }
-            Stage::Collecting { body, .. } if body.is_endless() => Ok(self.collected(cx, client, true)),
+            Stage::Collecting { body, .. } if body.is_endless() && !broken => {
+                Ok(self.collected(cx, client, true))
+            }
             Stage::Waiting | Stage::Collecting { .. } => {
                 Ok(self.fail(cx, client, Status::BAD_GATEWAY, Fault::Origin("closed without an answer")))
             }
+            Stage::Endless if broken => Err(cut(cx, true, "broke off in the middle of an answer")),
             Stage::Endless => Ok(self.finish(cx, true)),
             stage => {
                 let decode = matches!(stage, Stage::Chunks { decode: true, .. });
@@ -673,7 +698,7 @@ impl Exchange {
     /// The answer has been passed on. The origin's connection is of further use if nothing is left on it.
     fn finish(&mut self, cx: &mut Cx<'_>, clean: bool) -> Next {
         if let Some(leg) = self.leg.take() {
-            let keep = self.keep && clean && self.upload.is_none();
+            let keep = self.keep && clean && !self.is_uploading();
             cx.actions.close(leg, if keep { Close::Keep } else { Close::Abort });
         }
         Next::Done
@@ -694,7 +719,7 @@ impl Exchange {
                 (Status::BAD_GATEWAY, fault)
             }
             Stage::Offered { .. } => (Status::REQUEST_TIMEOUT, Fault::Client("request body is late")),
-            Stage::Waiting if self.upload.is_some() => {
+            Stage::Waiting if self.is_uploading() => {
                 (Status::REQUEST_TIMEOUT, Fault::Client("request body is late"))
             }
             Stage::Waiting | Stage::Collecting { .. } => {
@@ -720,7 +745,7 @@ impl Exchange {
     fn fail(&mut self, cx: &mut Cx<'_>, client: &mut Client, status: Status, fault: Fault) -> Next {
         self.abandon(cx);
         cx.actions.note(Note::Refused { key: self.key.clone(), fault });
-        client.hearer.keep_alive &= self.upload.is_none();
+        client.hearer.keep_alive &= !self.is_uploading();
         let response = client.problem(status, fault.what());
         cx.actions.write(Leg::CLIENT, response);
         Next::Done

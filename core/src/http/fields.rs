@@ -8,6 +8,8 @@ use smallvec::SmallVec;
 
 /// The most fields in a head: browsers send about 20.
 pub const MAX_FIELDS: usize = 64;
+/// The most members of `Connection`: clients send two or three.
+pub(super) const MAX_NOMINATIONS: usize = 16;
 /// How many fields are held without an allocation.
 const INLINE_FIELDS: usize = 16;
 
@@ -99,6 +101,11 @@ impl<'a> Fields<'a> {
     pub fn keep_alive(&self, version: Version) -> bool {
         !self.has_token("connection", "close")
             && (version == Version::Http11 || self.has_token("connection", "keep-alive"))
+    }
+
+    /// Whether `Connection` has more than [`MAX_NOMINATIONS`] members: each is compared with each field.
+    pub(super) fn nominates_too_many(&self) -> bool {
+        self.tokens("connection").nth(MAX_NOMINATIONS).is_some()
     }
 
     /// How the body's end is known, if the fields say anything about it. What two readers could understand in

@@ -16,8 +16,8 @@ use range::{ByteRange, Part};
 
 use super::head::Head;
 use super::response::{Response, Status};
-use crate::key::hex;
 use crate::machine::{FileInfo, OpenError};
+use crate::percent;
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::format;
@@ -48,7 +48,7 @@ pub fn locate(path: &str) -> Option<Box<str>> {
     let parts = path.strip_prefix('/').filter(|_| path.len() <= MAX_PATH)?;
     let mut file = String::with_capacity(path.len() + INDEX.len());
     for part in parts.split('/').filter(|part| !part.is_empty()) {
-        let name = decode(part)?;
+        let name = percent::decode(part)?;
         let is_hidden = name.starts_with('.') && !(file.is_empty() && name == WELL_KNOWN);
         if is_hidden || name.chars().any(|char| matches!(char, '/' | '\\') || char.is_control()) {
             return None;
@@ -65,27 +65,6 @@ pub fn locate(path: &str) -> Option<Box<str>> {
         file.push_str(INDEX);
     }
     Some(file.into())
-}
-
-/// A part of a path, its percent-encoding undone; `None` if that is broken or gives no UTF-8.
-pub(super) fn decode(part: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    loop {
-        rest = match rest {
-            [] => break,
-            [b'%', high, low, tail @ ..] => {
-                decoded.push(hex(*high, *low)?);
-                tail
-            }
-            [b'%', ..] => return None,
-            [byte, tail @ ..] => {
-                decoded.push(*byte);
-                tail
-            }
-        };
-    }
-    String::from_utf8(decoded).ok()
 }
 
 /// The media type of a file, told by its name alone.
@@ -258,14 +237,7 @@ impl FileRequest {
     /// was asked, the answer is a path on this host and not `//another.host`.
     fn with_slash(&self) -> String {
         let mut location = String::from("/");
-        for byte in self.path.bytes() {
-            let is_plain = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte);
-            let _ = if is_plain {
-                location.write_char(char::from(byte))
-            } else {
-                write!(location, "%{byte:02X}")
-            };
-        }
+        percent::encode(&mut location, &self.path, |byte| b"!$&'()*+,;=:@/".contains(&byte));
         location.push('/');
         if let Some(query) = &self.query {
             location.push('?');

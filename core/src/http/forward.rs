@@ -1,7 +1,7 @@
 //! Heads on their way through: a request's to its origin, a response's to the client (RFC 9110 §7.6). Writes bytes,
 //! decides nothing about connections.
 
-use super::fields::{Field, Fields, Framing, HeadWriter, Version};
+use super::fields::{Field, Fields, Framing, HeadWriter, MAX_NOMINATIONS, Version};
 use super::head::Head;
 use super::reply::ReplyHead;
 use super::response::{EXPOSE, Hearer, allow_pages};
@@ -9,6 +9,7 @@ use super::routes::Kind;
 use alloc::string::String;
 use bytes::Bytes;
 use core::net::IpAddr;
+use smallvec::SmallVec;
 
 /// What we call ourselves to origins.
 const VIA: &str = "srs-proxy";
@@ -130,9 +131,10 @@ fn is_one_of(field: &Field<'_>, names: &[&str]) -> bool {
 
 /// The fields that are not about the connection they came over.
 fn end_to_end<'a, 'b>(fields: &'b Fields<'a>) -> impl Iterator<Item = &'b Field<'a>> {
+    let nominated: SmallVec<[&str; MAX_NOMINATIONS]> = fields.tokens("connection").collect();
     fields.iter().filter(move |field| {
-        let nominated = fields.has_token("connection", field.name) && !is_one_of(field, &NOT_NOMINATED);
-        !is_one_of(field, &HOP_BY_HOP) && !nominated
+        let is_nominated = is_one_of(field, &nominated) && !is_one_of(field, &NOT_NOMINATED);
+        !is_one_of(field, &HOP_BY_HOP) && !is_nominated
     })
 }
 

@@ -50,6 +50,8 @@ pub enum HeadError {
     TooLong,
     /// More than [`MAX_FIELDS`].
     TooManyFields,
+    /// More than a handful of members in `Connection`.
+    Connection,
     /// A version that is neither 1.1 nor 1.0.
     Version,
     /// No `Host` in HTTP/1.1, or two, or one that is no host with or without a port.
@@ -71,9 +73,13 @@ impl HeadError {
             Self::TooLong | Self::TooManyFields => Status::FIELDS_TOO_LARGE,
             Self::Version => Status::VERSION_NOT_SUPPORTED,
             Self::UnknownCoding => Status::NOT_IMPLEMENTED,
-            Self::Malformed | Self::BareLf | Self::Host | Self::Target | Self::Length | Self::Coding => {
-                Status::BAD_REQUEST
-            }
+            Self::Malformed
+            | Self::BareLf
+            | Self::Connection
+            | Self::Host
+            | Self::Target
+            | Self::Length
+            | Self::Coding => Status::BAD_REQUEST,
         }
     }
 
@@ -84,6 +90,7 @@ impl HeadError {
             Self::BareLf => "line of the head ends without CR",
             Self::TooLong => "head too long",
             Self::TooManyFields => "too many fields in the head",
+            Self::Connection => "too many members in Connection",
             Self::Version => "HTTP version is neither 1.1 nor 1.0",
             Self::Host => "not exactly one good Host field",
             Self::Target => "request target is neither a path nor a URL",
@@ -193,6 +200,9 @@ impl<'a> Head<'a> {
         if hosts > 1 || (hosts == 0 && version == Version::Http11) {
             return Err(HeadError::Host);
         }
+        if fields.nominates_too_many() {
+            return Err(HeadError::Connection);
+        }
         let framing = fields.framing(version)?.unwrap_or(Framing::Length(0));
         let head = Self { method, target, version, fields, framing };
         let is_form = target.starts_with('/') || head.absolute_form().is_some();
@@ -215,7 +225,7 @@ impl<'a> Head<'a> {
     /// an authority.
     pub fn path(&self) -> &'a str {
         let target = self.origin_form();
-        match target.split('?').next().unwrap_or(target) {
+        match path_of_target(target) {
             "" if self.absolute_form().is_some() => "/",
             path => path,
         }
@@ -280,6 +290,11 @@ impl<'a> Head<'a> {
         }
         Some(rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at)))
     }
+}
+
+/// What stands before the query.
+pub(super) fn path_of_target(target: &str) -> &str {
+    target.split('?').next().unwrap_or(target)
 }
 
 /// Whether it can be `host [ ":" port ]` (RFC 3986 §3.2.2). A user's name in it, a path or a list is none.
@@ -405,6 +420,7 @@ mod tests {
             ("GET /a.flv#b.m3u8 HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadError::Target),
             ("GET a/b HTTP/1.1\r\nHost: a\r\n\r\n".into(), HeadError::Target),
             ("GET / HTTP/1.1\r\n\r\n".into(), HeadError::Host),
+            (with(&format!("Connection: close{}", ",x".repeat(16))), HeadError::Connection),
             (with("A: b\nContent-Length: 4"), HeadError::BareLf),
             ("GET / HTTP/1.1\nHost: h\n\n".into(), HeadError::BareLf),
             ("\nGET / HTTP/1.1\r\n".into(), HeadError::BareLf),

@@ -20,6 +20,7 @@
 //!
 //! What cannot be understood for sure is refused, never guessed at.
 
+use super::head::path_of_target;
 use super::reference::{self, Target};
 use alloc::vec::Vec;
 use core::fmt;
@@ -471,8 +472,7 @@ impl<'a> Rewriter<'a> {
 /// Whether no reference to a character can hide what a URI is made of: before its query there are at most the
 /// predefined ones, of which none has a meaning there.
 fn is_plain(uri: &str) -> bool {
-    let resource = uri.split('?').next().unwrap_or(uri);
-    let mut references = resource.split('&').skip(1);
+    let mut references = path_of_target(uri).split('&').skip(1);
     references.all(|text| ["amp;", "lt;", "gt;", "quot;", "apos;"].iter().any(|name| text.starts_with(name)))
 }
 

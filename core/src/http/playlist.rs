@@ -15,6 +15,7 @@
 //! ```
 
 use super::reference::{self, Target};
+use super::routes::SESSION;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -22,7 +23,7 @@ use core::fmt;
 pub const MAX_OUTPUT: usize = 16 * 1024 * 1024;
 
 /// The query parameter that carries the id.
-const PARAMETER: &[u8] = b"spbhid";
+const PARAMETER: &[u8] = SESSION.as_bytes();
 /// What a playlist begins with (RFC 8216 §4.3.1.1).
 const FIRST_TAG: &[u8] = b"#EXTM3U";
 /// Allowed by no specification, and found.

@@ -32,6 +32,9 @@ impl<'a> ReplyHead<'a> {
         let status = response.code.filter(|code| (100..=999).contains(code)).ok_or(HeadError::Malformed)?;
         let version = version(response.version);
         let fields = Fields::new(response.headers);
+        if fields.nominates_too_many() {
+            return Err(HeadError::Connection);
+        }
         let framing = fields.framing(version)?.unwrap_or(Framing::Close);
         Ok(Self { status, reason: response.reason.unwrap_or_default(), version, fields, framing })
     }
@@ -90,6 +93,10 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", HeadError::Coding),
             ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", HeadError::Coding),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", HeadError::UnknownCoding),
+            (
+                "HTTP/1.1 200 OK\r\nConnection: a,b,c,d,e,f,g,h\r\nConnection: a,b,c,d,e,f,g,h,i\r\n\r\n",
+                HeadError::Connection,
+            ),
             ("HTTP/1.1 200 OK\nContent-Length: 1\n\n", HeadError::BareLf),
             ("HTTP/2.0 200 OK\r\n\r\n", HeadError::Version),
             ("HTTP/1.1 099 Low\r\n\r\n", HeadError::Malformed),

@@ -23,6 +23,8 @@ impl Status {
     pub const BAD_REQUEST: Self = Self(400);
     /// 401 Unauthorized
     pub const UNAUTHORIZED: Self = Self(401);
+    /// 403 Forbidden
+    pub const FORBIDDEN: Self = Self(403);
     /// 404 Not Found
     pub const NOT_FOUND: Self = Self(404);
     /// 405 Method Not Allowed
@@ -62,6 +64,7 @@ impl Status {
             304 => "Not Modified",
             400 => "Bad Request",
             401 => "Unauthorized",
+            403 => "Forbidden",
             404 => "Not Found",
             405 => "Method Not Allowed",
             408 => "Request Timeout",

@@ -1,11 +1,11 @@
 //! What a request is for: a resource of the proxy's own, a stream at its origin, or a file. Reads no body and sends
 //! nothing.
 
-use super::files::decode;
-use super::head::Head;
+use super::head::{Head, path_of_target};
 use super::signalling::{is_description, resource};
 use crate::key::{KeyError, StreamKey, parameter};
 use crate::origin::{OriginId, Protocol};
+use crate::percent;
 
 /// The parameter that carries an HLS session's id.
 pub(super) const SESSION: &str = "spbhid";
@@ -56,7 +56,7 @@ impl Resource {
                 let (id, below) = path
                     .strip_prefix("/api/v1/origins/")
                     .map(|rest| rest.split_once('/').map_or((rest, None), |(id, below)| (id, Some(below))))?;
-                let id = OriginId::from_text(&decode(id).filter(|id| !id.is_empty())?);
+                let id = OriginId::from_text(&percent::decode(id).filter(|id| !id.is_empty())?);
                 match below {
                     None => Some(Self::Origin(id)),
                     Some("drain") => Some(Self::Drain(id)),
@@ -161,7 +161,7 @@ pub(super) fn wanted<'a>(server: Server, head: &Head<'a>, has_files: bool) -> Op
         Server::Http => {
             let (session, target) = split_session(target);
             let session = session.or_else(|| parameter(target, SESSION));
-            let path = target.split('?').next().unwrap_or(target);
+            let path = path_of_target(target);
             let (directory, name) = path.rsplit_once('/')?;
             let is = |known: &[&str]| known.iter().any(|known| has_extension(name, known));
             let kind = if is(&["m3u8"]) {
@@ -195,7 +195,7 @@ fn signalling<'a>(
     host: &str,
     target: &'a str,
 ) -> Option<(Kind, &'a str, Result<StreamKey, KeyError>)> {
-    let path = target.split('?').next().unwrap_or(target);
+    let path = path_of_target(target);
     if head.method == "OPTIONS" && head.fields.text("access-control-request-method").is_some() {
         // Pages of all sites may signal.
         return None;

@@ -346,7 +346,7 @@ impl Machine for SrtHub {
             Input::Answer { ticket, answer } => self.answered(cx, ticket, answer),
             Input::Opened { leg, .. } => self.opened(cx, leg),
             Input::OpenFailed { leg, why } => self.open_failed(cx, leg, why),
-            Input::Eof { leg } => self.origin_gone(cx, leg),
+            Input::Eof { leg, .. } => self.origin_gone(cx, leg),
             Input::Tick => self.tick(cx),
             Input::Drain => self.gate.drain(),
             Input::Stop => self.stop(cx),

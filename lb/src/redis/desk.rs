@@ -24,6 +24,7 @@ use super::origins::Registered;
 use super::streams::{Claim, Publication, Sought};
 use super::{FRESH, Mappings};
 use crate::expiring::Expiring;
+use crate::rtc::Holder;
 use crate::view::View;
 use crate::{Asker, Mailbox, Outcome, ReplyTo, Setup};
 use rand_core::{Rng, SeedableRng};
@@ -388,6 +389,11 @@ impl Desk {
 
     pub(super) fn answer(&mut self, waiter: Waiter, answer: Answer) {
         self.late.push(Late { mailbox: waiter.mailbox, reply_to: waiter.reply_to, answer });
+    }
+
+    /// Tells one who waits for a session's end.
+    pub(super) fn tell_end(&mut self, Holder { mailbox, reply_to }: Holder) {
+        self.late.push(Late { mailbox, reply_to, answer: Holder::END });
     }
 
     /// Answers all who wait for this.

@@ -212,7 +212,7 @@ fn sessions_cost_two_commands_of_one_round_trip_and_nothing_more_where_they_are_
     let mut proxy = Proxy::new(&store, 1);
     let before = store.seen();
     let hls = HlsSession { spbhid: "1".into(), key: key("x"), full_url: "http://h/live/x.m3u8".into() };
-    let rtc = RtcSession { ufrag: "s:c".into(), key: key("x") };
+    let rtc = RtcSession { username: "s:c".into(), key: key("x"), resource: "".into() };
     let asker = proxy.asker();
     assert_eq!(proxy.desk.load_or_store_hls(&asker, hls.clone()), Outcome::Later);
     proxy.exchange();
@@ -235,7 +235,7 @@ fn renewals_of_what_runs_are_few_and_keep_it_alive_elsewhere() {
     let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
     a.register(&[origin("o")]);
     let home = a.publish("x");
-    let rtc = RtcSession { ufrag: "s:c".into(), key: key("x") };
+    let rtc = RtcSession { username: "s:c".into(), key: key("x"), resource: "".into() };
     let asker = a.asker();
     a.desk.store_rtc(&asker, rtc.clone());
     pass(&store, &mut [&mut a, &mut b], SECOND);
@@ -585,7 +585,7 @@ fn sessions_are_renewed_by_whichever_proxy_uses_them() {
     let store = store();
     let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
     assert_eq!(new_hls(&mut a, "1"), "1");
-    let rtc = RtcSession { ufrag: "s:c".into(), key: key("x") };
+    let rtc = RtcSession { username: "s:c".into(), key: key("x"), resource: "".into() };
     let asker = a.asker();
     a.desk.store_rtc(&asker, rtc.clone());
     pass(&store, &mut [&mut a, &mut b], SESSION_LIFE - SECOND * 5);
@@ -597,6 +597,32 @@ fn sessions_are_renewed_by_whichever_proxy_uses_them() {
     for key in ["spbhid:1", "hls:__defaultVhost__/live/x", "ufrag:s:c"] {
         assert!(store.get(&format!("srs-proxy-{key}")).is_some(), "{key}");
     }
+}
+
+#[test]
+fn a_session_that_is_left_is_gone_from_the_store_and_no_other() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    let rtc =
+        |name: &str| RtcSession { username: name.into(), key: key("x"), resource: format!("/{name}").into() };
+    for name in ["s:c", "s:d"] {
+        let asker = a.asker();
+        a.desk.store_rtc(&asker, rtc(name));
+        pass(&store, &mut [&mut a, &mut b], SECOND);
+    }
+    let of_stream = "srs-proxy-rtc:__defaultVhost__/live/x";
+    let held = store.get(of_stream);
+    assert!(!held.as_deref().unwrap_or("/s:d").contains("/s:d"), "a resource is nobody else's: {held:?}");
+    a.desk.leave(a.now, &key("x"), &"/s:c".into());
+    let asker = a.asker();
+    assert_eq!(a.desk.load_rtc(&asker, "s:c"), Outcome::Now(None), "at once");
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    assert_eq!(store.get("srs-proxy-ufrag:s:c"), None);
+    assert!(store.get("srs-proxy-ufrag:s:d").is_some());
+    assert_eq!(store.get(of_stream), held, "that is the other's by now");
+    a.desk.leave(a.now, &key("x"), &"/s:d".into());
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    assert_eq!(store.get(of_stream), None);
 }
 
 #[test]

@@ -44,7 +44,8 @@ fn hls(n: u8) -> HlsSession {
 }
 
 fn rtc(n: u8) -> RtcSession {
-    RtcSession { ufrag: format!("{}:c", n % 16).into(), key: key(n) }
+    let resource = if n < 64 { "" } else { ["/1", "/2"][usize::from(n % 2)] };
+    RtcSession { username: format!("{}:c", n % 16).into(), key: key(n), resource: resource.into() }
 }
 
 /// A store that says what a script says.
@@ -149,7 +150,7 @@ pub fn redis_desk(bytes: &[u8]) {
             5 => drop(rig.ask(now, Query::StoreHls(hls(n)))),
             6 => drop(rig.ask(now, Query::LoadHls(hls(n).spbhid))),
             7 => drop(rig.ask(now, Query::StoreRtc(rtc(n)))),
-            8 => drop(rig.ask(now, Query::LoadRtc(rtc(n).ufrag))),
+            8 => drop(rig.ask(now, Query::LoadRtc(rtc(n).username))),
             9 => drop(rig.ask(now, Query::Drain { origin: origin(n).id(), on: n < 128 })),
             10 => drop(rig.ask(now, Query::Deregister(origin(n).id()))),
             11 => rig.tell(now, &Report::Unreachable(origin(n).id(), Protocol::Rtmp)),
@@ -165,6 +166,11 @@ pub fn redis_desk(bytes: &[u8]) {
             16 if n < 128 => store.set_away(n.is_multiple_of(2)),
             16 => store.set_full(n.is_multiple_of(2)),
             17 => rig.lose(now),
+            18 if n < 128 => drop(rig.ask(now, Query::EndOfRtc(rtc(n).username))),
+            18 => {
+                let RtcSession { key, resource, .. } = rtc(n);
+                rig.tell(now, &Report::Left(key, resource));
+            }
             _ => {
                 rig.send(now);
                 let mut liar = Liar { script: &mut script, keys: &keys, truth: store.client() };

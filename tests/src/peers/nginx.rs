@@ -15,7 +15,8 @@ const CONFIG: &str = include_str!("../../peers/nginx-rtmp.conf");
 pub const CHUNK_SIZE: u32 = 4096;
 
 /// A running nginx. Its applications: `live`; `guarded`, which refuses whoever says `token=wrong`; `hls` and `keyed`,
-/// whose streams are HLS as well, at the same path. What lies in [`files`](Nginx::files) it serves as it is.
+/// whose streams are HLS as well, at the same path. What lies in [`files`](Nginx::files) it serves as it is; below
+/// `/ingest/` it takes files, too.
 #[derive(Debug)]
 pub struct Nginx {
     process: Process,

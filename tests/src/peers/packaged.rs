@@ -1,4 +1,4 @@
-//! The film as files of HLS and DASH, made by ffmpeg without encoding anything.
+//! The film as files of HLS and DASH, made by ffmpeg without encoding anything, or sent to where they are served.
 
 use super::PATIENCE;
 use super::ffmpeg::ffmpeg;
@@ -10,14 +10,22 @@ use std::path::Path;
 /// Seconds in a fragment: the film has a key frame each second.
 const FRAGMENT: &str = "2";
 
+/// What makes HLS with MPEG-TS fragments.
+const HLS: [&str; 6] = ["-f", "hls", "-hls_time", FRAGMENT, "-hls_playlist_type", "vod"];
+
+/// Its files.
+const HLS_FILES: [(&str, &str); 2] = [("-hls_segment_filename", "x-%d.ts"), ("", "x.m3u8")];
+
 /// HLS with MPEG-TS fragments: `x.m3u8` and `x-0.ts`, ….
 #[track_caller]
 pub fn hls(folder: &Path) {
-    make(
-        folder,
-        &["-f", "hls", "-hls_time", FRAGMENT, "-hls_playlist_type", "vod"],
-        &[("-hls_segment_filename", "x-%d.ts"), ("", "x.m3u8")],
-    );
+    make(folder, &HLS, &HLS_FILES);
+}
+
+/// The same, but each file is sent by a `PUT` to its place below a URL.
+#[track_caller]
+pub fn hls_sent_to(url: &str) {
+    package(Path::new(url), &[&HLS[..], &["-method", "PUT"]].concat(), &HLS_FILES);
 }
 
 /// HLS with fragmented MP4: `x.m3u8`, `init.mp4` and `x-0.m4s`, ….
@@ -72,6 +80,11 @@ pub fn dash(folder: &Path) {
 #[track_caller]
 fn make(folder: &Path, options: &[&str], paths: &[(&str, &str)]) {
     fs::create_dir_all(folder).expect("a folder for files");
+    package(folder, options, paths);
+}
+
+#[track_caller]
+fn package(folder: &Path, options: &[&str], paths: &[(&str, &str)]) {
     let mut package = ffmpeg();
     package.args(["-y", "-i"]).arg(film());
     if !options.contains(&"-map") {

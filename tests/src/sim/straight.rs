@@ -32,6 +32,7 @@ struct Side {
     kept: Vec<u8>,
     paused: bool,
     splice: Option<(Leg, Option<u64>)>,
+    hung_up: bool,
     ended: bool,
 }
 
@@ -128,13 +129,22 @@ impl<M: Machine> Straight<M> {
         }
     }
 
-    /// The end of a leg's bytes; unless it is paused, when nobody would see it.
-    pub fn eof(&mut self, leg: Leg) {
+    /// A leg's peer says no more, though what it said before may still be coming.
+    pub fn hang_up(&mut self, leg: Leg) {
+        if let Some(side) = self.legs.get_mut(&leg).filter(|side| side.open)
+            && !std::mem::replace(&mut side.hung_up, true)
+        {
+            self.feed(Input::HungUp { leg }, &[]);
+        }
+    }
+
+    /// The end of a leg's bytes, in good order or not; unless it is paused, when nobody would see it.
+    pub fn eof(&mut self, leg: Leg, broken: bool) {
         if let Some(side) = self.legs.get_mut(&leg).filter(|side| side.open && !side.ended && !side.paused) {
             side.ended = true;
-            self.feed(Input::HungUp { leg }, &[]);
+            self.hang_up(leg);
             if self.legs.contains_key(&leg) {
-                self.feed(Input::Eof { leg }, &[]);
+                self.feed(Input::Eof { leg, broken }, &[]);
             }
         }
     }

@@ -292,6 +292,39 @@ fn an_origin_is_drained_and_deregistered_by_its_id() {
 }
 
 #[test]
+fn pages_of_other_sites_change_nothing() {
+    let register = |fields: &str| post(GOOD, fields);
+    let drain = |fields: &str| request("POST /api/v1/origins/s-v-7/drain", fields);
+    let delete = |fields: &str| request("DELETE /api/v1/origins/s-v-7", fields);
+    for (origin, status) in [
+        ("Origin: http://page.net\r\n", 403),
+        ("Origin: http://h:8080\r\n", 403),
+        ("Origin: null\r\n", 403),
+        ("Origin:\r\n", 403),
+        ("Origin: h\r\n", 403),
+        ("Origin: http://h\r\nOrigin: http://page.net\r\n", 403),
+        ("Origin: http://H\r\n", 200),
+        ("Referer: http://page.net/\r\n", 200),
+    ] {
+        for ask in [register(origin), drain(origin), delete(origin)] {
+            let mut client = Client::system();
+            let (answered, head, body) = client.request(&ask);
+            assert_eq!(
+                (answered, &body["code"]),
+                (status, &json!(if status == 200 { 0 } else { 403 })),
+                "{ask}"
+            );
+            assert!(!head.contains("Access-Control"), "{head}");
+        }
+    }
+    let mut client = Client::new(Server::System, Some("secret"));
+    let fields = "Origin: http://console.net\r\nAuthorization: Bearer secret\r\n";
+    assert_eq!(client.request(request("GET /api/v1/origins", fields)).0, 200, "they may read");
+    assert_eq!(client.request(request("GET /api/v1/versions", fields)).0, 200);
+    assert_eq!(client.request(request("OPTIONS /api/v1/srs/register", fields)).0, 204);
+}
+
+#[test]
 fn an_origin_that_is_not_there_cannot_be_drained() {
     let mut client = Client::system();
     for line in ["POST /api/v1/origins/s-v-8/drain", "DELETE /api/v1/origins/s-v-8"] {
@@ -523,7 +556,7 @@ fn a_client_that_ends_its_side_still_gets_its_answer() {
     let mut client = Client::system();
     client.balancer = silent;
     client.send(post(GOOD, ""));
-    client.input(Input::Eof { leg: Leg::CLIENT });
+    client.input(Input::Eof { leg: Leg::CLIENT, broken: false });
     assert!(!client.closed);
     client.balancer = obliging;
     client.send("");
@@ -532,7 +565,7 @@ fn a_client_that_ends_its_side_still_gets_its_answer() {
 
     let mut client = Client::system();
     client.send("GET /");
-    client.input(Input::Eof { leg: Leg::CLIENT });
+    client.input(Input::Eof { leg: Leg::CLIENT, broken: false });
     assert!(client.closed && client.received.is_empty());
 }
 

@@ -98,13 +98,15 @@ fn seconds(year: &str, month: &str, day: &str, time: &str) -> Option<u64> {
         return None;
     };
     let day = number(day)?;
-    // A leap second counts as the one before it.
     let in_range = (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
-    let march_month = (month + 10) % 12;
-    let year = if march_month >= 10 { year - 1 } else { year };
-    let day_of_year = (153 * march_month + 2) / 5 + day - 1;
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year;
-    in_range.then(|| (days - DAYS_TO_1970) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second.min(59))
+    in_range.then(|| {
+        let march_month = (month + 10) % 12;
+        let year = if march_month >= 10 { year - 1 } else { year };
+        let day_of_year = (153 * march_month + 2) / 5 + day - 1;
+        let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year;
+        // A leap second counts as the one before it.
+        (days - DAYS_TO_1970) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second.min(59)
+    })
 }
 
 /// A number of at most four digits.

@@ -5,7 +5,8 @@ use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{OriginId, Protocol};
 use srs_proxy_core::query::{Answer, HlsSession, Need, Query, Report, RtcSession};
 use srs_proxy_core::time::Time;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Sessions of a world at once.
 const SESSIONS: usize = 12;
@@ -52,6 +53,8 @@ pub(super) struct Sessions {
     pub(super) running: BTreeMap<u32, Session>,
     pub(super) hls: Vec<Known<HlsSession>>,
     pub(super) rtc: Vec<Known<RtcSession>>,
+    /// WebRTC sessions that were left.
+    left: BTreeSet<Arc<str>>,
     names: u32,
 }
 
@@ -88,18 +91,21 @@ impl World {
                 Query::LoadHls(known.session.spbhid.clone())
             }
             3 => {
-                let ufrag = self.sessions.name().to_string().into();
-                Query::StoreRtc(RtcSession { ufrag, key })
+                let username: Arc<str> = self.sessions.name().to_string().into();
+                Query::StoreRtc(RtcSession { resource: Arc::clone(&username), username, key })
             }
             4 | 5 => {
                 let which = self.dice.below(self.sessions.rtc.len());
                 let Some(known) = self.sessions.rtc.get(which) else { return };
-                Query::LoadRtc(known.session.ufrag.clone())
+                Query::LoadRtc(known.session.username.clone())
             }
             6 if !self.is_healed => {
                 let which = self.dice.below(self.sessions.running.len());
                 let ended = self.sessions.running.keys().nth(which).copied();
-                ended.and_then(|session| self.sessions.running.remove(&session));
+                let ended = ended.and_then(|session| self.sessions.running.remove(&session));
+                if let Some(Session { proxy, kind: Kind::Flow(session), .. }) = ended {
+                    self.leave(proxy, session);
+                }
                 return;
             }
             _ => {
@@ -119,8 +125,10 @@ impl World {
                 let known = &mut self.sessions.hls;
                 used(known, self.now, session, |known| known.spbhid == session.spbhid);
             }
+            // Another proxy may still know what was left at one.
+            (_, Answer::Rtc(Some(session))) if self.sessions.left.contains(&session.username) => {}
             (Query::StoreRtc(_) | Query::LoadRtc(_), Answer::Rtc(Some(session))) => {
-                used(&mut self.sessions.rtc, self.now, session, |known| known.ufrag == session.ufrag);
+                used(&mut self.sessions.rtc, self.now, session, |known| known.username == session.username);
             }
             _ => {}
         }
@@ -155,6 +163,13 @@ impl World {
         self.sessions.running.insert(name, Session { stream, proxy, origin, kind, since });
         // Not within the question that led here.
         self.after(srs_proxy_core::time::Duration::ZERO, Event::Report(name));
+    }
+
+    /// A client of WebRTC says goodbye at one proxy, perhaps not the one where it began.
+    fn leave(&mut self, proxy: usize, session: RtcSession) {
+        self.sessions.rtc.retain(|known| known.session.username != session.username);
+        self.sessions.left.insert(session.username);
+        self.tell(proxy, &Report::Left(session.key, session.resource));
     }
 
     /// A session tells that it goes on.

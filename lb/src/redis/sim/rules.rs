@@ -209,7 +209,7 @@ impl World {
                 assert!(!known.is_some_and(|known| lives(known, now, rough)), "{spbhid} is lost");
             }
             (Query::LoadRtc(ufrag), Answer::Rtc(None)) => {
-                let known = self.sessions.rtc.iter().find(|known| known.session.ufrag == *ufrag);
+                let known = self.sessions.rtc.iter().find(|known| known.session.username == *ufrag);
                 assert!(!known.is_some_and(|known| lives(known, now, rough)), "{ufrag} is lost");
             }
             _ => {}

@@ -16,6 +16,8 @@ const EXPECTS_FOR: Duration = Duration::from_secs(1);
 pub enum Leave {
     /// When all is answered.
     Done,
+    /// When all is sent: it will not read the answer to the last.
+    AfterSending,
     /// When the proxy ends the connection.
     Never,
     /// After so many bytes of answers.
@@ -155,9 +157,18 @@ impl Client {
             if request.expects {
                 self.body = Some(body);
                 io.wake(EXPECTS_FOR, BODY);
-            } else if !body.is_empty() {
+            } else {
                 io.write(body);
+                self.sent(io);
             }
+        }
+    }
+
+    /// A request was sent to its last byte.
+    fn sent(&mut self, io: &mut Io<'_>) {
+        let all = self.log.borrow().sent.len() == self.plan.requests.len();
+        if all && self.plan.leave == Leave::AfterSending {
+            self.leave_early(io, End::Fin);
         }
     }
 
@@ -178,6 +189,7 @@ impl Client {
     fn send_body(&mut self, io: &mut Io<'_>) {
         if let Some(body) = self.body.take() {
             io.write(body);
+            self.sent(io);
             self.ask(io);
         }
     }

@@ -22,8 +22,11 @@ pub enum Query {
     LoadHls(Arc<str>),
     /// Store this WebRTC session. → [`Answer::Rtc`]
     StoreRtc(RtcSession),
-    /// The WebRTC session of this ICE user name. → [`Answer::Rtc`]
+    /// The WebRTC session of this ICE USERNAME. → [`Answer::Rtc`]
     LoadRtc(Arc<str>),
+    /// That the WebRTC session of this ICE USERNAME ends, which it may have. → [`Answer::Rtc`] of none, when its client
+    /// has left by signalling at this proxy; never, if it does not.
+    EndOfRtc(Arc<str>),
     /// An origin's registration or heartbeat. → [`Answer::Registered`]
     Register(Origin),
     /// The list of origins. → [`Answer::Origins`]
@@ -56,6 +59,11 @@ impl Need {
         Self { protocol, media: None, publishes: false }
     }
 
+    /// All that the origin must serve.
+    pub fn protocols(self) -> impl Iterator<Item = Protocol> {
+        [Some(self.protocol), self.media].into_iter().flatten()
+    }
+
     /// A client that publishes.
     pub const fn to_publish(protocol: Protocol) -> Self {
         Self { protocol, media: None, publishes: true }
@@ -75,6 +83,9 @@ pub enum Report {
     Ended(StreamKey, OriginId),
     /// The media of a WebRTC session flows: it and its stream are in use.
     Flowing(RtcSession),
+    /// The client of a WebRTC session has left, and its origin agrees: the session of this stream that has this
+    /// resource at its origin is over.
+    Left(StreamKey, Arc<str>),
 }
 
 /// An answer of the load balancer.
@@ -116,13 +127,16 @@ pub struct HlsSession {
     pub full_url: Arc<str>,
 }
 
-/// A WebRTC session: its media is known by the ICE user name.
+/// A WebRTC session: its media is known by the ICE USERNAME.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RtcSession {
-    /// `server-ufrag:client-ufrag`.
-    pub ufrag: Arc<str>,
+    /// `server-ufrag:client-ufrag` (RFC 8445 §7.2.2).
+    pub username: Arc<str>,
     /// The stream.
     pub key: StreamKey,
+    /// What the origin calls it, a target of HTTP: who names it may end the session. Empty if that is not known, as
+    /// it is at other proxies.
+    pub resource: Arc<str>,
 }
 
 /// Why the load balancer says no.

@@ -163,7 +163,7 @@ fn main() {
     let hls =
         |n| HlsSession { spbhid: format!("{n:x}").into(), key: key(n), full_url: "http://h/x.m3u8".into() };
     report("HLS session, one after the other", (0..2000).map(hls).map(Query::StoreHls).collect(), 1);
-    let rtc = |n| RtcSession { ufrag: format!("s{n}:c").into(), key: key(n) };
+    let rtc = |n| RtcSession { username: format!("s{n}:c").into(), key: key(n), resource: "".into() };
     report("WebRTC session, one after the other", (0..2000).map(rtc).map(Query::StoreRtc).collect(), 1);
 
     desk.ask_all(vec![pick(0)], 1);

@@ -46,7 +46,7 @@ pub type Make<'a> = &'a dyn Fn(Setup) -> Box<dyn Subject>;
 /// If one fails.
 pub fn run(make: Make<'_>) {
     type Case = (&'static str, fn(&mut World));
-    let cases: [Case; 22] = [
+    let cases: [Case; 26] = [
         ("without origins a pick is refused", without_origins_a_pick_is_refused),
         ("a stream stays with its origin", a_stream_stays_with_its_origin),
         ("new streams spread over all origins", new_streams_spread_over_all_origins),
@@ -76,7 +76,14 @@ pub fn run(make: Make<'_>) {
             a_stream_that_nobody_publishes_lives_by_its_players,
         ),
         ("a stream goes back to its publisher", a_stream_goes_back_to_its_publisher),
+        ("a published stream is moved by publishers only", a_published_stream_is_moved_by_publishers_only),
+        (
+            "a published stream stays with an origin that is silent",
+            a_published_stream_stays_with_an_origin_that_is_silent,
+        ),
+        ("a dead port says nothing of the others", a_dead_port_says_nothing_of_the_others),
         ("sessions live on by use", sessions_live_on_by_use),
+        ("a WebRTC session ends when it is left", a_webrtc_session_ends_when_it_is_left),
         ("origins are listed", origins_are_listed),
         (
             "an origin that drains keeps its streams and gets no new ones",
@@ -176,7 +183,11 @@ impl World {
     }
 
     fn pick_for(&mut self, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
-        match self.ask(Query::Pick { key: key.clone(), need: Need::to_play(need) }) {
+        self.pick_as(key, Need::to_play(need))
+    }
+
+    fn pick_as(&mut self, key: &StreamKey, need: Need) -> Result<Picked, Refusal> {
+        match self.ask(Query::Pick { key: key.clone(), need }) {
             Answer::Picked(picked) => Ok(picked),
             Answer::Refused(why) => Err(why),
             other => panic!("{other:?}"),
@@ -212,6 +223,17 @@ impl World {
         let origin = self.pick(key);
         self.tell(&Report::Publishing(key.clone(), origin.clone()));
         origin
+    }
+
+    /// Picks until a stream is on `id`, which nobody publishes.
+    fn claim_on(&mut self, id: &OriginId) -> StreamKey {
+        let key = (0..1000).map(|n| key(&format!("claimed-{n}"))).find(|key| self.pick(key) == *id);
+        key.expect("each origin gets a stream of a thousand")
+    }
+
+    /// Picks as a publisher does whose client could not be served.
+    fn pick_to_publish(&mut self, key: &StreamKey) -> OriginId {
+        self.pick_as(key, Need::to_publish(Protocol::Rtmp)).expect("an origin").origin
     }
 
     /// Picks until a stream is on `id`, and publishes it.
@@ -362,7 +384,7 @@ fn with_all_origins_silent_each_stream_stays(world: &mut World) {
 fn an_unreachable_origin_is_left_and_tried_again(world: &mut World) {
     let [a, b] = pair();
     world.registered([&a, &b]);
-    let key = world.stream_on(&a.id());
+    let key = world.claim_on(&a.id());
     world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     assert_eq!(world.health(&a.id()), Health::Quarantined);
@@ -488,7 +510,7 @@ fn a_stream_goes_back_to_its_publisher(world: &mut World) {
     world.registered([&a, &b]);
     let key = world.stream_on(&a.id());
     world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
-    assert_eq!(world.pick(&key), b.id(), "a is left alone for a moment");
+    assert_eq!(world.pick_to_publish(&key), b.id(), "a is left alone for a moment");
     world.tell(&Report::Publishing(key.clone(), a.id()));
     assert_eq!(world.pick(&key), b.id(), "and nothing is sent there meanwhile");
     world.subject.advance(QUARANTINE);
@@ -502,6 +524,71 @@ fn a_stream_goes_back_to_its_publisher(world: &mut World) {
     assert_eq!(world.pick(&key), b.id(), "unless the first has gone silent");
     world.tell(&Report::Publishing(key.clone(), OriginId::new("unknown", "s", "1")));
     assert_eq!(world.pick(&key), b.id());
+}
+
+fn a_published_stream_is_moved_by_publishers_only(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let key = world.stream_on(&a.id());
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
+    for _ in 0..3 {
+        assert_eq!(world.pick_for(&key, Protocol::Rtmp), Err(Refusal::NoOrigin), "it is nowhere else");
+        world.subject.advance(Duration::from_secs(1));
+    }
+    world.subject.advance(QUARANTINE);
+    assert_eq!(world.pick(&key), a.id(), "it is tried again");
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
+    assert_eq!(world.pick_to_publish(&key), b.id());
+    assert_eq!(world.pick(&key), b.id(), "and players follow");
+
+    // The word of a publisher that has gone counts no more, nor one that is old.
+    for is_ended in [true, false] {
+        world.subject.advance(MAX_QUARANTINE * 3);
+        world.registered([&a, &b]);
+        let key = world.stream_on(&a.id());
+        world.subject.advance(Duration::from_secs(1));
+        world.tell(&Report::Ended(key.clone(), b.id()));
+        world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
+        world.subject.advance(Duration::from_secs(1));
+        assert_eq!(world.pick_for(&key, Protocol::Rtmp), Err(Refusal::NoOrigin), "it ended elsewhere");
+        if is_ended {
+            world.tell(&Report::Ended(key.clone(), a.id()));
+            world.subject.advance(Duration::from_secs(1));
+        } else {
+            world.subject.advance(PUBLISHER_FRESH);
+            world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
+        }
+        assert_eq!(world.pick(&key), b.id());
+        world.tell(&Report::Ended(key, b.id()));
+    }
+}
+
+fn a_published_stream_stays_with_an_origin_that_is_silent(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let key = world.stream_on(&a.id());
+    for _ in 0..TTL.as_secs() / 20 {
+        world.subject.advance(Duration::from_secs(20));
+        world.tell(&Report::Publishing(key.clone(), a.id()));
+        world.registered([&b]);
+    }
+    assert_eq!(world.health(&a.id()), Health::Dead);
+    assert_eq!(world.pick(&key), a.id());
+}
+
+fn a_dead_port_says_nothing_of_the_others(world: &mut World) {
+    let [a, b] = ["a", "b"].map(|server| serving(server, "1", &[(Protocol::Rtmp, 1), (Protocol::Srt, 2)]));
+    world.registered([&a, &b]);
+    let key = world.stream_on(&a.id());
+    world.tell(&Report::Unreachable(a.id(), Protocol::Srt));
+    assert_eq!(world.health(&a.id()), Health::Quarantined);
+    assert_eq!(world.pick(&key), a.id());
+    assert_eq!(world.pick_for(&key, Protocol::Srt), Err(Refusal::NoOrigin));
+    for n in 0..20 {
+        let to = world.pick_for(&self::key(&format!("srt-{n}")), Protocol::Srt).expect("an origin");
+        assert_eq!(to.origin, b.id());
+    }
+    world.claim_on(&a.id());
 }
 
 fn sessions_live_on_by_use(world: &mut World) {
@@ -519,7 +606,7 @@ fn sessions_live_on_by_use(world: &mut World) {
     assert_eq!(world.ask(Query::StoreHls(first)), is_first);
     assert_eq!(world.ask(Query::StoreHls(session("2", "x"))), is_first, "the id of a stream is stable");
     assert_eq!(world.ask(load_hls("2")), Answer::Hls(None));
-    let rtc = RtcSession { ufrag: "server:client".into(), key: key("x") };
+    let rtc = RtcSession { username: "server:client".into(), key: key("x"), resource: "".into() };
     let is_rtc = Answer::Rtc(Some(rtc.clone()));
     assert_eq!(world.ask(Query::StoreRtc(rtc)), is_rtc);
     for _ in 0..3 {
@@ -538,6 +625,39 @@ fn sessions_live_on_by_use(world: &mut World) {
     assert_eq!(world.ask(load_hls("1")), Answer::Hls(None));
     let fourth = session("4", "x");
     assert_eq!(world.ask(Query::StoreHls(fourth.clone())), Answer::Hls(Some(fourth)));
+}
+
+fn a_webrtc_session_ends_when_it_is_left(world: &mut World) {
+    let session = |name: &str, resource: &str| RtcSession {
+        username: name.into(),
+        key: key("x"),
+        resource: resource.into(),
+    };
+    let (mine, other) = (session("s:c", "/session/1"), session("s:d", "/session/2"));
+    for session in [&mine, &other] {
+        assert_eq!(world.ask(Query::StoreRtc(session.clone())), Answer::Rtc(Some(session.clone())));
+    }
+    // The worker that has it waits for its end, which comes not before somebody names its stream and resource.
+    let mut worker = Desk::new(world.subject.balancer());
+    let asker = worker.asker(world.subject.now());
+    assert_eq!(ask(&*worker.balancer, &asker, Query::EndOfRtc("s:c".into())), None);
+    world.tell(&Report::Flowing(mine.clone()));
+    for (stream, resource) in [("y", "/session/1"), ("x", "/session/3"), ("x", "")] {
+        world.tell(&Report::Left(key(stream), resource.into()));
+    }
+    world.subject.advance(Duration::from_secs(1));
+    assert_eq!(worker.mailbox.take(), []);
+    assert_eq!(world.ask(Query::LoadRtc("s:c".into())), Answer::Rtc(Some(mine)));
+
+    world.tell(&Report::Left(key("x"), "/session/1".into()));
+    worker.bell.recv_timeout(PATIENCE).expect("a late answer");
+    assert_eq!(worker.mailbox.take(), [(asker.reply_to, Answer::Rtc(None))]);
+    world.subject.advance(Duration::from_secs(2));
+    assert_eq!(world.ask(Query::LoadRtc("s:c".into())), Answer::Rtc(None));
+    assert_eq!(world.ask(Query::LoadRtc("s:d".into())), Answer::Rtc(Some(other)));
+    // Who asks too late hears it at once.
+    world.tell(&Report::Left(key("x"), "/session/2".into()));
+    assert_eq!(worker.ask(world.subject.now(), Query::EndOfRtc("s:d".into())), Answer::Rtc(None));
 }
 
 fn origins_are_listed(world: &mut World) {
@@ -618,7 +738,9 @@ fn full_tables_refuse(world: &mut World) {
     assert_eq!(world.pick_for(&key("4"), Protocol::Rtmp), Err(Refusal::Full));
     assert_eq!(keys.each_ref().map(|key| world.pick(key)), homes, "those that are there stay");
 
-    let store = |ufrag: &str| Query::StoreRtc(RtcSession { ufrag: ufrag.into(), key: key("1") });
+    let store = |ufrag: &str| {
+        Query::StoreRtc(RtcSession { username: ufrag.into(), key: key("1"), resource: "".into() })
+    };
     assert!(matches!(world.ask(store("1")), Answer::Rtc(Some(_))));
     assert!(matches!(world.ask(store("2")), Answer::Rtc(Some(_))));
     assert_eq!(world.ask(store("3")), Answer::Refused(Refusal::Full));

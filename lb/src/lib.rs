@@ -10,6 +10,7 @@ mod fleet;
 mod memory;
 mod policy;
 pub mod redis;
+mod rtc;
 mod view;
 
 pub use fleet::{MAX_QUARANTINE, PROBE, QUARANTINE};
@@ -189,13 +190,21 @@ pub trait HlsService: Send + Sync {
     fn load_hls(&self, asker: &Asker, spbhid: &str) -> Outcome<Option<HlsSession>>;
 }
 
-/// WebRTC sessions, by ufrag. They end [`SESSION_LIFE`] after their last use.
+/// WebRTC sessions, by USERNAME. They end [`SESSION_LIFE`] after their last use, or when they are left.
 pub trait RtcService: Send + Sync {
     /// Stores a session.
     fn store_rtc(&self, asker: &Asker, session: RtcSession) -> Outcome<()>;
 
-    /// The session with this ufrag.
-    fn load_rtc(&self, asker: &Asker, ufrag: &str) -> Outcome<Option<RtcSession>>;
+    /// The session with this USERNAME.
+    fn load_rtc(&self, asker: &Asker, username: &str) -> Outcome<Option<RtcSession>>;
+
+    /// That this session ends: answered at once if there is no such session, later when it is left at this proxy, or
+    /// never.
+    fn end_of_rtc(&self, asker: &Asker, username: &str) -> Outcome<()>;
+
+    /// The session that was stored here with just this stream and resource is over. Who waits for its end is
+    /// answered.
+    fn leave(&self, now: Time, key: &StreamKey, resource: &Arc<str>);
 
     /// A session's media flows. Told when that begins and every few seconds as long as it goes on.
     fn flowing(&self, now: Time, session: &RtcSession);
@@ -227,6 +236,7 @@ pub fn ask(lb: &dyn OriginLoadBalancer, asker: &Asker, query: Query) -> Option<A
             answer(lb.store_rtc(asker, new), |()| Answer::Rtc(Some(stored)))
         }
         Query::LoadRtc(ufrag) => answer(lb.load_rtc(asker, &ufrag), Answer::Rtc),
+        Query::EndOfRtc(username) => answer(lb.end_of_rtc(asker, &username), |()| Answer::Rtc(None)),
         Query::Register(origin) => answer(lb.update(asker, origin), |()| Answer::Registered),
         Query::Origins => answer(lb.origins(asker), Answer::Origins),
         Query::Drain { origin, on } => answer(lb.drain(asker, &origin, on), Answer::Known),
@@ -242,6 +252,7 @@ pub fn tell(lb: &dyn OriginLoadBalancer, now: Time, report: &Report) {
         Report::Publishing(key, origin) => lb.publishing(now, key, origin),
         Report::Ended(key, origin) => lb.ended(now, key, origin),
         Report::Flowing(session) => lb.flowing(now, session),
+        Report::Left(key, resource) => lb.leave(now, key, resource),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The load balancer of a proxy that stands alone: all state in this process, every answer at once. One lock guards
 //! all of it.
 
+use crate::rtc::Holder;
 use crate::view::View;
 use crate::{Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, Setup, in_order};
 use srs_proxy_core::key::StreamKey;
@@ -8,7 +9,7 @@ use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{HlsSession, Need, OriginStatus, Picked, RtcSession};
 use srs_proxy_core::time::Time;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The load balancer in memory.
 pub struct Memory {
@@ -87,8 +88,21 @@ impl RtcService for Memory {
         self.view().store_rtc(asker.now, session).into()
     }
 
-    fn load_rtc(&self, asker: &Asker, ufrag: &str) -> Outcome<Option<RtcSession>> {
-        Outcome::Now(self.view().load_rtc(asker.now, ufrag))
+    fn load_rtc(&self, asker: &Asker, username: &str) -> Outcome<Option<RtcSession>> {
+        Outcome::Now(self.view().rtc.load(asker.now, username))
+    }
+
+    fn end_of_rtc(&self, asker: &Asker, username: &str) -> Outcome<()> {
+        let is_held = self.view().rtc.hold(asker.now, username, Holder::from(asker));
+        if is_held { Outcome::Later } else { Outcome::Now(()) }
+    }
+
+    fn leave(&self, now: Time, key: &StreamKey, resource: &Arc<str>) {
+        let left = self.view().rtc.leave(now, key, resource);
+        // Nobody holds the lock any more.
+        for Holder { mailbox, reply_to } in left.into_iter().flat_map(|left| left.holders) {
+            mailbox.put(reply_to, Holder::END);
+        }
     }
 
     fn flowing(&self, now: Time, session: &RtcSession) {
@@ -107,7 +121,6 @@ mod tests {
     use super::*;
     use crate::conformance::{self, Subject};
     use srs_proxy_core::time::Duration;
-    use std::sync::Arc;
 
     /// A load balancer in memory, in virtual time.
     struct InMemory {

@@ -5,7 +5,7 @@ use srs_proxy_core::http::{Connection, HttpConfig, Server};
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Action, Actions, Cx, Input, Leg, Machine, Opened, Ticket};
 use srs_proxy_core::origin::OriginId;
-use srs_proxy_core::query::{Answer, Picked, Query};
+use srs_proxy_core::query::{Answer, Picked, Query, Report};
 use srs_proxy_core::rtc::envelope;
 use srs_proxy_core::rtc::sdp::{self, SdpError};
 use srs_proxy_core::time::Time;
@@ -196,9 +196,44 @@ fn an_answer_waits_until_its_session_is_stored() {
         panic!("{actions:?}")
     };
     assert_eq!(
-        (&*session.ufrag, session.key.as_str()),
+        (&*session.username, session.key.as_str()),
         ("ht49l288:nlUuMxpwyIeCsDDq", "__defaultVhost__/live/a")
     );
+    assert_eq!(&*session.resource, "/rtc/v1/whip/7");
     let actions = api.input(Input::Answer { ticket, answer: Answer::Rtc(Some(session)) });
     assert!(sent(&actions).starts_with("HTTP/1.1 201 Created\r\n"), "{actions:?}");
+}
+
+#[test]
+fn a_session_is_left_when_its_origin_says_so() {
+    let of_stream =
+        |resource: &str| Report::Left(StreamKey::new("", "live", "a").expect("a key"), resource.into());
+    let named = "/rtc/v1/whip/?action=delete&app=live&stream=a&session=s:c";
+    for (target, resource) in
+        [(named, named), ("/of/__defaultVhost__%2Flive%2Fa/session/1?x", "/session/1?x")]
+    {
+        for (status, is_over) in [
+            ("200 OK", true),
+            ("204 No Content", true),
+            ("404 Not Found", true),
+            ("410 Gone", true),
+            ("401 Unauthorized", false),
+            ("302 Found", false),
+            ("500 Oops", false),
+        ] {
+            let mut api = Api::new();
+            let leg = api.ask(format!("DELETE {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+            let actions = api.input(Input::Stream { leg, bytes: answer.as_bytes() });
+            let told: Vec<_> = actions
+                .iter()
+                .filter_map(|action| match action {
+                    Action::Tell(report) => Some(report.clone()),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(told, if is_over { vec![of_stream(resource)] } else { vec![] }, "{status}");
+            assert!(sent(&actions).starts_with(&format!("HTTP/1.1 {status}\r\n")));
+        }
+    }
 }

@@ -208,7 +208,9 @@ impl Exchange {
                 return self.origin_bytes(cx, client, bytes);
             }
             (_, Input::Spliced { leg }) if origin == Some(leg) => self.finish(cx, true),
-            (_, Input::Eof { leg }) if origin == Some(leg) => self.origin_ended(cx, client)?,
+            (_, Input::Eof { leg, broken }) if origin == Some(leg) => {
+                self.origin_ended(cx, client, broken)?
+            }
             (_, Input::Tick) if self.deadline.is_some_and(|at| cx.now >= at) => self.timed_out(cx, client),
             _ => Next::Stay,
         };

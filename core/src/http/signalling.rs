@@ -12,10 +12,14 @@ use crate::rtc::sdp::{self, Candidates, MAX_SDP};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Where the session of a resource is found again: its path is below this and the stream's key.
 const RESOURCE: &str = "/of/";
+
+/// The longest name of a resource that is held with a session, in bytes. SRS's have some 150.
+const MAX_RESOURCE: usize = 512;
 
 /// What is done to an offer and its answer.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Signalling {
     pub(super) target: Box<str>,
     /// The client's ICE user name, if it made an offer.
     pub(super) offer: Option<Box<str>>,
+    /// The resource at the origin: what the offer adds to, or what the answer says that it made.
+    pub(super) resource: Arc<str>,
 }
 
 impl Signalling {
@@ -48,6 +54,14 @@ impl Signalling {
         Ok(None)
     }
 
+    /// The answer's head is there: of an offer that is taken, it says where the resource is.
+    pub(super) fn take_location(&mut self, status: u16, location: Option<&str>) {
+        if status == 201 {
+            let made = location.map(|location| resolve(&self.target, location));
+            self.resource = made.map(Into::into).unwrap_or_default();
+        }
+    }
+
     /// The answer's body is there. What is none is not for the client: it would lead past the proxy.
     pub(super) fn change(
         &self,
@@ -66,8 +80,10 @@ impl Signalling {
         };
         Ok(match (ufrag, &self.offer) {
             (Some(answer), Some(offer)) => {
-                let ufrag = format!("{answer}:{offer}").into();
-                Changed::Ask(Query::StoreRtc(RtcSession { ufrag, key: key.clone() }), body)
+                let username = format!("{answer}:{offer}").into();
+                let resource = Some(&self.resource).filter(|it| it.len() <= MAX_RESOURCE);
+                let resource = resource.cloned().unwrap_or_default();
+                Changed::Ask(Query::StoreRtc(RtcSession { username, key: key.clone(), resource }), body)
             }
             _ => Changed::Now(body),
         })
@@ -144,7 +160,7 @@ mod tests {
 
     fn signalling(target: &str) -> Signalling {
         let (host, target) = ("example.com:11985".into(), target.into());
-        Signalling { is_envelope: false, host, target, offer: None }
+        Signalling { is_envelope: false, host, target, offer: None, resource: Arc::default() }
     }
 
     #[test]
@@ -175,6 +191,32 @@ mod tests {
                     assert_eq!(resource(&told), Some((key.clone(), target)), "{location}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_session_has_the_resource_that_the_answer_names() {
+        let key = StreamKey::new("", "live", "a").unwrap();
+        let answer =
+            b"v=0\r\nm=audio 9 UDP 0\r\na=ice-ufrag:serv\r\na=candidate:0 1 udp 1 10.0.0.1 1 typ host\r\n";
+        let long = format!("/{}", "a".repeat(MAX_RESOURCE));
+        for (status, location, resource) in [
+            (201, Some("http://10.0.0.1:1985/session/1?x=y"), "/session/1?x=y"),
+            (201, Some("7"), "/rtc/v1/whip/7"),
+            (201, None, ""),
+            (200, Some("/session/1"), ""),
+            (201, Some(&*long), ""),
+        ] {
+            let mut signalling = signalling("/rtc/v1/whip/?app=live&stream=a");
+            signalling.take_offer(b"v=0\r\na=ice-ufrag:clie\r\n").unwrap();
+            signalling.take_location(status, location);
+            let candidates = Candidates { port: 18000, addresses: &[] };
+            let Ok(Changed::Ask(Query::StoreRtc(session), _)) =
+                signalling.change(&key, answer.into(), &candidates)
+            else {
+                panic!("{location:?}")
+            };
+            assert_eq!((&*session.username, &*session.resource), ("serv:clie", resource), "{location:?}");
         }
     }
 

@@ -78,7 +78,7 @@ impl OriginSide {
     }
 
     pub(super) fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<(usize, Next), Fault> {
-        if let Input::Eof { leg: Leg::CLIENT } = input {
+        if let Input::Eof { leg: Leg::CLIENT, .. } = input {
             self.close_origin(cx, Close::Flush);
             cx.actions.close(Leg::CLIENT, Close::Abort);
             return Ok((0, Next::Over));
@@ -88,7 +88,7 @@ impl OriginSide {
             Way::Reaching(reach, names) => {
                 let step = match input {
                     Input::Stream { leg, bytes } if reach.is_proving(leg) => return self.greeted(cx, bytes),
-                    Input::Eof { leg } if reach.is_proving(leg) => {
+                    Input::Eof { leg, .. } if reach.is_proving(leg) => {
                         reach.lost(cx, names, Fault::Origin("closed in its handshake"))
                     }
                     input => reach.handle(cx, names, &input),
@@ -214,7 +214,7 @@ impl Talk {
                     run(&mut self.up, cx.actions, Leg::CLIENT, self.leg, bytes, 0).map_err(Fault::Client)?;
                 return Ok((used, Next::Stay));
             }
-            Input::Eof { leg } if leg == self.leg => {
+            Input::Eof { leg, .. } if leg == self.leg => {
                 if self.accepted.is_none() {
                     let fault = Fault::Origin("closed without an answer");
                     return Ok((0, self.refuse(cx, asked, fault, "the origin closed the connection")));

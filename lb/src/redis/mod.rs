@@ -151,7 +151,7 @@ impl OriginService for Redis {
     }
 
     fn ended(&self, now: Time, key: &StreamKey, origin: &OriginId) {
-        self.counter.at(now, |desk| desk.ended(now, key, origin));
+        self.counter.at(now, |desk| desk.ended(key, origin));
     }
 
     /// The origins of the fleet; of their streams, those that this proxy has seen lately.
@@ -176,8 +176,16 @@ impl RtcService for Redis {
         self.counter.at(asker.now, |desk| desk.store_rtc(asker, session))
     }
 
-    fn load_rtc(&self, asker: &Asker, ufrag: &str) -> Outcome<Option<RtcSession>> {
-        self.counter.at(asker.now, |desk| desk.load_rtc(asker, ufrag))
+    fn load_rtc(&self, asker: &Asker, username: &str) -> Outcome<Option<RtcSession>> {
+        self.counter.at(asker.now, |desk| desk.load_rtc(asker, username))
+    }
+
+    fn end_of_rtc(&self, asker: &Asker, username: &str) -> Outcome<()> {
+        self.counter.at(asker.now, |desk| desk.end_of_rtc(asker, username))
+    }
+
+    fn leave(&self, now: Time, key: &StreamKey, resource: &Arc<str>) {
+        self.counter.at(now, |desk| desk.leave(now, key, resource));
     }
 
     fn flowing(&self, now: Time, session: &RtcSession) {

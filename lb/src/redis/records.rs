@@ -102,13 +102,13 @@ pub(super) fn read_hls(record: &str) -> Option<HlsSession> {
 
 /// A WebRTC session.
 pub(super) fn rtc(session: &RtcSession) -> String {
-    json(&Rtc { stream_url: session.key.to_string(), ufrag: session.ufrag.to_string() })
+    json(&Rtc { stream_url: session.key.to_string(), ufrag: session.username.to_string() })
 }
 
 /// The WebRTC session of this record. `None` if it is none.
 pub(super) fn read_rtc(record: &str) -> Option<RtcSession> {
     let Rtc { stream_url, ufrag } = serde_json::from_str(record).ok()?;
-    Some(RtcSession { ufrag: ufrag.into(), key: StreamKey::from_text(&stream_url)? })
+    Some(RtcSession { username: ufrag.into(), key: StreamKey::from_text(&stream_url)?, resource: "".into() })
 }
 
 /// A text read as each kind of record, and each of which it is one written again.

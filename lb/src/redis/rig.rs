@@ -10,7 +10,7 @@ use crate::{Asker, Mailbox, Notify, OriginLoadBalancer, ReplyTo, Setup, ask, tel
 use srs_proxy_core::machine::Ticket;
 use srs_proxy_core::query::{Answer, Query, Report};
 use srs_proxy_core::time::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ pub struct Rig {
     asked: u32,
     /// When the questions without an answer were asked.
     open: BTreeMap<u32, Time>,
+    /// Those for the end of something, which may have none.
+    holding: BTreeSet<u32>,
 }
 
 /// A batch on its way, and what was said to it, if it was run.
@@ -58,7 +60,7 @@ impl Rig {
         link::exchange(&mut desk, client, &(Box::new(move || now) as link::Clock))?;
         let redis = Redis { counter: Arc::new(Counter::new(desk)) };
         let mailbox = Arc::new(Mailbox::new(Box::new(Quiet)));
-        Ok(Self { redis, mailbox, sent: None, asked: 0, open: BTreeMap::new() })
+        Ok(Self { redis, mailbox, sent: None, asked: 0, open: BTreeMap::new(), holding: BTreeSet::new() })
     }
 
     /// Asks; the question's number, and the answer if it is known at once.
@@ -66,8 +68,11 @@ impl Rig {
         self.asked += 1;
         let reply_to = ReplyTo { session: 0, ticket: Ticket(self.asked) };
         let asker = Asker { now, mailbox: Arc::clone(&self.mailbox), reply_to };
+        let is_holding = matches!(query, Query::EndOfRtc(_));
         let answer = ask(&self.redis, &asker, query);
-        if answer.is_none() {
+        if answer.is_none() && is_holding {
+            self.holding.insert(self.asked);
+        } else if answer.is_none() {
             self.open.insert(self.asked, now);
         }
         (self.asked, answer)
@@ -91,7 +96,8 @@ impl Rig {
         let answers = self.mailbox.take().into_iter().map(|(to, answer)| (to.ticket.0, answer));
         let answers: Vec<_> = answers.collect();
         for (question, answer) in &answers {
-            assert!(self.open.remove(question).is_some(), "{question} is answered again: {answer:?}");
+            let is_open = self.open.remove(question).is_some() || self.holding.remove(question);
+            assert!(is_open, "{question} is answered again: {answer:?}");
         }
         answers
     }
@@ -161,7 +167,7 @@ impl Rig {
     pub(super) fn is_usable(&self, now: Time, origin: &srs_proxy_core::origin::OriginId) -> Option<bool> {
         self.redis.counter.at(now, |desk| {
             let fleet = &desk.view.fleet;
-            fleet.find(origin).map(|member| fleet.is_usable(now, member))
+            fleet.find(origin).map(|_| fleet.usable(now, origin).is_some())
         })
     }
 }

@@ -3,7 +3,9 @@
 use super::client::Command;
 use super::desk::{About, Alone, Desk, Job, Renewal};
 use super::{FRESH, records};
+use crate::rtc::{Holder, Left};
 use crate::{Asker, Outcome, SESSION_LIFE};
+use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::query::{Answer, HlsSession, Refusal, RtcSession};
 use srs_proxy_core::time::Time;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ impl Desk {
         let (value, life) = (records::hls(session), Some(SESSION_LIFE));
         let key = self.keys.hls(&session.key);
         [
-            Command::Claim { key, value: value.clone(), instead_of: None, life },
+            Command::Claim { key, value: value.clone(), life },
             Command::Set { key: self.keys.spbhid(&session.spbhid), value, life },
         ]
     }
@@ -73,7 +75,7 @@ impl Desk {
         self.answer_all(&About::Spbhid(spbhid), &Answer::Hls(session));
     }
 
-    /// Stores a session by ufrag and by stream.
+    /// Stores a session by USERNAME and by stream.
     pub(super) fn store_rtc(&mut self, asker: &Asker, session: RtcSession) -> Outcome<()> {
         let _full = self.view.store_rtc(asker.now, session.clone());
         if self.is_away() {
@@ -84,33 +86,54 @@ impl Desk {
         self.change(asker, commands, answer.clone(), answer)
     }
 
-    fn rtc_commands(&self, session: &RtcSession) -> [Command; 2] {
-        let (value, life) = (records::rtc(session), Some(SESSION_LIFE));
-        [self.keys.ufrag(&session.ufrag), self.keys.rtc(&session.key)].map(|key| Command::Set {
-            key,
-            value: value.clone(),
-            life,
-        })
+    /// A session's two keys, and what stands there.
+    fn rtc_entries(&self, session: &RtcSession) -> [(String, String); 2] {
+        let value = records::rtc(session);
+        [self.keys.ufrag(&session.username), self.keys.rtc(&session.key)].map(|key| (key, value.clone()))
     }
 
-    pub(super) fn load_rtc(&mut self, asker: &Asker, ufrag: &str) -> Outcome<Option<RtcSession>> {
-        if let Some(session) = self.view.load_rtc(asker.now, ufrag) {
+    fn rtc_commands(&self, session: &RtcSession) -> [Command; 2] {
+        self.rtc_entries(session).map(|(key, value)| Command::Set { key, value, life: Some(SESSION_LIFE) })
+    }
+
+    pub(super) fn load_rtc(&mut self, asker: &Asker, username: &str) -> Outcome<Option<RtcSession>> {
+        if let Some(session) = self.view.rtc.load(asker.now, username) {
             self.renew_rtc(asker.now, &session);
             return Outcome::Now(Some(session));
         }
-        self.find(asker, ufrag, About::Ufrag, Job::FindRtc)
+        self.find(asker, username, About::Ufrag, Job::FindRtc)
     }
 
-    pub(super) fn found_rtc(&mut self, now: Time, ufrag: Arc<str>, record: Option<&str>) {
-        let session = record.and_then(records::read_rtc).filter(|session| session.ufrag == ufrag);
+    /// What is not known here, for want of room, may still be in the store. It has no end that would be heard of here,
+    /// unless it was a moment ago.
+    pub(super) fn end_of_rtc(&mut self, asker: &Asker, username: &str) -> Outcome<()> {
+        let is_held = self.view.rtc.hold(asker.now, username, Holder::from(asker));
+        if !is_held && self.is_known_absent(asker.now, &About::Ufrag(username.into())) {
+            return Outcome::Now(());
+        }
+        Outcome::Later
+    }
+
+    /// A session is left. Of its two keys the stream's may be another session's by now.
+    pub(super) fn leave(&mut self, now: Time, key: &StreamKey, resource: &Arc<str>) {
+        for Left { session, holders } in self.view.rtc.leave(now, key, resource) {
+            let commands = self.rtc_entries(&session).map(|(key, value)| Command::Delete { key, value });
+            self.meanwhile(Job::Tell(commands.into()));
+            self.is_absent(now, About::Ufrag(session.username));
+            holders.into_iter().for_each(|holder| self.tell_end(holder));
+        }
+    }
+
+    pub(super) fn found_rtc(&mut self, now: Time, username: Arc<str>, record: Option<&str>) {
+        let session = record.and_then(records::read_rtc).filter(|session| session.username == username);
         match &session {
             Some(session) => {
                 let _full = self.view.store_rtc(now, session.clone());
                 self.renew_rtc(now, session);
             }
-            None => self.is_absent(now, About::Ufrag(Arc::clone(&ufrag))),
+            None => self.is_absent(now, About::Ufrag(Arc::clone(&username))),
         }
-        self.answer_all(&About::Ufrag(ufrag), &Answer::Rtc(session));
+        self.answer_all(&About::Ufrag(username), &Answer::Rtc(session));
     }
 
     pub(super) fn flowing(&mut self, now: Time, session: &RtcSession) {
@@ -120,7 +143,7 @@ impl Desk {
     }
 
     fn renew_rtc(&mut self, now: Time, session: &RtcSession) {
-        if self.is_due(now, Renewal::Ufrag(Arc::clone(&session.ufrag))) {
+        if self.is_due(now, Renewal::Ufrag(Arc::clone(&session.username))) {
             self.meanwhile(Job::Tell(self.rtc_commands(session).into()));
         }
     }
@@ -128,7 +151,7 @@ impl Desk {
     /// Sessions that began here, and of which this proxy sees no more: of those in use, their users will say so.
     pub(super) fn give_back_sessions(&mut self, now: Time) {
         for session in self.view.all_rtc(now) {
-            if !self.is_in_use(now, &Renewal::Ufrag(Arc::clone(&session.ufrag))) {
+            if !self.is_in_use(now, &Renewal::Ufrag(Arc::clone(&session.username))) {
                 self.renew_rtc(now, &session);
             }
         }
@@ -153,11 +176,15 @@ impl Desk {
         }
         let name: Arc<str> = name.into();
         let about = about(Arc::clone(&name));
-        if self.absent.get(asker.now, &about).is_some_and(|at| asker.now.since(*at) < FRESH) {
+        if self.is_known_absent(asker.now, &about) {
             return Outcome::Now(None);
         }
         let alone = Alone::Say(Answer::Refused(Refusal::Unavailable));
         self.ask(asker, about, alone, |_| job(name))
+    }
+
+    fn is_known_absent(&mut self, now: Time, session: &About) -> bool {
+        self.absent.get(now, session).is_some_and(|at| now.since(*at) < FRESH)
     }
 
     fn is_absent(&mut self, now: Time, session: About) {

@@ -64,6 +64,12 @@ impl RtcService for Late {
         Outcome::Now(None)
     }
 
+    fn end_of_rtc(&self, _: &Asker, _: &str) -> Outcome<()> {
+        Outcome::Later
+    }
+
+    fn leave(&self, _: Time, _: &StreamKey, _: &Arc<str>) {}
+
     fn flowing(&self, _: Time, _: &RtcSession) {}
 }
 

@@ -67,6 +67,9 @@ impl Exchange {
         let decode = body == Some(Framing::Chunked) && client.hearer.version == Version::Http10;
         let is_live = self.kind == Kind::Live && body == Some(Framing::Chunked) && !decode;
         let is_endless = is_live || body == Some(Framing::Close);
+        if let (Some(change), Some(key)) = (&mut self.change, &self.key) {
+            change.hear(cx, head, key);
+        }
         let changed = match self.change.as_ref().map_or(Ok(false), |change| change.applies_to(head)) {
             Ok(changed) => changed,
             Err(fault) => return Ok((bytes.len(), self.fail(cx, client, Status::BAD_GATEWAY, fault))),
@@ -218,16 +221,24 @@ impl Exchange {
         }
     }
 
-    pub(super) fn origin_ended(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Result<Next, Fault> {
+    pub(super) fn origin_ended(
+        &mut self,
+        cx: &mut Cx<'_>,
+        client: &mut Client,
+        broken: bool,
+    ) -> Result<Next, Fault> {
         match &mut self.stage {
             Stage::Waiting { again, .. } if again.is_some() => match again.take() {
                 Some(asked) => Ok(self.send_again(cx, client, asked)),
                 None => Ok(Next::Stay),
             },
-            Stage::Collecting { body, .. } if body.is_endless() => Ok(self.collected(cx, client, false)),
+            Stage::Collecting { body, .. } if body.is_endless() && !broken => {
+                Ok(self.collected(cx, client, false))
+            }
             Stage::Waiting { .. } | Stage::Collecting { .. } => {
                 Ok(self.fail(cx, client, Status::BAD_GATEWAY, Fault::Origin("closed without an answer")))
             }
+            Stage::Endless { .. } if broken => Err(cut(cx, true, "broke off in the middle of an answer")),
             Stage::Endless { .. } => Ok(self.finish(cx, false)),
             stage => {
                 let decode = matches!(stage, Stage::Chunks { decode: true, .. });

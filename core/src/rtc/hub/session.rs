@@ -341,7 +341,7 @@ mod tests {
 
     fn live() -> Live {
         let key = StreamKey::new("", "live", "s").unwrap();
-        Live::new(RtcSession { ufrag: "a:b".into(), key }, Time::ZERO)
+        Live::new(RtcSession { username: "a:b".into(), key, resource: "".into() }, Time::ZERO)
     }
 
     fn address(n: usize) -> SocketAddr {

@@ -98,7 +98,7 @@ fn what_waits_is_limited_also_when_the_store_takes_nothing() {
     let mut refused = 0;
     for n in 0..100_000 {
         let asker = proxy.asker();
-        let session = RtcSession { ufrag: n.to_string().into(), key: key("x") };
+        let session = RtcSession { username: n.to_string().into(), key: key("x"), resource: "".into() };
         refused += usize::from(proxy.desk.store_rtc(&asker, session) != Outcome::Later);
         if n % 10_000 == 0 {
             proxy.now = proxy.now + PATIENCE;
@@ -178,7 +178,8 @@ fn silence_means_nothing_while_the_store_is_away_and_a_moment_longer() {
 fn sessions_begun_while_the_store_was_away_are_found_when_it_is_back() {
     let store = store();
     let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
-    let session = |n: &str| RtcSession { ufrag: format!("s:{n}").into(), key: key("x") };
+    let session =
+        |n: &str| RtcSession { username: format!("s:{n}").into(), key: key("x"), resource: "".into() };
     let hls = HlsSession { spbhid: "1".into(), key: key("x"), full_url: "".into() };
     // One is on its way when the store is lost, the others begin after that.
     let asker = a.asker();
@@ -213,7 +214,8 @@ fn a_store_that_was_emptied_is_given_what_is_played_and_who_drains() {
     a.desk.drain(&asker, &origins[0].id(), true);
     pass(&store, &mut [&mut a, &mut b], SECOND);
     for n in 0..10 {
-        let rtc = RtcSession { ufrag: n.to_string().into(), key: key(&n.to_string()) };
+        let rtc =
+            RtcSession { username: n.to_string().into(), key: key(&n.to_string()), resource: "".into() };
         a.desk.flowing(a.now, &rtc);
     }
     pass(&store, &mut [&mut a, &mut b], SECOND * 3);
@@ -252,7 +254,7 @@ fn a_renewal_sends_nobody_to_an_origin_that_has_just_failed() {
     proxy.desk.publishing(proxy.now, &key("x"), &at);
     proxy.desk.unreachable(proxy.now, &at, Protocol::Rtmp);
     let batch = proxy.desk.batch(proxy.now);
-    proxy.ask("x");
+    proxy.ask_for("x", Need::to_publish(Protocol::Rtmp));
     let said = link::send(&mut *proxy.client, &batch);
     proxy.desk.hear(proxy.now, batch, said);
     assert_eq!(proxy.desk.late().len(), 0, "it waits for its own claim");
@@ -286,7 +288,7 @@ fn a_pick_is_not_answered_with_an_origin_that_failed_while_a_publisher_was_renew
         proxy.now = proxy.now + SECOND;
         let batch = if is_renewal_sent { proxy.desk.batch(proxy.now) } else { Default::default() };
         proxy.desk.unreachable(proxy.now, &home, Protocol::Rtmp);
-        proxy.ask("x");
+        proxy.ask_for("x", Need::to_publish(Protocol::Rtmp));
         let said = link::send(&mut *proxy.client, &batch);
         proxy.desk.hear(proxy.now, batch, said);
         proxy.desk.late().into_iter().for_each(desk::Late::deliver);

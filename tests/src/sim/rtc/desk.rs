@@ -33,7 +33,7 @@ impl Desk {
     /// at `to`, and grants the check. Its socket is the answer.
     pub fn establish(&mut self, from: SocketAddr, session: &RtcSession, to: SocketAddr) -> Leg {
         let transaction = self.dice.bytes(12).try_into().expect("12 bytes");
-        let sent = self.client(from, &super::check(transaction, &session.ufrag, 0));
+        let sent = self.client(from, &super::check(transaction, &session.username, 0));
         assert_eq!(sent, [], "nothing goes to nowhere");
         let leg = self.route(session, to);
         let sent = self.sent();

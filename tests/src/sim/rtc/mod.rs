@@ -18,5 +18,5 @@ use srs_proxy_core::query::RtcSession;
 /// If that makes no stream's name.
 pub fn session(name: &str) -> RtcSession {
     let key = StreamKey::new("", "live", &name.replace(':', "-")).expect("a stream's name");
-    RtcSession { ufrag: name.into(), key }
+    RtcSession { username: name.into(), key, resource: "".into() }
 }

@@ -8,8 +8,8 @@ use srs_proxy_core::query::{Answer, Need, Picked, Query, Refusal, Report};
 use srs_proxy_core::srt::{DropReason, IDLE, LINGER, PROOF, RETRY, SETUP_TIMEOUT};
 use srs_proxy_core::time::Duration;
 use srs_proxy_core::usage::USE_INTERVAL;
-use srs_proxy_tests::sim::srt::wire::{CONCLUSION, Handshake, data, keep_alive, peer, shutdown};
 use srs_proxy_tests::sim::srt::{Desk, Sent};
+use srs_proxy_tests::srt::wire::{CONCLUSION, Handshake, data, keep_alive, peer, shutdown};
 use std::net::SocketAddr;
 
 const MS: Duration = Duration::from_millis(1);

@@ -1,8 +1,8 @@
 //! SRT: packets and handshakes, stream ids, and the hub.
 
 use super::Script;
-use crate::sim::srt::wire::{self, CONCLUSION, Handshake, data, shutdown};
 use crate::sim::srt::{Desk, Sent};
+use crate::srt::wire::{self, CONCLUSION, Handshake, data, shutdown};
 use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Leg, Machine, OpenError};
 use srs_proxy_core::origin::OriginId;

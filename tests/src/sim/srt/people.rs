@@ -1,8 +1,8 @@
 //! Who stands around a simulated SRT hub: callers that send again what is not answered, origins that accept, reject, end
 //! connections and die, and forgers without the right cookie. Each asserts that it gets nothing that is another's.
 
-use super::wire::{self, CONCLUSION, Handshake, INDUCTION};
 use crate::sim::{Io, Peer};
+use crate::srt::wire::{self, CONCLUSION, Handshake, INDUCTION};
 use srs_proxy_core::time::{Duration, Time};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

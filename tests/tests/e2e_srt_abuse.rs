@@ -6,6 +6,7 @@ use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::srt::{SrtOrigin, playing, publishing};
 use srs_proxy_tests::peers::srt_by_hand::{ask_cookie, receive, socket, socket_of};
 use srs_proxy_tests::peers::srt_callers::{Caller, Callers};
+use srs_proxy_tests::peers::{PATIENCE, wait_until};
 use srs_proxy_tests::srt::wire::{Handshake, media, shutdown};
 use std::net::{SocketAddr, UdpSocket};
 
@@ -58,8 +59,10 @@ impl Live {
     #[track_caller]
     fn assert_undisturbed(mut self, reasons: &[&str]) {
         self.settle();
-        let log = self.proxy.log();
-        assert!(reasons.iter().all(|reason| log.contains(reason)), "{reasons:?}\n{log}");
+        wait_until(&format!("the proxy tells of {reasons:?}"), PATIENCE, || {
+            let log = self.proxy.log();
+            reasons.iter().all(|reason| log.contains(reason))
+        });
         self.callers.wait_flow(&["v"], 3);
         let after = self.proxy.usage();
         assert!(after.descriptors <= self.before.descriptors, "{after:?}");
@@ -183,6 +186,26 @@ fn a_handshake_that_is_repeated_is_answered_again_and_is_one_connection() {
     assert_eq!((again.to, again.from), (CALLER, accepted.from));
     origin.wait("accepted", "live/x", false);
     assert_eq!(origin.events("hook").len(), 1);
+}
+
+#[test]
+fn a_caller_that_is_started_again_with_the_same_port_and_id_gets_what_it_asks_for_now() {
+    let origin = SrtOrigin::with(&["--idle", "60000"]);
+    let proxy = Proxy::before_srt(origin.addr(), &[]);
+    let caller = socket(proxy.srt());
+    let mut told = Vec::new();
+    for (sequence, stream) in [(1, "live/first"), (2, "live/second"), (3, "live/second")] {
+        let cookie = ask_cookie(&caller, CALLER).cookie;
+        let conclusion = Handshake::conclusion(CALLER, cookie, stream.as_bytes()).begun_with(sequence);
+        caller.send(&conclusion.bytes()).expect("it is sent");
+        let accepted = receive(&caller);
+        assert_eq!((accepted.to, accepted.kind, accepted.terms[0]), (CALLER, u32::MAX, sequence));
+        origin.wait("accepted", stream, false);
+        told.push(accepted.from);
+    }
+    assert!(told[0] != told[1] && told[1] != told[2], "{told:?}");
+    wait_until("the earlier ones have ended at their origin", PATIENCE, || origin.open() == 1);
+    assert_eq!(origin.events("accepted").len(), 3);
 }
 
 #[test]

@@ -133,6 +133,38 @@ fn a_caller_finds_its_origin_and_then_everything_flows() {
 }
 
 #[test]
+fn extensions_pass_as_they_are_known_or_not() {
+    let extension = |kind: u8, content: &[u8]| [&[0, kind, 0, (content.len() / 4) as u8], content].concat();
+    let further = [
+        extension(3, &[0x12; 28]),
+        extension(6, b"elif"),
+        extension(7, b",cefloc:s01\0"),
+        extension(8, &[0x80, 0, 0, 7, 1, 2, 0, 50]),
+        extension(99, b""),
+        extension(200, &[0xff; 400]),
+    ]
+    .concat();
+    let mut desk = desk();
+    let cookie = desk.cookie(client(1), 7);
+    let mut conclusion = Handshake::conclusion(7, cookie, ID.as_bytes());
+    conclusion.encryption = 4;
+    conclusion.field = 7;
+    conclusion.extensions.extend(&further);
+    assert_eq!(desk.client(client(1), &conclusion.bytes()), []);
+    let leg = desk.route(origin());
+    desk.sent();
+    let passed_on = desk.welcome(leg);
+    let terms = |it: &Handshake| (it.encryption, it.field, it.terms, it.extensions.clone());
+    assert_eq!(terms(&passed_on), terms(&conclusion));
+    let mut accepted = passed_on.accepted(9);
+    accepted.extensions.extend(&further);
+    let (_, _, answer) = one(&desk.origin(leg, &accepted.bytes()));
+    assert_eq!(terms(&answer), terms(&accepted));
+    let (_, _, again) = one(&desk.client(client(1), &conclusion.bytes()));
+    assert_eq!(again, answer);
+}
+
+#[test]
 fn a_handshake_that_comes_again_makes_nothing_new_at_any_stage() {
     let mut desk = desk();
     let conclusion = call(&mut desk, client(1), 7, ID);

@@ -40,6 +40,11 @@ impl Usage {
         }
     }
 
+    /// Nothing was heard of it lately, so that nothing is told until the next time.
+    pub(crate) fn rest(&mut self, now: Time) {
+        self.next = now + USE_INTERVAL;
+    }
+
     /// It is over. Of a publisher that is worth knowing at once: the stream may come back elsewhere.
     pub(crate) fn end(self, cx: &mut Cx<'_>) {
         if let Report::Publishing(key, origin) = self.report {

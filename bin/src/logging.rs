@@ -6,11 +6,22 @@
 //! 2026-11-22T09:26:03.123Z INFO conn=12 stream=example.com/live/cam publishes
 //! {"time":"2026-11-22T09:26:03.123Z","level":"INFO","conn":12,"stream":"example.com/live/cam","message":"publishes"}
 //! ```
+//!
+//! Nobody who logs waits for whoever reads: lines go into a queue, which one thread writes, many at a time.
 
+mod queue;
+
+use env_logger::Target;
 use log::kv::{self, Key, Value, VisitSource};
-use log::{LevelFilter, Record};
+use log::{Level, LevelFilter, Record};
+use queue::Queue;
 use std::fmt::Write;
-use std::time::SystemTime;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// What the end of the process waits for the last lines to be written.
+const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// How a line looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,14 +32,37 @@ pub(crate) enum Format {
     Json,
 }
 
+/// What has been logged and is not written yet.
+#[derive(Debug)]
+pub(crate) struct Unwritten(Arc<Queue>);
+
+impl Unwritten {
+    /// Waits for a moment until it is.
+    pub(crate) fn flush(&self) {
+        self.0.flush(LAST_LINES);
+    }
+}
+
 /// Sends log lines of at least this level to standard error from now on. To be called once.
-pub(crate) fn init(format: Format, level: LevelFilter) {
+///
+/// # Errors
+/// There is no thread for it.
+pub(crate) fn init(format: Format, level: LevelFilter) -> io::Result<Unwritten> {
+    let dropped = move |count: u64| {
+        let message = format_args!("{count} log lines were dropped: they are not read as fast as they come");
+        line(format, SystemTime::now(), &Record::builder().level(Level::Warn).args(message).build())
+    };
+    let queue = Arc::new(Queue::default());
+    let written = Arc::clone(&queue);
+    std::thread::Builder::new().name("log".into()).spawn(move || written.write_to(io::stderr(), dropped))?;
     env_logger::Builder::new()
         .filter_level(level)
         .format(move |out, record| {
-            std::io::Write::write_all(out, line(format, SystemTime::now(), record).as_bytes())
+            io::Write::write_all(out, line(format, SystemTime::now(), record).as_bytes())
         })
+        .target(Target::Pipe(Box::new(queue::End(Arc::clone(&queue)))))
         .init();
+    Ok(Unwritten(queue))
 }
 
 /// One line with its end. Whatever a stranger brought into it, it stays one line.
@@ -81,8 +115,7 @@ fn json(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use log::Level;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     fn logged(format: Format, message: &str, pairs: &[(&str, Value<'_>)]) -> String {
         let time = UNIX_EPOCH + Duration::from_millis(1_795_339_563_123);

@@ -21,8 +21,12 @@ fn main() -> ExitCode {
             Ok(())
         }
         Ok(Outcome::Run(settings)) => {
-            logging::init(settings.log_format, settings.log_level);
-            supervisor::run(&settings)
+            let logging = logging::init(settings.log_format, settings.log_level);
+            logging.map_err(|error| format!("cannot log: {error}")).and_then(|unwritten| {
+                let ended = supervisor::run(&settings);
+                unwritten.flush();
+                ended
+            })
         }
         Err(line) => Err(line),
     };

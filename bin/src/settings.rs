@@ -5,6 +5,7 @@
 //! not set.
 
 mod balancer;
+mod dotenv;
 #[cfg(test)]
 mod tests;
 
@@ -147,7 +148,8 @@ static TABLE: [Row; 37] = [
     row(
         "PROXY_SRT_TIMEOUT",
         "10s",
-        Kind::Duration(Duration::from_secs(1)),
+        // Peers that have nothing to send say so each second; one or two of these may be lost.
+        Kind::Duration(Duration::from_secs(3)),
         "An SRT session ends after so long without a word",
     ),
     row(
@@ -289,11 +291,12 @@ pub(crate) fn load(
 /// # Errors
 /// One line, if it is there and cannot be read.
 pub(crate) fn read_dotenv(path: &Path) -> Result<String, String> {
-    match std::fs::read_to_string(path) {
+    match std::fs::read(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(format!("cannot read {}: {error}", path.display()))
         }
-        text => Ok(text.unwrap_or_default()),
+        // Other programs' lines may be of any encoding.
+        text => Ok(String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()),
     }
 }
 
@@ -377,7 +380,7 @@ impl Values {
         env: impl Fn(&str) -> Option<OsString>,
         dotenv: &str,
     ) -> Result<Self, String> {
-        let file = parse_dotenv(dotenv)?;
+        let file = dotenv::parse(dotenv)?;
         let mut values = BTreeMap::new();
         for row in &TABLE {
             let var = row.var;
@@ -464,26 +467,6 @@ impl Values {
         })?;
         Ok(self.text(var))
     }
-}
-
-/// The variables of a `.env` file; of a variable that is set twice, the last.
-fn parse_dotenv(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let text = text.trim_start_matches('\u{feff}');
-    let mut values = BTreeMap::new();
-    for line in dotenvy::from_read_iter(text.as_bytes()) {
-        let (var, value) = line.map_err(|error| match error {
-            // Without the value, which may be a secret.
-            dotenvy::Error::LineParse(line, _) => {
-                format!(
-                    ".env: not a line of the form NAME=value: {:?}",
-                    line.split('=').next().unwrap_or_default()
-                )
-            }
-            other => format!(".env: {other}"),
-        })?;
-        values.insert(var, value);
-    }
-    Ok(values)
 }
 
 impl Settings {

@@ -46,6 +46,8 @@ const RESERVED_DESCRIPTORS: u64 = 1024;
 /// # Errors
 /// One line that says why it could not start.
 pub(crate) fn run(settings: &Settings) -> Result<(), String> {
+    // Before anything is opened that counts.
+    let max_sessions = max_sessions(settings.workers);
     let signals = signals().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let clock = Clock::start();
     let seed = RandomState::new().hash_one(std::process::id());
@@ -63,7 +65,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     let listeners = servers::bind(settings)?;
     let observer: Arc<dyn Observer> = Arc::new(Log::new());
     let files = files(settings)?;
-    let config = Config { idle: IDLE, stall: STALL, max_sessions: max_sessions(settings.workers), files };
+    let config = Config { idle: IDLE, stall: STALL, max_sessions, files };
     let mut secret = [0; 32];
     getrandom(&mut secret, GetRandomFlags::empty()).map_err(|error| format!("no random numbers: {error}"))?;
     let runtime = Runtime::start(settings.workers, config, listeners, &lb, &observer, clock, secret)

@@ -130,6 +130,8 @@ pub enum Input<'a> {
     Eof {
         /// That leg.
         leg: Leg,
+        /// The connection broke: what has come need not be all that was sent.
+        broken: bool,
     },
     /// The peer of a connection sends no more, or is gone, whatever of its bytes is still to be handed over. `Eof`
     /// follows after the last of them. Told once, so that it is known even while the leg is paused or spliced.

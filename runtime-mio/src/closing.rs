@@ -71,8 +71,8 @@ impl Closing {
         // A peer that keeps sending is not waited for: a few reads, then the deadline.
         for _ in 0..8 {
             match self.leg.read(scratch) {
-                Got::End => return true,
-                Got::Nothing => return false,
+                Got::End | Got::Broken => return true,
+                Got::Nothing | Got::Refused => return false,
                 Got::Bytes(_) => {}
             }
         }

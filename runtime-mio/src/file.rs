@@ -42,7 +42,10 @@ impl Files {
         };
         let length = if is_directory { 0 } else { u64::try_from(stat.st_size).unwrap_or(0) };
         let modified = u64::try_from(stat.st_mtime).unwrap_or(0);
-        Ok((FileLeg { file, sending: None }, FileInfo { is_directory, length, modified }))
+        Ok((
+            FileLeg { file, sending: None, unspliceable: false },
+            FileInfo { is_directory, length, modified },
+        ))
     }
 }
 
@@ -51,6 +54,8 @@ impl Files {
 pub(crate) struct FileLeg {
     file: OwnedFd,
     sending: Option<(Leg, Range<u64>)>,
+    /// The kernel moves none of its bytes by itself.
+    unspliceable: bool,
 }
 
 impl FileLeg {
@@ -76,15 +81,28 @@ impl Source for FileLeg {
     }
 
     fn is_heavy(&self) -> bool {
-        true
+        !self.unspliceable
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Got {
-        got(pread(&self.file, buffer, self.part().start))
+        match pread(&self.file, buffer, self.part().start) {
+            // Nothing where something should be means that the file has become shorter.
+            Ok(0) => Got::End,
+            Ok(bytes) => Got::Bytes(bytes),
+            Err(_) => Got::Broken,
+        }
     }
 
     fn read_into(&mut self, pipe: &mut Pipe, limit: usize) -> Got {
-        got(pipe.fill(&self.file, Some(self.part().start), limit))
+        match pipe.fill(&self.file, Some(self.part().start), limit) {
+            Ok(0) => Got::End,
+            Ok(bytes) => Got::Bytes(bytes),
+            Err(error) => {
+                let got = Got::instead_of_a_pipe(error);
+                self.unspliceable |= got == Got::Refused;
+                got
+            }
+        }
     }
 
     fn moved_on(&mut self, moved: usize) -> bool {
@@ -102,10 +120,20 @@ impl Source for FileLeg {
     }
 }
 
-/// Nothing where something should be means that the file has become shorter.
-fn got(read: Result<usize, Errno>) -> Got {
-    match read {
-        Ok(0) | Err(_) => Got::End,
-        Ok(bytes) => Got::Bytes(bytes),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::Pipes;
+
+    #[test]
+    fn what_the_kernel_does_not_move_is_read() {
+        let files = Files::below("/proc/self".as_ref()).unwrap();
+        let (mut file, _) = files.open("environ").unwrap();
+        let mut pipe = Pipes::default().take().unwrap();
+        file.send(Leg::CLIENT, 0..4);
+        assert!(file.is_heavy());
+        assert_eq!(file.read_into(&mut pipe, 4), Got::Refused);
+        assert!(!file.is_heavy());
+        assert_eq!(file.read(&mut [0; 4]), Got::Bytes(4));
     }
 }

@@ -1,6 +1,7 @@
 //! Where bytes come from that are moved untouched, a connection or a file, and what reading finds there.
 
 use crate::outbox::Pipe;
+use rustix::io::Errno;
 
 /// Bytes that must be worth it for the kernel to move them through a pipe; below, one read and one write are cheaper
 /// than two splices and the one that finds the socket empty.
@@ -13,8 +14,24 @@ pub(crate) enum Got {
     Bytes(usize),
     /// Nothing now.
     Nothing,
-    /// The end, in good order or not.
+    /// The end, in good order.
     End,
+    /// The end, with an error: what has come need not be all that was sent.
+    Broken,
+    /// Of a pipe only: the kernel does not move these bytes, and they are to be read.
+    Refused,
+}
+
+impl Got {
+    /// What an error of the kernel means that is told instead of bytes for a pipe.
+    pub(crate) fn instead_of_a_pipe(error: Errno) -> Self {
+        match error {
+            Errno::AGAIN => Self::Nothing,
+            // A file system or a sandbox that knows no splice.
+            Errno::INVAL | Errno::PERM | Errno::NOSYS => Self::Refused,
+            _ => Self::Broken,
+        }
+    }
 }
 
 /// A leg whose bytes go to a connection, up to a limit.

@@ -111,7 +111,7 @@ impl Io {
 pub(crate) enum Pending {
     Opened(Leg, Opened),
     OpenFailed(Leg, OpenError),
-    Eof(Leg),
+    Eof(Leg, bool),
     Spliced(Leg),
     HungUp(Leg),
     Answer(Ticket, Answer),
@@ -446,14 +446,14 @@ impl Task {
                 Pending::OpenFailed(leg, why) => Input::OpenFailed { leg, why },
                 Pending::HungUp(leg) => Input::HungUp { leg },
                 Pending::Answer(ticket, answer) => Input::Answer { ticket, answer },
-                Pending::Eof(leg) => {
+                Pending::Eof(leg, broken) => {
                     // Gone already, if the machine closed it in the meantime.
                     match self.link(leg) {
                         None => continue,
                         Some(Link::Tcp(tcp)) => tcp.ended = true,
                         Some(Link::Udp(_) | Link::File(_)) => {}
                     }
-                    Input::Eof { leg }
+                    Input::Eof { leg, broken }
                 }
                 Pending::Spliced(leg) if self.link(leg).is_none() => continue,
                 Pending::Spliced(leg) => Input::Spliced { leg },

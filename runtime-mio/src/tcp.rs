@@ -5,7 +5,6 @@ use crate::pool;
 use crate::source::{Got, HEAVY, Source};
 use bytes::Bytes;
 use mio::net::TcpStream;
-use rustix::io::Errno;
 use srs_proxy_core::machine::Leg;
 use srs_proxy_core::time::{Duration, Time};
 use std::io::{self, Read};
@@ -43,6 +42,8 @@ pub(crate) struct TcpLeg {
     pub(crate) splice: Option<Splice>,
     /// Whether the last wake-up, or this one so far, moved so much that the kernel should do it.
     heavy: bool,
+    /// The kernel does not want to.
+    unspliceable: bool,
     /// Bytes moved since the last time the socket was found empty.
     moved: usize,
     pub(crate) outbox: Outbox,
@@ -84,6 +85,7 @@ impl TcpLeg {
             kept: Bytes::new(),
             splice: None,
             heavy: false,
+            unspliceable: false,
             moved: 0,
             outbox: Outbox::default(),
             broken: false,
@@ -160,13 +162,14 @@ impl Source for TcpLeg {
     }
 
     fn is_heavy(&self) -> bool {
-        self.heavy
+        self.heavy && !self.unspliceable
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Got {
         loop {
             match self.stream.read(buffer) {
-                Ok(0) => return Got::End,
+                // An error that a write was told of is told only once.
+                Ok(0) => return if self.broken { Got::Broken } else { Got::End },
                 Ok(n) => {
                     self.received += n as u64;
                     self.moved += n;
@@ -183,24 +186,29 @@ impl Source for TcpLeg {
                     self.empty();
                     return Got::Nothing;
                 }
-                Err(_) => return Got::End,
+                Err(_) => return Got::Broken,
             }
         }
     }
 
     fn read_into(&mut self, pipe: &mut Pipe, limit: usize) -> Got {
         match pipe.fill(&self.stream, None, limit) {
+            Ok(0) if self.broken => Got::Broken,
             Ok(0) => Got::End,
             Ok(n) => {
                 self.received += n as u64;
                 self.moved += n;
                 Got::Bytes(n)
             }
-            Err(Errno::AGAIN) => {
-                self.empty();
-                Got::Nothing
+            Err(error) => {
+                let got = Got::instead_of_a_pipe(error);
+                match got {
+                    Got::Nothing => self.empty(),
+                    Got::Refused => self.unspliceable = true,
+                    _ => {}
+                }
+                got
             }
-            Err(_) => Got::End,
         }
     }
 

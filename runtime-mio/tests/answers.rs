@@ -26,7 +26,7 @@ impl Machine for Generous {
                 cx.actions.write(Leg::CLIENT, ANSWER.repeat(bytes.len()));
                 Ok(bytes.len())
             }
-            Input::Eof { leg } => {
+            Input::Eof { leg, .. } => {
                 cx.actions.close(leg, Close::Flush);
                 Ok(0)
             }

@@ -34,7 +34,7 @@ impl Machine for Frames {
                 assert_eq!(leg, Leg::CLIENT);
                 cx.actions.write(Leg::CLIENT, &b"k"[..]);
             }
-            Input::Eof { leg: Leg::CLIENT } => {
+            Input::Eof { leg: Leg::CLIENT, .. } => {
                 cx.actions.write(Leg::CLIENT, &b"e"[..]);
                 cx.actions.close(ORIGIN, Close::Flush);
                 cx.actions.close(Leg::CLIENT, Close::Flush);

@@ -32,7 +32,7 @@ impl Machine for Echo {
                     cx.actions.close(Leg::CLIENT, Close::Flush);
                 }
             }
-            Input::Eof { leg } => cx.actions.close(leg, Close::Flush),
+            Input::Eof { leg, .. } => cx.actions.close(leg, Close::Flush),
             _ => {}
         }
         Ok(0)

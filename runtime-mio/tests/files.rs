@@ -50,7 +50,7 @@ impl Machine for Library {
                 say("sent\n".into());
                 cx.actions.close(leg, Close::Flush);
             }
-            Input::Eof { leg } => {
+            Input::Eof { leg, .. } => {
                 say("short\n".into());
                 cx.actions.close(leg, Close::Flush);
             }

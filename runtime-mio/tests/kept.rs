@@ -44,7 +44,7 @@ impl Machine for Asking {
                 }
                 return Ok(end + 1);
             }
-            Input::Eof { leg } => cx.actions.close(leg, Close::Flush),
+            Input::Eof { leg, .. } => cx.actions.close(leg, Close::Flush),
             _ => {}
         }
         Ok(0)

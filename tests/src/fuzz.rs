@@ -223,7 +223,7 @@ fn rtmp_in_pieces(client: &[&[u8]], origin: &[&[u8]], client_leaves: bool) -> Ou
     driver.opened();
     origin.iter().for_each(|piece| driver.bytes(ORIGIN, piece));
     let cut = driver.is_over();
-    driver.eof(if client_leaves { Leg::CLIENT } else { ORIGIN });
+    driver.eof(if client_leaves { Leg::CLIENT } else { ORIGIN }, false);
     Outcome {
         cut,
         client: driver.sent(Leg::CLIENT).to_vec(),
@@ -307,7 +307,7 @@ pub fn rtmp_session(bytes: &[u8]) {
             (4, why) => {
                 driver.open_failed([OpenError::Unreachable, OpenError::Exhausted][usize::from(why % 2)])
             }
-            (5, who) => driver.eof(if who % 2 == 0 { Leg::CLIENT } else { leg }),
+            (5, who) => driver.eof(if who % 2 == 0 { Leg::CLIENT } else { leg }, who % 4 > 1),
             (6, _) => driver.tick(),
             (7, what) => driver.bytes(Leg::CLIENT, &said(what, &mut client)),
             (8, what) => driver.bytes(leg, &answered(what, &mut origin)),
@@ -495,7 +495,7 @@ fn api(manner: u8, bytes: &[u8], split: Split) -> (String, bool) {
             driver.answer(answer);
         }
     }
-    driver.eof(Leg::CLIENT);
+    driver.eof(Leg::CLIENT, false);
     (String::from_utf8_lossy(driver.sent(Leg::CLIENT)).into_owned(), driver.is_over())
 }
 

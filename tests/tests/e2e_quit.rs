@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use srs_proxy_tests::peers::nginx::Nginx;
 use srs_proxy_tests::peers::proxy::Proxy;
-use srs_proxy_tests::peers::{PATIENCE, ffmpeg, wait_until};
+use srs_proxy_tests::peers::{PATIENCE, ffmpeg, http, wait_until};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,28 @@ fn a_second_signal_ends_the_drain() {
     wait_until("no new connection is taken", PATIENCE, || TcpStream::connect(proxy.rtmp()).is_err());
     proxy.signal(Signal::TERM);
     proxy.wait_end(SLACK);
+    drop(publisher);
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_neither_media_nor_the_end() {
+    let origin = Nginx::start();
+    let mut proxy = Proxy::unread(&[
+        ("PROXY_LOG_LEVEL", "debug"),
+        ("PROXY_GRACE_QUIT_TIMEOUT", "1s"),
+        ("PROXY_FORCE_QUIT_TIMEOUT", "2s"),
+    ]);
+    proxy.register("a", "1", origin.rtmp());
+    let mut publisher = ffmpeg::Publisher::start(&proxy.url("live/x"));
+    // Two lines each: several times what the pipe holds.
+    for _ in 0..200 {
+        http::get(proxy.system_api(), "/api/v1/versions").expect("the health check is answered");
+    }
+    let sent = publisher.frames();
+    wait_until("the publisher goes on", PATIENCE, || publisher.frames() > sent + 25);
+    assert!(publisher.is_running());
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait_end(Duration::from_secs(2) + SLACK).status.code(), Some(0));
     drop(publisher);
 }
 

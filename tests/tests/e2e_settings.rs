@@ -2,10 +2,11 @@
 
 use srs_proxy_tests::peers::PATIENCE;
 use srs_proxy_tests::peers::ports::free_port;
-use srs_proxy_tests::peers::process::{Ended, run};
+use srs_proxy_tests::peers::process::{Ended, Process, run};
 use srs_proxy_tests::peers::proxy::{Proxy, SERVERS, proxy_command};
 use srs_proxy_tests::peers::temp::TempDir;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::process::Command;
 
 /// Every variable and its default, as documented.
 const DEFAULTS: [(&str, &str); 26] = [
@@ -184,4 +185,25 @@ fn a_dot_env_file_is_read_but_never_overrides_what_is_set() {
     dir.write(".env", "PROXY_ORIGIN_SERVER_TTL=soon\n");
     assert_refused(&proxy_in(&dir, &[], &["--check"]), &["PROXY_ORIGIN_SERVER_TTL", "soon"]);
     proxy_in(&dir, &[("PROXY_ORIGIN_SERVER_TTL", "60s")], &["--check"]).success();
+    dir.write(".env", "FOO='no end\nPROXY_HTTP_API_AUTH_TOKEN='s3cret\n");
+    let ended = proxy_in(&dir, &[], &["--check"]);
+    assert_refused(&ended, &[".env: line 2, PROXY_HTTP_API_AUTH_TOKEN"]);
+    assert!(!ended.stderr.contains("s3cret"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_before_any_is_opened() {
+    let dir = TempDir::new("nofile");
+    let plain = proxy_command(&dir);
+    let mut limited = Command::new("prlimit");
+    limited.args(["--nofile=64:4096", "--"]).arg(plain.get_program()).args(plain.get_args());
+    for (name, _) in plain.get_envs() {
+        limited.env_remove(name);
+    }
+    limited.current_dir(dir.path()).env("PROXY_WORKERS", "32");
+    for server in SERVERS {
+        limited.env(server, format!("127.0.0.1:{}", free_port()));
+    }
+    let mut proxy = Process::start("srs-proxy", &mut limited);
+    proxy.wait_line("serves with 32 workers", PATIENCE);
 }

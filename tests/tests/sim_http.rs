@@ -56,6 +56,19 @@ fn every_request_has_its_own_answer() {
 }
 
 #[test]
+fn a_body_that_only_the_connection_ends_is_not_whole_if_that_breaks() {
+    seeds::run("http_broken", 200, |seed| {
+        let (mut dice, mut scene) = any(seed);
+        for exchange in &mut scene.exchanges {
+            let length = dice.size(1..=20_000);
+            exchange.response.body = Body::Close(vec![7; length]);
+            exchange.response.trouble = Trouble::Stops(dice.size(0..=length - 1), End::Reset);
+        }
+        scene.play(seed, LONG).assert_sound();
+    });
+}
+
+#[test]
 fn whatever_goes_wrong_with_an_answer_is_seen_by_its_client_only() {
     seeds::run("http_trouble", 300, |seed| {
         let (mut dice, mut scene) = any(seed);

@@ -107,7 +107,7 @@ impl Machine for Server {
                 }
                 return Ok(end + 1);
             }
-            (State::Head { leg, length, again: true }, Input::Eof { leg: ended }) if ended == leg => {
+            (State::Head { leg, length, again: true }, Input::Eof { leg: ended, .. }) if ended == leg => {
                 cx.actions.close(leg, Close::Flush);
                 self.retry(cx, length);
             }
@@ -126,7 +126,7 @@ impl Machine for Server {
             }
             (State::Line, Input::Drain) => cx.actions.close(Leg::CLIENT, Close::Flush),
             (_, Input::Drain) => self.drains = true,
-            (_, Input::Eof { leg: Leg::CLIENT }) => return Err(Fault::Client("left")),
+            (_, Input::Eof { leg: Leg::CLIENT, .. }) => return Err(Fault::Client("left")),
             (_, Input::Eof { .. }) => return Err(Fault::Origin("left too early")),
             (State::Head { leg, .. }, Input::Tick) if self.careless => {
                 self.deadline = cx.now + PATIENCE;

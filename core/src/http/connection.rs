@@ -572,9 +572,9 @@ impl Machine for Connection {
             }
             (_, Input::HungUp { leg: Leg::CLIENT }) => self.client.hung_up = true,
             // It still hears what it asked the API; for all else it has left.
-            (State::Asking { .. }, Input::Eof { leg: Leg::CLIENT }) => self.client.expect_no_more(),
+            (State::Asking { .. }, Input::Eof { leg: Leg::CLIENT, .. }) => self.client.expect_no_more(),
             (State::Head { .. } | State::Body { .. }, Input::Eof { .. }) => self.close(cx, Close::Flush),
-            (_, Input::Eof { leg: Leg::CLIENT }) => self.leave(cx),
+            (_, Input::Eof { leg: Leg::CLIENT, .. }) => self.leave(cx),
             (state, Input::Drain) => {
                 self.client.expect_no_more();
                 if let State::Head { begun: false } = state {

@@ -216,8 +216,8 @@ impl Exchange {
                 return Ok((0, self.open_failed(cx, client, why)));
             }
             Input::Spliced { leg } if self.leg == Some(leg) => return Ok((0, self.finish(cx, true))),
-            Input::Eof { leg } if self.leg == Some(leg) => {
-                return self.origin_ended(cx, client).map(|next| (0, next));
+            Input::Eof { leg, broken } if self.leg == Some(leg) => {
+                return self.origin_ended(cx, client, broken).map(|next| (0, next));
             }
             Input::Tick => {
                 self.usage.iter_mut().for_each(|usage| usage.tell(cx));
@@ -670,7 +670,7 @@ impl Exchange {
         }
     }
 
-    fn origin_ended(&mut self, cx: &mut Cx<'_>, client: &mut Client) -> Result<Next, Fault> {
+    fn origin_ended(&mut self, cx: &mut Cx<'_>, client: &mut Client, broken: bool) -> Result<Next, Fault> {
         self.keep = false;
         match &self.stage {
             // It closed a connection that had rested; the request was never looked at.
@@ -680,10 +680,13 @@ impl Exchange {
                 self.open(cx, client, Transport::Tcp);
                 Ok(Next::Stay)
             }
-            Stage::Collecting { body, .. } if body.is_endless() => Ok(self.collected(cx, client, true)),
+            Stage::Collecting { body, .. } if body.is_endless() && !broken => {
+                Ok(self.collected(cx, client, true))
+            }
             Stage::Waiting | Stage::Collecting { .. } => {
                 Ok(self.fail(cx, client, Status::BAD_GATEWAY, Fault::Origin("closed without an answer")))
             }
+            Stage::Endless if broken => Err(cut(cx, true, "broke off in the middle of an answer")),
             Stage::Endless => Ok(self.finish(cx, true)),
             stage => {
                 let decode = matches!(stage, Stage::Chunks { decode: true, .. });

@@ -136,12 +136,12 @@ impl OriginSide {
                     },
                 ));
             }
-            Input::Eof { leg } if leg == Leg::CLIENT => {
+            Input::Eof { leg, .. } if leg == Leg::CLIENT => {
                 self.close_origin(cx, Close::Flush);
                 cx.actions.close(leg, Close::Abort);
                 return Ok((0, Next::Over));
             }
-            Input::Eof { leg } if leg == self.leg => {
+            Input::Eof { leg, .. } if leg == self.leg => {
                 self.close_origin(cx, Close::Abort);
                 return Ok((
                     0,

@@ -177,7 +177,7 @@ impl ClientSide {
     fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<(usize, Next), Fault> {
         match input {
             Input::Stream { bytes, .. } => self.bytes(cx, bytes),
-            Input::Eof { leg } => {
+            Input::Eof { leg, .. } => {
                 cx.actions.close(leg, Close::Abort);
                 Ok((0, Next::Over))
             }

@@ -45,7 +45,7 @@ impl Task {
         io.batch.open = false;
         self.end_runs(io);
         if is_gone {
-            io.pending.push_back(Pending::Eof(leg));
+            io.pending.push_back(Pending::Eof(leg, false));
             self.settle(io);
         }
         *(if leg.slot == 0 { &mut self.received } else { &mut self.from_origin }) += bytes as u64;

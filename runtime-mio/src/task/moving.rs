@@ -105,10 +105,10 @@ impl Task {
         };
         old.copy_from_slice(&tcp.kept);
         match tcp.read(new) {
-            Got::Nothing => 0,
-            Got::End => {
+            Got::Nothing | Got::Refused => 0,
+            got @ (Got::End | Got::Broken) => {
                 tcp.ended = true;
-                io.pending.push_back(Pending::Eof(leg));
+                io.pending.push_back(Pending::Eof(leg, got == Got::Broken));
                 1
             }
             Got::Bytes(fresh) => {
@@ -134,7 +134,7 @@ impl Task {
                 let got = source.read_into(&mut pipe, left);
                 match got {
                     Got::Bytes(_) => target.send_pipe(pipe, &mut io.pipes, io.now),
-                    Got::Nothing | Got::End => io.pipes.put(pipe),
+                    Got::Nothing | Got::End | Got::Broken | Got::Refused => io.pipes.put(pipe),
                 }
                 got
             }
@@ -156,9 +156,11 @@ impl Task {
                 n
             }
             Got::Nothing => return 0,
-            Got::End => {
+            // It is read, the next time.
+            Got::Refused => return 1,
+            Got::End | Got::Broken => {
                 source.end();
-                io.pending.push_back(Pending::Eof(leg));
+                io.pending.push_back(Pending::Eof(leg, got == Got::Broken));
                 1
             }
         };

@@ -83,7 +83,7 @@ fn converse(manner: u8, client: &[u8], origin: &[u8], split: Split) -> Outcome {
             let leg = driver.opened_as(if manner & 4 == 0 { Opened::Fresh } else { Opened::Reused });
             let leg = leg.expect("it is being opened");
             split.pieces(origin).iter().for_each(|piece| driver.bytes(leg, piece));
-            driver.eof(leg);
+            driver.eof(leg, false);
         }
     }
     let origins = driver.all_sent().filter(|(leg, _)| *leg != Leg::CLIENT);
@@ -145,7 +145,7 @@ pub fn http_connection(bytes: &[u8]) {
                 driver.open_failed([OpenError::Unreachable, OpenError::Exhausted][usize::from(why % 2)])
             }
             (5, who) if who % 4 == 1 => driver.hang_up(Leg::CLIENT),
-            (5, who) => driver.eof(if who % 4 == 0 { Leg::CLIENT } else { leg }),
+            (5, who) => driver.eof(if who % 4 == 0 { Leg::CLIENT } else { leg }, who % 8 > 3),
             (6, _) => driver.tick(),
             (7, what) if what % 8 == 0 => driver.drain(),
             (7 | 8, what) => driver.bytes(Leg::CLIENT, &asked(what)),
@@ -153,7 +153,7 @@ pub fn http_connection(bytes: &[u8]) {
         }
         assert!(driver.opening.len() <= 1, "more than it can use");
     }
-    driver.eof(Leg::CLIENT);
+    driver.eof(Leg::CLIENT, false);
     // Only who asks the proxy itself may still hear the answer.
     for _ in 0..3 {
         driver.tick();

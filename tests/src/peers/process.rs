@@ -1,9 +1,11 @@
 //! A program under test: started with its output kept, stopped by its process id. Knows no program.
 
 use super::{wait_for, wait_until};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +14,9 @@ use std::time::Duration;
 
 /// Lines of output shown when a test fails: the end tells why.
 const LINES_SHOWN: usize = 60;
+
+/// What fits into a pipe that nobody reads, in bytes: the least there is.
+const UNREAD: usize = 4096;
 
 /// How long a killed program may take to be gone.
 const DEATH: Duration = Duration::from_secs(10);
@@ -34,6 +39,8 @@ pub struct Process {
     child: Child,
     lines: Lines,
     readers: Vec<JoinHandle<()>>,
+    /// The pipe of its standard error, if nobody reads that.
+    _unread: Option<OwnedFd>,
     status: Option<ExitStatus>,
 }
 
@@ -59,15 +66,28 @@ impl Process {
     /// Starts `command`; `name` is what it is called in messages.
     #[track_caller]
     pub fn start(name: impl Into<String>, command: &mut Command) -> Self {
-        let name = name.into();
-        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Self::start_with(name.into(), command, Stdio::piped(), None)
+    }
+
+    /// Starts `command` with a standard error that takes a little and then no more, since nobody reads it.
+    #[track_caller]
+    pub fn start_unread(name: impl Into<String>, command: &mut Command) -> Self {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+        fcntl_setpipe_size(&write, UNREAD).expect("a small pipe");
+        Self::start_with(name.into(), command, write.into(), Some(read))
+    }
+
+    #[track_caller]
+    fn start_with(name: String, command: &mut Command, stderr: Stdio, unread: Option<OwnedFd>) -> Self {
+        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn();
         let mut child = started.unwrap_or_else(|why| panic!("{name} does not start: {why} ({command:?})"));
         let lines = Lines::default();
         let readers = [
             child.stdout.take().map(|pipe| keep(Pipe::Out, pipe, &lines)),
             child.stderr.take().map(|pipe| keep(Pipe::Err, pipe, &lines)),
         ];
-        Self { name, child, lines, readers: readers.into_iter().flatten().collect(), status: None }
+        let readers = readers.into_iter().flatten().collect();
+        Self { name, child, lines, readers, _unread: unread, status: None }
     }
 
     /// Its process id.

@@ -60,6 +60,17 @@ impl Proxy {
     /// Starts one with these settings; they win over the free ports it gets otherwise.
     #[track_caller]
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::run(settings, |start| Process::start("srs-proxy", start))
+    }
+
+    /// The same, of which nobody reads the log.
+    #[track_caller]
+    pub fn unread(settings: &[(&str, &str)]) -> Self {
+        Self::run(settings, |start| Process::start_unread("srs-proxy", start))
+    }
+
+    #[track_caller]
+    fn run(settings: &[(&str, &str)], run: impl FnOnce(&mut Command) -> Process) -> Self {
         let dir = TempDir::new("proxy");
         let ports = SERVERS.map(|_| free_port());
         let mut start = proxy_command(&dir);
@@ -67,7 +78,7 @@ impl Proxy {
             start.env(server, format!("127.0.0.1:{port}"));
         }
         start.envs(settings.iter().copied());
-        let mut proxy = Self { process: Process::start("srs-proxy", &mut start), ports, _dir: dir };
+        let mut proxy = Self { process: run(&mut start), ports, _dir: dir };
         let system = proxy.system_api();
         proxy.process.wait_ready(PATIENCE, || {
             http::get(system, "/api/v1/versions").is_ok_and(|answer| answer.status == 200)

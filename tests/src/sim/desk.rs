@@ -161,7 +161,7 @@ impl<H: Hub> Desk<H> {
     /// Something of a session's socket that is no datagram.
     pub fn eof(&mut self, leg: Leg) {
         if self.open.contains_key(&leg) {
-            self.feed(Input::Eof { leg }, &[]);
+            self.feed(Input::Eof { leg, broken: false }, &[]);
         }
     }
 

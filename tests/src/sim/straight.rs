@@ -138,13 +138,13 @@ impl<M: Machine> Straight<M> {
         }
     }
 
-    /// The end of a leg's bytes; unless it is paused, when nobody would see it.
-    pub fn eof(&mut self, leg: Leg) {
+    /// The end of a leg's bytes, in good order or not; unless it is paused, when nobody would see it.
+    pub fn eof(&mut self, leg: Leg, broken: bool) {
         if let Some(side) = self.legs.get_mut(&leg).filter(|side| side.open && !side.ended && !side.paused) {
             side.ended = true;
             self.hang_up(leg);
             if self.legs.contains_key(&leg) {
-                self.feed(Input::Eof { leg }, &[]);
+                self.feed(Input::Eof { leg, broken }, &[]);
             }
         }
     }

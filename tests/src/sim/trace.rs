@@ -61,7 +61,10 @@ impl Trace {
             Input::OpenFailed { leg, why } => {
                 ("OpenFailed", format!("{}.{} {why:?}", leg.slot, leg.generation), &[])
             }
-            Input::Eof { leg } => ("Eof", format!("{}.{}", leg.slot, leg.generation), &[]),
+            Input::Eof { leg, broken } => {
+                let how = if *broken { " broken" } else { "" };
+                ("Eof", format!("{}.{}{how}", leg.slot, leg.generation), &[])
+            }
             Input::Answer { ticket, answer } => ("Answer", format!("{} {answer:?}", ticket.0), &[]),
             Input::Spliced { leg } => ("Spliced", format!("{}.{}", leg.slot, leg.generation), &[]),
             Input::HungUp { leg } => ("HungUp", format!("{}.{}", leg.slot, leg.generation), &[]),

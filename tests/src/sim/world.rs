@@ -389,7 +389,8 @@ impl<M: Machine> World<M> {
         let offers = self.soon.iter().any(|soon| matches!(soon, Soon::Offer(to) if *to == leg));
         if c.owned && !c.eof_told && !offers && (!c.paused || hangup) && c.inward.ended() {
             c.eof_told = true;
-            self.feed(Input::Eof { leg }, &Bytes::new());
+            let broken = c.broken;
+            self.feed(Input::Eof { leg, broken }, &Bytes::new());
         }
     }
 
@@ -447,7 +448,7 @@ impl<M: Machine> World<M> {
         match done {
             None => self.net.at(self.net.now + FILE_TURN, Event::FileTurn(file)),
             Some(true) => self.soon.push_back(Soon::Spliced(leg)),
-            Some(false) => self.feed(Input::Eof { leg }, &Bytes::new()),
+            Some(false) => self.feed(Input::Eof { leg, broken: false }, &Bytes::new()),
         }
     }
 
@@ -555,7 +556,7 @@ impl<M: Machine> World<M> {
             Input::Stream { leg, .. } => Some(leg),
             _ => None,
         };
-        let left = matches!(input, Input::Eof { leg: Leg::CLIENT });
+        let left = matches!(input, Input::Eof { leg: Leg::CLIENT, .. });
         let mut actions = std::mem::take(&mut self.actions);
         let mut cx = Cx { now: self.net.now, rng: self.machine_dice.rng(), actions: &mut actions };
         let result = self.machine.handle(&mut cx, input);

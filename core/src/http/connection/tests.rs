@@ -556,7 +556,7 @@ fn a_client_that_ends_its_side_still_gets_its_answer() {
     let mut client = Client::system();
     client.balancer = silent;
     client.send(post(GOOD, ""));
-    client.input(Input::Eof { leg: Leg::CLIENT });
+    client.input(Input::Eof { leg: Leg::CLIENT, broken: false });
     assert!(!client.closed);
     client.balancer = obliging;
     client.send("");
@@ -565,7 +565,7 @@ fn a_client_that_ends_its_side_still_gets_its_answer() {
 
     let mut client = Client::system();
     client.send("GET /");
-    client.input(Input::Eof { leg: Leg::CLIENT });
+    client.input(Input::Eof { leg: Leg::CLIENT, broken: false });
     assert!(client.closed && client.received.is_empty());
 }
 

@@ -355,8 +355,9 @@ impl Played {
             Trouble::BrokenChunk => matches!(response.body, Body::Chunked(..)) && !bare,
             _ => false,
         };
-        // A reset looks like an end to the driver.
-        let excused = ends_with_connection && answer.framing == Framing::Close;
+        // An end in good order looks like the end of such a body, wherever it comes; a reset does not.
+        let resets = matches!(response.trouble, Trouble::Stops(_, End::Reset)) && !self.breaks;
+        let excused = ends_with_connection && answer.framing == Framing::Close && !resets;
         assert!(!answer.complete || whole && !cut || excused, "a cut answer looks whole\n{}", tail());
         if let (Body::Chunked(_, chunking), Framing::Chunked, true) = (&response.body, answer.framing, whole)
         {

@@ -334,7 +334,7 @@ fn who_sends_media_publishes_until_it_is_over() {
         desk.client(client(1), &[0x80]);
         assert_eq!(desk.told, [], "what a player says, a stranger, and half of a packet");
         desk.client(client(1), &media(1, 0));
-        assert_eq!(desk.told, [publishing.clone()], "at once");
+        assert_eq!(desk.told, std::slice::from_ref(&publishing), "at once");
         for _ in 0..60 {
             desk.pass(SECOND);
             desk.client(client(1), &media(1, 0));

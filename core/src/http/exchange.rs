@@ -14,6 +14,7 @@ use super::head::{Expectation, Head, HeadReader};
 use super::reply::ReplyHead;
 use super::response::{CONTINUE, Status};
 use super::routes::{Kind, Wanted, is_session_id};
+use super::signalling::publishes;
 use crate::key::StreamKey;
 use crate::machine::{
     Action, Close, Cx, Fault, Input, Leg, Note, OpenError, Opened, Parsed, Ticket, Transport,
@@ -147,7 +148,7 @@ impl Exchange {
             need: Need {
                 protocol: need,
                 media: kind.is_offer().then_some(Protocol::Rtc),
-                publishes: kind == Kind::Live && upload.is_some(),
+                publishes: kind == Kind::Live && upload.is_some() || kind.is_offer() && publishes(target),
             },
             kind,
             key: key.as_ref().ok().cloned(),

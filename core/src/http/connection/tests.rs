@@ -551,6 +551,32 @@ fn a_playlist_is_found_by_its_name_where_its_session_cannot_be() {
     }
 }
 
+/// What is held for a viewer of a live stream is held by the hundred thousand.
+#[test]
+fn a_request_is_forgotten_once_its_answer_begins() {
+    let peer = SocketAddr::from(([10, 0, 0, 9], 1234));
+    let mut viewer = Connection::new(Arc::new(HttpConfig::default()), Server::Http, peer, Time::ZERO);
+    let mut actions = Actions::new();
+    let mut input = |input: Input<'_>| -> (String, Vec<Action>) {
+        let mut cx = Cx { now: Time::ZERO, rng: &mut Pcg32::new(1, 1), actions: &mut actions };
+        viewer.handle(&mut cx, input).unwrap();
+        (format!("{viewer:?}"), actions.drain().collect())
+    };
+    let bytes = b"GET /live/a.flv?token=secret HTTP/1.1\r\nHost: h\r\n\r\n";
+    let (held, actions) = input(Input::Stream { leg: Leg::CLIENT, bytes });
+    assert!(held.contains("secret"), "it is not sent yet");
+    let Some(Action::Ask { ticket, .. }) = actions.last() else { panic!("{actions:?}") };
+    let picked = crate::query::Picked { origin: origin().id(), to: peer };
+    let (_, actions) = input(Input::Answer { ticket: *ticket, answer: Answer::Picked(picked) });
+    let Some(Action::Open { leg, .. }) = actions.last() else { panic!("{actions:?}") };
+    // It may have to be sent again, if this one turns out to be dead.
+    let (held, _) = input(Input::Opened { leg: *leg, what: Opened::Reused });
+    assert!(held.contains("secret"));
+    let (held, _) = input(Input::Stream { leg: *leg, bytes: b"HTTP/1.1 200 OK\r\n\r\nFLV" });
+    assert!(held.contains("Endless") && !held.contains("secret"), "{held}");
+    assert!(size_of::<Connection>() + size_of::<Exchange>() <= 512);
+}
+
 #[test]
 fn a_client_that_ends_its_side_still_gets_its_answer() {
     let mut client = Client::system();

@@ -1,6 +1,6 @@
 //! How each [`Command`] is told to Redis, and what its answer means. Opens no socket.
 
-use super::client::{Census, Command, FOREVER, LOADS_LIFE, Mark, Reply, millis};
+use super::client::{Census, Command, FOREVER, LOADS_LIFE, Mark, Reply, Returned, millis};
 use super::keys::Keys;
 use redis::{Cmd, Value};
 use srs_proxy_core::origin::Protocol;
@@ -13,6 +13,7 @@ const PUBLISH: &str = concat!(include_str!("scripts/put.lua"), include_str!("scr
 const DELETE: &str = include_str!("scripts/delete.lua");
 const MARK: &str = include_str!("scripts/mark.lua");
 const REGISTER: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/register.lua"));
+const GIVE_BACK: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/give_back.lua"));
 const DEREGISTER: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/deregister.lua"));
 const CENSUS: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/census.lua"));
 
@@ -54,16 +55,18 @@ pub(super) fn pack(command: &Command, keys: &Keys) -> Cmd {
             delete.arg(value);
             delete
         }
-        Command::Register { id, server, json, life, restore } => {
+        Command::Register { id, server, json, life } => {
             let mut register = script(REGISTER, [&keys.all_servers(), &keys.server(id), &keys.marks()]);
+            register.arg(keys.server("")).arg(id).arg(server).arg(json).arg(millis(*life));
             register
-                .arg(keys.server(""))
-                .arg(id)
-                .arg(server)
-                .arg(json)
-                .arg(millis(*life))
-                .arg(u8::from(*restore));
-            register
+        }
+        Command::GiveBack { origins } => {
+            let mut give_back = script(GIVE_BACK, [&keys.all_servers(), &keys.marks()]);
+            give_back.arg(keys.server(""));
+            for Returned { id, server, json, life } in origins {
+                give_back.arg(id).arg(server).arg(json).arg(millis(*life));
+            }
+            give_back
         }
         Command::Deregister { id } => {
             let mut deregister = script(DEREGISTER, [&keys.all_servers(), &keys.server(id)]);
@@ -111,7 +114,13 @@ fn script<const N: usize>(text: &str, keys: [&String; N]) -> Cmd {
 
 /// Whether a command looks at keys that it does not name: those that the list does.
 pub(super) fn looks_further(command: &Command) -> bool {
-    matches!(command, Command::Register { .. } | Command::Deregister { .. } | Command::Census { .. })
+    matches!(
+        command,
+        Command::Register { .. }
+            | Command::GiveBack { .. }
+            | Command::Deregister { .. }
+            | Command::Census { .. }
+    )
 }
 
 /// What the answer to `command` means.
@@ -151,10 +160,11 @@ fn census(parts: Vec<Value>) -> Option<Census> {
     let [
         Value::Int(has_list),
         Value::Int(knows_us),
+        Value::Int(is_full),
         Value::Array(registrations),
         Value::Array(marks),
         Value::Array(loads),
-    ] = <[Value; 5]>::try_from(parts).ok()?
+    ] = <[Value; 6]>::try_from(parts).ok()?
     else {
         return None;
     };
@@ -179,7 +189,8 @@ fn census(parts: Vec<Value>) -> Option<Census> {
     let marks = marks.into_iter().map(|(_, mark)| mark).collect();
     let mut loads = groups(loads, |[id, streams]: [Value; 2]| Some((text(id)?, count(&streams)?)));
     loads.sort();
-    Some(Census { has_list: has_list != 0, knows_us: knows_us != 0, registrations, marks, loads })
+    let (has_list, knows_us, is_full) = (has_list != 0, knows_us != 0, is_full != 0);
+    Some(Census { has_list, knows_us, is_full, registrations, marks, loads })
 }
 
 /// What `read` makes of each group of values; without those that others have written in some other form.

@@ -2,7 +2,7 @@
 
 use super::client::{Census, Command, FOREVER, LOADS_LIFE, Mark, Reply, Returned, millis};
 use super::keys::Keys;
-use redis::{Cmd, Value};
+use redis::{Cmd, ServerError, Value};
 use srs_proxy_core::origin::Protocol;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -127,7 +127,8 @@ pub(super) fn looks_further(command: &Command) -> bool {
 pub(super) fn read(command: &Command, answer: Value) -> Reply {
     let reply = match (command, answer) {
         (_, Value::ServerError(error)) => {
-            Some(Reply::Failed(format!("{} {}", error.code(), error.details().unwrap_or_default())))
+            let (code, details) = why(&error);
+            Some(Reply::Failed(format!("{code} {details}")))
         }
         (Command::Get { .. }, Value::Nil) => Some(Reply::Value(None)),
         (Command::Get { .. } | Command::Claim { .. } | Command::Map { .. }, value) => {
@@ -140,6 +141,16 @@ pub(super) fn read(command: &Command, answer: Value) -> Reply {
         _ => Some(Reply::Done),
     };
     reply.unwrap_or_else(|| Reply::Failed("an answer of another form".to_owned()))
+}
+
+/// The code of an error, and what it says besides. Servers before Redis 7 put what a script has met into a text of their
+/// own: `ERR Error running script (call to f_…): @user_script:11: @user_script: 11: -READONLY You can't write …`, or only the
+/// end of that.
+pub(super) fn why(error: &ServerError) -> (&str, &str) {
+    let (code, details) = (error.code(), error.details().unwrap_or_default());
+    let is_of_script = code == "ERR" || code.starts_with("@user_script:");
+    let met = details.rsplit_once(": -").filter(|_| is_of_script);
+    met.map_or((code, details), |(_, met)| met.split_once(' ').unwrap_or((met, "")))
 }
 
 fn text(value: Value) -> Option<String> {
@@ -215,4 +226,30 @@ fn life(value: &Value) -> Option<Duration> {
 fn count(value: &Value) -> Option<u32> {
     let Value::Int(count) = value else { return None };
     Some(u32::try_from((*count).max(0)).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_script_has_met_is_read_in_the_words_of_every_server() {
+        for (said, code, details) in [
+            ("READONLY You can't write.", "READONLY", "You can't write."),
+            (
+                "ERR Error running script (call to f_0b1): @user_script:11: @user_script: 11: -READONLY You can't write: x.",
+                "READONLY",
+                "You can't write: x.",
+            ),
+            ("@user_script: 11: -READONLY You can't write.", "READONLY", "You can't write."),
+            ("ERR Error running script (call to f_0b1): @user_script:4: -OOM command", "OOM", "command"),
+            ("OOM command not allowed: -x", "OOM", "command not allowed: -x"),
+            ("ERR unknown command 'x'", "ERR", "unknown command 'x'"),
+            ("ERR", "ERR", ""),
+        ] {
+            let answer = redis::parse_redis_value(format!("-{said}\r\n").as_bytes()).unwrap();
+            let Value::ServerError(error) = answer else { panic!("{answer:?}") };
+            assert_eq!(why(&error), (code, details), "{said}");
+        }
+    }
 }

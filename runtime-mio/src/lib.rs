@@ -13,9 +13,11 @@
 //!   source    what connections and files have in common for whoever moves their bytes on
 //!   outbox    bytes that the socket did not take yet, in memory or in a pipe
 //!   pool      connections that wait for another session
+//!   budget    descriptors that sessions may hold
 //! ```
 
 mod batch;
+mod budget;
 mod clock;
 mod closing;
 mod file;

@@ -4,6 +4,7 @@
 //! dropped and counted, for late media is worth less than what comes next.
 
 use crate::batch::Run;
+use crate::budget::Held;
 use crate::runtime::Lost;
 use mio::net::UdpSocket;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
@@ -52,6 +53,7 @@ pub(crate) struct UdpLeg {
     /// The run of the current batch that was last added for this leg.
     pub(crate) run: usize,
     waiting: VecDeque<(Option<SocketAddr>, Box<[u8]>)>,
+    _held: Option<Held>,
 }
 
 impl UdpLeg {
@@ -61,11 +63,12 @@ impl UdpLeg {
     }
 
     /// A socket of its own, connected to `to`.
-    pub(crate) fn connect(to: SocketAddr, segments: bool) -> io::Result<Self> {
+    pub(crate) fn connect(to: SocketAddr, segments: bool, held: Held) -> io::Result<Self> {
         // Connecting binds it, too.
         let socket = Socket::new(Domain::for_address(to), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         socket.connect(&to.into())?;
-        Ok(Self::new(UdpSocket::from_std(socket.into()), Some(to), LEG_BUFFER, segments))
+        let socket = UdpSocket::from_std(socket.into());
+        Ok(Self { _held: Some(held), ..Self::new(socket, Some(to), LEG_BUFFER, segments) })
     }
 
     fn new(socket: UdpSocket, peer: Option<SocketAddr>, buffer: usize, segments: bool) -> Self {
@@ -74,7 +77,17 @@ impl UdpLeg {
         let _ = options.set_recv_buffer_size(buffer);
         let _ = options.set_send_buffer_size(buffer);
         let mapped = socket.local_addr().is_ok_and(|local| local.is_ipv6());
-        Self { socket, readable: false, mapped, peer, bursts: 0, segments, run: 0, waiting: VecDeque::new() }
+        Self {
+            socket,
+            readable: false,
+            mapped,
+            peer,
+            bursts: 0,
+            segments,
+            run: 0,
+            waiting: VecDeque::new(),
+            _held: None,
+        }
     }
 
     /// Receives one datagram. Not if the kernel may have put several together.
@@ -218,6 +231,7 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 mod tests {
     use super::*;
     use crate::batch::{Batch, Piece};
+    use crate::budget::Budget;
     use srs_proxy_core::machine::Leg;
     use std::net::Ipv4Addr;
     use std::os::fd::OwnedFd;
@@ -283,7 +297,8 @@ mod tests {
 
     fn udp_leg(segments: bool) -> (UdpLeg, std::net::UdpSocket) {
         let far = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        (UdpLeg::connect(far.local_addr().unwrap(), segments).unwrap(), far)
+        let held = Budget::new(1).take_anyway(1);
+        (UdpLeg::connect(far.local_addr().unwrap(), segments, held).unwrap(), far)
     }
 
     /// Runs of the datagrams 0, 1, 2 … with these sizes, as they go out.

@@ -148,7 +148,8 @@ static TABLE: [Row; 37] = [
     row(
         "PROXY_SRT_TIMEOUT",
         "10s",
-        Kind::Duration(Duration::from_secs(1)),
+        // Peers that have nothing to send say so each second; one or two of these may be lost.
+        Kind::Duration(Duration::from_secs(3)),
         "An SRT session ends after so long without a word",
     ),
     row(

@@ -59,6 +59,11 @@ impl Need {
         Self { protocol, media: None, publishes: false }
     }
 
+    /// All that the origin must serve.
+    pub fn protocols(self) -> impl Iterator<Item = Protocol> {
+        [Some(self.protocol), self.media].into_iter().flatten()
+    }
+
     /// A client that publishes.
     pub const fn to_publish(protocol: Protocol) -> Self {
         Self { protocol, media: None, publishes: true }

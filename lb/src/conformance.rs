@@ -46,7 +46,7 @@ pub type Make<'a> = &'a dyn Fn(Setup) -> Box<dyn Subject>;
 /// If one fails.
 pub fn run(make: Make<'_>) {
     type Case = (&'static str, fn(&mut World));
-    let cases: [Case; 23] = [
+    let cases: [Case; 26] = [
         ("without origins a pick is refused", without_origins_a_pick_is_refused),
         ("a stream stays with its origin", a_stream_stays_with_its_origin),
         ("new streams spread over all origins", new_streams_spread_over_all_origins),
@@ -76,6 +76,12 @@ pub fn run(make: Make<'_>) {
             a_stream_that_nobody_publishes_lives_by_its_players,
         ),
         ("a stream goes back to its publisher", a_stream_goes_back_to_its_publisher),
+        ("a published stream is moved by publishers only", a_published_stream_is_moved_by_publishers_only),
+        (
+            "a published stream stays with an origin that is silent",
+            a_published_stream_stays_with_an_origin_that_is_silent,
+        ),
+        ("a dead port says nothing of the others", a_dead_port_says_nothing_of_the_others),
         ("sessions live on by use", sessions_live_on_by_use),
         ("a WebRTC session ends when it is left", a_webrtc_session_ends_when_it_is_left),
         ("origins are listed", origins_are_listed),
@@ -177,7 +183,11 @@ impl World {
     }
 
     fn pick_for(&mut self, key: &StreamKey, need: Protocol) -> Result<Picked, Refusal> {
-        match self.ask(Query::Pick { key: key.clone(), need: Need::to_play(need) }) {
+        self.pick_as(key, Need::to_play(need))
+    }
+
+    fn pick_as(&mut self, key: &StreamKey, need: Need) -> Result<Picked, Refusal> {
+        match self.ask(Query::Pick { key: key.clone(), need }) {
             Answer::Picked(picked) => Ok(picked),
             Answer::Refused(why) => Err(why),
             other => panic!("{other:?}"),
@@ -213,6 +223,17 @@ impl World {
         let origin = self.pick(key);
         self.tell(&Report::Publishing(key.clone(), origin.clone()));
         origin
+    }
+
+    /// Picks until a stream is on `id`, which nobody publishes.
+    fn claim_on(&mut self, id: &OriginId) -> StreamKey {
+        let key = (0..1000).map(|n| key(&format!("claimed-{n}"))).find(|key| self.pick(key) == *id);
+        key.expect("each origin gets a stream of a thousand")
+    }
+
+    /// Picks as a publisher does whose client could not be served.
+    fn pick_to_publish(&mut self, key: &StreamKey) -> OriginId {
+        self.pick_as(key, Need::to_publish(Protocol::Rtmp)).expect("an origin").origin
     }
 
     /// Picks until a stream is on `id`, and publishes it.
@@ -363,7 +384,7 @@ fn with_all_origins_silent_each_stream_stays(world: &mut World) {
 fn an_unreachable_origin_is_left_and_tried_again(world: &mut World) {
     let [a, b] = pair();
     world.registered([&a, &b]);
-    let key = world.stream_on(&a.id());
+    let key = world.claim_on(&a.id());
     world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
     assert_eq!(world.health(&a.id()), Health::Quarantined);
@@ -489,7 +510,7 @@ fn a_stream_goes_back_to_its_publisher(world: &mut World) {
     world.registered([&a, &b]);
     let key = world.stream_on(&a.id());
     world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
-    assert_eq!(world.pick(&key), b.id(), "a is left alone for a moment");
+    assert_eq!(world.pick_to_publish(&key), b.id(), "a is left alone for a moment");
     world.tell(&Report::Publishing(key.clone(), a.id()));
     assert_eq!(world.pick(&key), b.id(), "and nothing is sent there meanwhile");
     world.subject.advance(QUARANTINE);
@@ -503,6 +524,71 @@ fn a_stream_goes_back_to_its_publisher(world: &mut World) {
     assert_eq!(world.pick(&key), b.id(), "unless the first has gone silent");
     world.tell(&Report::Publishing(key.clone(), OriginId::new("unknown", "s", "1")));
     assert_eq!(world.pick(&key), b.id());
+}
+
+fn a_published_stream_is_moved_by_publishers_only(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let key = world.stream_on(&a.id());
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
+    for _ in 0..3 {
+        assert_eq!(world.pick_for(&key, Protocol::Rtmp), Err(Refusal::NoOrigin), "it is nowhere else");
+        world.subject.advance(Duration::from_secs(1));
+    }
+    world.subject.advance(QUARANTINE);
+    assert_eq!(world.pick(&key), a.id(), "it is tried again");
+    world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
+    assert_eq!(world.pick_to_publish(&key), b.id());
+    assert_eq!(world.pick(&key), b.id(), "and players follow");
+
+    // The word of a publisher that has gone counts no more, nor one that is old.
+    for is_ended in [true, false] {
+        world.subject.advance(MAX_QUARANTINE * 3);
+        world.registered([&a, &b]);
+        let key = world.stream_on(&a.id());
+        world.subject.advance(Duration::from_secs(1));
+        world.tell(&Report::Ended(key.clone(), b.id()));
+        world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
+        world.subject.advance(Duration::from_secs(1));
+        assert_eq!(world.pick_for(&key, Protocol::Rtmp), Err(Refusal::NoOrigin), "it ended elsewhere");
+        if is_ended {
+            world.tell(&Report::Ended(key.clone(), a.id()));
+            world.subject.advance(Duration::from_secs(1));
+        } else {
+            world.subject.advance(PUBLISHER_FRESH);
+            world.tell(&Report::Unreachable(a.id(), Protocol::Rtmp));
+        }
+        assert_eq!(world.pick(&key), b.id());
+        world.tell(&Report::Ended(key, b.id()));
+    }
+}
+
+fn a_published_stream_stays_with_an_origin_that_is_silent(world: &mut World) {
+    let [a, b] = pair();
+    world.registered([&a, &b]);
+    let key = world.stream_on(&a.id());
+    for _ in 0..TTL.as_secs() / 20 {
+        world.subject.advance(Duration::from_secs(20));
+        world.tell(&Report::Publishing(key.clone(), a.id()));
+        world.registered([&b]);
+    }
+    assert_eq!(world.health(&a.id()), Health::Dead);
+    assert_eq!(world.pick(&key), a.id());
+}
+
+fn a_dead_port_says_nothing_of_the_others(world: &mut World) {
+    let [a, b] = ["a", "b"].map(|server| serving(server, "1", &[(Protocol::Rtmp, 1), (Protocol::Srt, 2)]));
+    world.registered([&a, &b]);
+    let key = world.stream_on(&a.id());
+    world.tell(&Report::Unreachable(a.id(), Protocol::Srt));
+    assert_eq!(world.health(&a.id()), Health::Quarantined);
+    assert_eq!(world.pick(&key), a.id());
+    assert_eq!(world.pick_for(&key, Protocol::Srt), Err(Refusal::NoOrigin));
+    for n in 0..20 {
+        let to = world.pick_for(&self::key(&format!("srt-{n}")), Protocol::Srt).expect("an origin");
+        assert_eq!(to.origin, b.id());
+    }
+    world.claim_on(&a.id());
 }
 
 fn sessions_live_on_by_use(world: &mut World) {

@@ -61,6 +61,16 @@ impl<K: Clone + Eq + Hash, V> Expiring<K, V> {
         Some(&mut entry.value)
     }
 
+    /// The value of `key`, which is not thereby used, nor looked at whether it has expired.
+    pub(crate) fn peek_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let at = *self.index.get(key)?;
+        self.entries.get_mut(at).map(|entry| &mut entry.value)
+    }
+
     /// Puts `value` under `key`, in place of what was there.
     pub(crate) fn insert(&mut self, now: Time, key: K, value: V) -> Result<(), Full> {
         if let Some(old) = self.get(now, &key) {

@@ -9,7 +9,8 @@
 //!     └─────────────────────────────┴───────────────────────────────────────  Probed
 //! ```
 //!
-//! Streams leave an origin in quarantine, and new ones avoid it also while it is probed.
+//! So it is for each protocol by itself: a dead port says nothing of the others. Streams leave an origin in quarantine,
+//! unless they are published there; new ones avoid it also while it is probed, and while another proxy fails to reach it.
 //!
 //! A heartbeat says that an origin's process runs, not that it can be reached from here: it ends no
 //! quarantine. Another life of the server does. An origin that drains keeps its streams and gets no new ones,
@@ -24,7 +25,7 @@ use crate::policy::{Policy, Weights};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
-use srs_proxy_core::query::{Health, Refusal};
+use srs_proxy_core::query::{Health, Need, Refusal};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -79,7 +80,8 @@ struct Entry {
     weight: u16,
     /// The TTL's end, if it sends no more heartbeats.
     until: Time,
-    trouble: Option<Trouble>,
+    /// In the order of [`Protocol::ALL`].
+    troubles: [Option<Trouble>; Protocol::ALL.len()],
     draining: bool,
     /// How many streams have a seat here.
     streams: Arc<AtomicUsize>,
@@ -87,13 +89,16 @@ struct Entry {
     elsewhere: u32,
 }
 
-/// Connects failed, and none is known to have succeeded since.
+/// Connects of one protocol failed, here or at another proxy, and none is known to have succeeded since.
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
     /// Failures in a row.
     failures: u32,
     /// The quarantine's end.
     until: Time,
+    /// The end of what of it is due to failures here. What others say keeps new streams away and moves none: a stream
+    /// may be published there all the time, by a proxy that reaches it.
+    failed_until: Time,
     /// When a pick tried the origin after the quarantine.
     probed: Option<Time>,
 }
@@ -112,7 +117,7 @@ pub(crate) enum Updated {
 enum Rank {
     /// Alive, or free to be probed.
     Usable,
-    /// A client tries it, and nothing bad was heard yet.
+    /// A client tries it, and nothing bad was heard yet; or another proxy does not reach it.
     Probed,
     /// No heartbeat for long, but nobody failed to connect.
     Silent,
@@ -135,6 +140,19 @@ impl Drop for Seat {
     }
 }
 
+impl Trouble {
+    /// How good an origin can be that has it.
+    fn rank(&self, now: Time) -> Rank {
+        if now < self.failed_until {
+            Rank::Failing
+        } else if now < self.until || self.probed.is_some() {
+            Rank::Probed
+        } else {
+            Rank::Usable
+        }
+    }
+}
+
 impl Entry {
     /// Whether no heartbeat came in time, as far as they were `heard` of.
     fn is_silent(&self, heard: Time) -> bool {
@@ -142,32 +160,33 @@ impl Entry {
     }
 
     /// The trouble that is still one: a probe that nothing bad was heard of ended it.
-    fn trouble(&self, now: Time) -> Option<Trouble> {
-        self.trouble.filter(|trouble| trouble.probed.is_none_or(|probed| now.since(probed) < PROBE))
+    fn trouble(&self, now: Time, protocol: Protocol) -> Option<Trouble> {
+        let trouble = self.troubles.get(protocol as usize).copied().flatten();
+        trouble.filter(|trouble| trouble.probed.is_none_or(|probed| now.since(probed) < PROBE))
     }
 
-    fn rank(&self, now: Time, heard: Time) -> Rank {
-        let trouble = self.trouble(now);
-        let (quarantined, probed) = (
-            trouble.is_some_and(|trouble| now < trouble.until),
-            trouble.is_some_and(|trouble| trouble.probed.is_some()),
-        );
-        match self.is_silent(heard) {
-            false if quarantined => Rank::Failing,
-            false if probed => Rank::Probed,
-            false => Rank::Usable,
-            true if quarantined || probed => Rank::Lost,
-            true => Rank::Silent,
+    /// How well it can be reached by these protocols: as well as by the worst of them.
+    fn reach(&self, now: Time, protocols: impl Iterator<Item = Protocol>) -> Rank {
+        let troubles = protocols.filter_map(|protocol| self.trouble(now, protocol));
+        troubles.map(|trouble| trouble.rank(now)).max().unwrap_or(Rank::Usable)
+    }
+
+    fn rank(&self, now: Time, heard: Time, need: Need) -> Rank {
+        match (self.is_silent(heard), self.reach(now, need.protocols())) {
+            (false, reach) => reach,
+            (true, Rank::Usable) => Rank::Silent,
+            (true, _) => Rank::Lost,
         }
     }
 
     /// The worst that can be said of it.
     fn health(&self, now: Time, heard: Time) -> Health {
-        match self.trouble(now) {
+        let is_troubled = Protocol::ALL.iter().any(|protocol| self.trouble(now, *protocol).is_some());
+        match is_troubled {
             _ if self.is_silent(heard) => Health::Dead,
-            Some(_) => Health::Quarantined,
-            None if self.draining => Health::Draining,
-            None => Health::Alive,
+            true => Health::Quarantined,
+            false if self.draining => Health::Draining,
+            false => Health::Alive,
         }
     }
 }
@@ -237,7 +256,7 @@ impl Fleet {
             origin,
             weight,
             until,
-            trouble: None,
+            troubles: [None; Protocol::ALL.len()],
             draining: false,
             streams: Arc::default(),
             elsewhere: 0,
@@ -297,40 +316,63 @@ impl Fleet {
         }
     }
 
-    /// The member of this id, if it is usable.
+    /// The member of this id, if a publisher's word may bring a stream there: heartbeats are heard of it, and nobody here
+    /// failed to reach it. Its process answers by the protocol that published, which is not known here, so that it must
+    /// be reached by all: a connection to a machine that has gone lingers, and so does its publisher's word.
     pub(crate) fn usable(&self, now: Time, id: &OriginId) -> Option<Member> {
-        self.find(id).filter(|member| self.is_usable(now, *member))
+        let heard = self.heard(now);
+        self.find(id).filter(|member| {
+            self.entry(*member).is_some_and(|entry| {
+                !entry.is_silent(heard) && entry.reach(now, Protocol::ALL.into_iter()) < Rank::Failing
+            })
+        })
     }
 
-    /// A connect failed. Returns how many have failed in a row, and for how long the origin is left alone, if that is
-    /// news.
+    /// A connect failed. Returns how many have failed in a row, and for how long the origin is left alone by this
+    /// protocol, if that is news.
     pub(crate) fn unreachable(
         &mut self,
         now: Time,
         id: &OriginId,
-        _protocol: Protocol,
+        protocol: Protocol,
     ) -> Option<(u32, Duration)> {
         let entry = self.find_mut(id)?;
-        let failures = match entry.trouble(now) {
+        let trouble = entry.trouble(now, protocol);
+        let failures = match trouble {
             None => 1,
             // One of several that were under way at once: it is known already.
-            Some(trouble) if now < trouble.until => return None,
+            Some(trouble) if now < trouble.failed_until => return None,
+            // Of what others have found out.
+            Some(trouble) if now < trouble.until => trouble.failures,
             Some(trouble) => trouble.failures.saturating_add(1),
         };
         let doublings = failures.saturating_sub(1).min(16);
         let pause = QUARANTINE.saturating_mul(1 << doublings).min(MAX_QUARANTINE);
-        entry.trouble = Some(Trouble { failures, until: now + pause, probed: None });
-        Some((failures, pause))
+        let until = trouble.map_or(now, |trouble| trouble.until).max(now + pause);
+        let trouble = Trouble { failures, until, failed_until: until, probed: None };
+        *entry.troubles.get_mut(protocol as usize)? = Some(trouble);
+        Some((failures, until.since(now)))
     }
 
     /// Another proxy's connects failed so many times, and it leaves the origin alone for what is `left` of its
-    /// quarantine. So it is here, unless it is for longer already.
-    pub(crate) fn learn_trouble(&mut self, now: Time, id: &OriginId, failures: u32, left: Duration) {
+    /// quarantine. New streams are kept away for as long here, unless they are for longer already.
+    pub(crate) fn learn_trouble(
+        &mut self,
+        now: Time,
+        id: &OriginId,
+        protocol: Protocol,
+        failures: u32,
+        left: Duration,
+    ) {
         let until = now + left.min(MAX_QUARANTINE);
         let Some(entry) = self.find_mut(id) else { return };
-        let known = entry.trouble(now).map_or((now, 0), |trouble| (trouble.until.max(now), trouble.failures));
-        if until > known.0 {
-            entry.trouble = Some(Trouble { failures: failures.max(known.1), until, probed: None });
+        let known = entry.trouble(now, protocol);
+        if until > known.map_or(now, |known| known.until.max(now))
+            && let Some(trouble) = entry.troubles.get_mut(protocol as usize)
+        {
+            let failures = known.map_or(failures, |known| known.failures.max(failures));
+            let failed_until = known.map_or(now, |known| known.failed_until);
+            *trouble = Some(Trouble { failures, until, failed_until, probed: None });
         }
     }
 

@@ -50,6 +50,14 @@ struct Home {
     published: Option<Time>,
 }
 
+/// Where a stream is, as far as is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) member: Member,
+    /// Whether its publisher was heard of there lately: then it is nowhere else.
+    pub(crate) is_published: bool,
+}
+
 impl Home {
     /// Whether its publisher was heard of lately.
     fn is_fresh(&self, now: Time) -> bool {
@@ -105,7 +113,11 @@ impl View {
         protocol: Protocol,
     ) -> Option<(u32, Duration)> {
         let (failures, pause) = self.fleet.unreachable(now, origin, protocol)?;
-        log::warn!("origin {origin} cannot be reached, left alone for {} s", pause.as_secs());
+        log::warn!(
+            "origin {origin} cannot be reached by {}, left alone for {} s",
+            protocol.as_str(),
+            pause.as_secs()
+        );
         Some((failures, pause))
     }
 
@@ -131,14 +143,27 @@ impl View {
     }
 
     pub(crate) fn pick(&mut self, now: Time, key: &StreamKey, need: Need) -> Result<Picked, Refusal> {
-        let present = self.home(now, key);
-        if let Some(taken) = present.and_then(|member| self.fleet.take(now, member, need)) {
-            // The stream is there and nowhere else: if its origin does not serve the protocol, none does.
-            return taken.ok_or(Refusal::NoOrigin);
+        if let Some(taken) = self.take(now, key, need) {
+            return taken;
         }
+        let place = self.place(now, key);
+        let present = place.map(|place| place.member);
         let member = self.fleet.nominate(now, key, need, present).ok_or(Refusal::NoOrigin)?;
+        let is_bound = place.is_some_and(|place| place.is_published && self.fleet.id(place.member).is_some());
+        if is_bound && present != Some(member) && !need.publishes {
+            // It is published where it is: no other origin has anything to play.
+            return Err(Refusal::NoOrigin);
+        }
         self.settle(now, key, member)?;
         self.fleet.send(now, member, need).ok_or(Refusal::NoOrigin)
+    }
+
+    /// The answer to a client of a stream that stays where it is. `None` if another origin may be chosen.
+    pub(crate) fn take(&mut self, now: Time, key: &StreamKey, need: Need) -> Option<Result<Picked, Refusal>> {
+        let Place { member, is_published } = self.place(now, key)?;
+        let stays = self.fleet.keeps(now, member, need, is_published);
+        // The stream is there and nowhere else: if its origin does not serve the protocol, none does.
+        stays.then(|| self.fleet.send(now, member, need).ok_or(Refusal::NoOrigin))
     }
 
     /// The stream is at this origin, wherever it was.
@@ -153,18 +178,30 @@ impl View {
 
     /// The stream's home, which is thereby used.
     pub(crate) fn home(&mut self, now: Time, key: &StreamKey) -> Option<Member> {
+        self.place(now, key).map(|place| place.member)
+    }
+
+    /// Where the stream is, which is thereby used.
+    pub(crate) fn place(&mut self, now: Time, key: &StreamKey) -> Option<Place> {
         let published = self.streams.get(now, key);
-        published.or_else(|| self.claims.get(now, key)).map(|home| home.seat.member())
+        let home = published.or_else(|| self.claims.get(now, key))?;
+        Some(Place { member: home.seat.member(), is_published: home.is_fresh(now) })
     }
 
     /// A stream is published there, or was when that was `heard`.
     pub(crate) fn publishing(&mut self, now: Time, heard: Time, key: &StreamKey, origin: &OriginId) {
-        let Some(member) = self.fleet.usable(now, origin) else { return };
-        // Of two publishers at two origins, the one that was first stays.
-        let home = self.streams.get(now, key);
-        if home.as_ref().is_some_and(|home| home.seat.member() != member && home.is_fresh(now)) {
-            return;
+        let Some(member) = self.fleet.find(origin) else { return };
+        let place = self.place(now, key);
+        if place.is_none_or(|place| place.member != member) {
+            // Of two publishers at two origins, the one that was first stays, unless its origin is not usable any more.
+            let other = place.filter(|place| place.is_published);
+            let other = other.and_then(|place| self.fleet.id(place.member));
+            let is_taken = other.is_some_and(|other| self.fleet.usable(now, other).is_some());
+            if is_taken || self.fleet.usable(now, origin).is_none() {
+                return;
+            }
         }
+        let home = self.streams.get(now, key);
         let before = home.filter(|home| home.seat.member() == member).and_then(|home| home.published);
         let Some(seat) = self.fleet.seat(member) else { return };
         // With a table that is full, it stays a claim, which lives as long as its publisher is heard of.
@@ -176,7 +213,13 @@ impl View {
 
     /// Its publisher there is gone.
     pub(crate) fn ended(&mut self, key: &StreamKey, origin: &OriginId) {
-        let _ = (key, origin);
+        for table in [&mut self.streams, &mut self.claims] {
+            if let Some(home) = table.peek_mut(key)
+                && self.fleet.id(home.seat.member()) == Some(origin)
+            {
+                home.published = None;
+            }
+        }
     }
 
     pub(crate) fn load_or_store_hls(&mut self, now: Time, new: HlsSession) -> Result<HlsSession, Refusal> {

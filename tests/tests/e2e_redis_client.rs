@@ -29,7 +29,7 @@ fn set(key: &str, value: &str) -> Command {
 }
 
 fn claim(key: &str, value: &str) -> Command {
-    Command::Claim { key: key.to_owned(), value: value.to_owned(), instead_of: None, life: None }
+    Command::Claim { key: key.to_owned(), value: value.to_owned(), life: None }
 }
 
 fn register(id: &str) -> Command {

@@ -174,6 +174,7 @@ fn a_handshake_that_is_repeated_is_answered_again_and_is_one_connection() {
     caller.send(&conclusion).expect("it is sent");
     let again = receive(&caller);
     assert_eq!((again.to, again.socket), (CALLER, accepted.socket));
+    origin.wait("accepted", "live/x", false);
     assert_eq!(origin.events("hook").len(), 1);
 }
 

@@ -67,6 +67,11 @@ fn told(desk: &mut Desk, from: SocketAddr, socket: u32, id: &[u8]) -> u32 {
     answer.kind
 }
 
+/// A SHUTDOWN of the hub's own, for this socket.
+fn is_goodbye(sent: &Sent, socket: u32) -> bool {
+    sent.bytes[..4] == [0x80, 5, 0, 0] && sent.bytes[12..16] == socket.to_be_bytes()
+}
+
 /// Of the last session that ended: where its caller was, and why.
 fn said_at_the_end(desk: &Desk) -> (Option<SocketAddr>, Option<Fault>) {
     let Some(Note::Ended { client, fault, .. }) = desk.notes.last() else { panic!("{:?}", desk.notes) };
@@ -144,15 +149,110 @@ fn a_handshake_that_comes_again_makes_nothing_new_at_any_stage() {
     assert_eq!(desk.origin(leg, &induction.welcome(1).bytes()), [], "nor does the origin's");
     desk.origin(leg, &passed_on.accepted(9).bytes());
     assert_eq!(desk.origin(leg, &induction.welcome(1).bytes()), [], "however late");
-    // Its answer was lost: the origin is asked for it again, and gives the same.
-    let (by, _, repeated) = one(&again(&mut desk));
-    assert_eq!((by, repeated), (leg, Handshake { timestamp: conclusion.timestamp, ..passed_on.clone() }));
-    let (_, to, answer) = one(&desk.origin(leg, &passed_on.accepted(9).bytes()));
-    assert_eq!((to, answer.from), (Some(client(1)), 9));
+    assert_eq!(desk.origin(leg, &passed_on.accepted(9).bytes()), [], "nor does its yes");
+    // Its answer was lost: it is told again, with the clock gone on, and the origin hears nothing of it.
+    for n in 1..3 {
+        desk.pass(RETRY);
+        let (_, to, answer) = one(&again(&mut desk));
+        let accepted = passed_on.accepted(9);
+        let timestamp = accepted.timestamp + n * 250_000;
+        let expected = Handshake { timestamp, peer: peer(198, 51, 100, 7), ..accepted };
+        assert_eq!((to, answer), (Some(client(1)), expected));
+    }
+    // Who has heard it says something.
+    assert_eq!(desk.client(client(1), &keep_alive(9)), to_origin(leg, &keep_alive(9)));
+    assert_eq!(again(&mut desk), []);
     // And when all is over.
     desk.client(client(1), &shutdown(9));
     assert_eq!(again(&mut desk), []);
     assert_eq!((desk.asked, desk.hub().sessions(), desk.legs()), (1, 0, 0));
+}
+
+/// A caller with this address and id begins anew, for another stream.
+fn call_anew(desk: &mut Desk, from: SocketAddr, socket: u32, sequence: u32) -> Vec<Sent> {
+    let cookie = desk.cookie(from, socket);
+    let mut conclusion = Handshake::conclusion(socket, cookie, b"#!::r=live/other,m=publish");
+    conclusion.terms[0] = sequence;
+    desk.client(from, &conclusion.bytes())
+}
+
+#[test]
+fn a_caller_that_begins_anew_with_the_same_id_is_another_at_any_stage() {
+    for stage in 0..6 {
+        let mut desk = desk();
+        call(&mut desk, client(1), 7, ID);
+        let mut old = None;
+        if stage >= 1 {
+            desk.answer(picked());
+        }
+        if stage >= 2 {
+            old = desk.opened();
+            desk.sent();
+        }
+        let conclusion = (stage >= 3).then(|| desk.welcome(old.unwrap()));
+        if stage >= 4 {
+            desk.origin(old.unwrap(), &conclusion.clone().unwrap().accepted(9).bytes());
+        }
+        if stage == 5 {
+            desk.client(client(1), &shutdown(9));
+        }
+        let goodbye = if stage == 4 { to_origin(old.unwrap(), &shutdown(9)) } else { vec![] };
+        assert_eq!(call_anew(&mut desk, client(1), 7, 8), goodbye, "{stage}");
+        // The old one's question, socket and connection are nobody's any more.
+        if stage == 0 {
+            desk.answer(picked());
+            assert_eq!((desk.opening.len(), desk.legs()), (0, 0));
+        }
+        assert_eq!(desk.asked, 2, "{stage}: it is routed by what it asks for now");
+        let leg = desk.route(origin());
+        assert_ne!(Some(leg), old);
+        desk.sent();
+        let passed_on = desk.welcome(leg);
+        assert_eq!(passed_on.terms[0], 8);
+        // The old one's origin says yes only now.
+        if stage == 3 {
+            let late = conclusion.unwrap().accepted(9);
+            assert_eq!(desk.origin(old.unwrap(), &late.bytes()), to_origin(old.unwrap(), &shutdown(9)));
+        }
+        desk.origin(leg, &passed_on.accepted(10).bytes());
+        assert_eq!(desk.client(client(1), &data(10, 1, 2)), to_origin(leg, &data(10, 1, 2)), "{stage}");
+        assert_eq!(desk.client(client(1), &data(9, 1, 2)), [], "{stage}");
+        // What is remembered of the old one is forgotten without harm to the new one.
+        desk.pass(LINGER);
+        assert_eq!((desk.hub().sessions(), desk.legs()), (1, 1), "{stage}");
+        assert_eq!(desk.client(client(1), &data(10, 1, 2)), to_origin(leg, &data(10, 1, 2)), "{stage}");
+    }
+}
+
+#[test]
+fn who_begins_anew_again_and_again_meets_the_limits() {
+    let limits = Limits { lookups_per_network: 4, ..Limits::new(IDLE) };
+    let mut desk = Desk::new(1, limits);
+    for sequence in 0..20 {
+        assert_eq!(call_anew(&mut desk, client(1), 7, sequence), []);
+    }
+    assert_eq!((desk.asked, desk.dropped(DropReason::TooManyLookups)), (4, 16));
+}
+
+#[test]
+fn an_origin_that_says_yes_too_late_is_told_that_nobody_is_there() {
+    let mut desk = desk();
+    call(&mut desk, client(1), 7, ID);
+    let leg = desk.route(origin());
+    desk.sent();
+    let passed_on = desk.welcome(leg);
+    desk.pass(SETUP_TIMEOUT);
+    assert_eq!(one(&desk.sent()[9..]).2.kind, 2502);
+    desk.pass(SECOND);
+    // It has thawed, and answers each conclusion that it was sent meanwhile.
+    for _ in 0..2 {
+        let sent = desk.origin(leg, &passed_on.accepted(9).bytes());
+        assert!(sent.len() == 1 && sent[0].by == leg && is_goodbye(&sent[0], 9), "{sent:?}");
+        assert_eq!(desk.origin(leg, &data(7, 0, 0)), [], "its caller was told no");
+    }
+    desk.pass(LINGER);
+    assert_eq!((desk.hub().sessions(), desk.legs(), desk.deadline()), (0, 0, None));
+    assert_eq!(desk.hub().drops().total(), 0);
 }
 
 #[test]
@@ -256,13 +356,14 @@ fn a_load_balancer_that_says_no_or_nothing_or_nonsense_is_told_of() {
 
 #[test]
 fn the_origins_rejection_reaches_its_caller() {
-    for before in [true, false] {
+    // The last is an application's own.
+    for (before, code) in [(true, 1010), (false, 1010), (false, 4404)] {
         let mut desk = desk();
         let conclusion = call(&mut desk, client(1), 7, ID);
         let leg = desk.route(origin());
         desk.sent();
         let asked = if before { Handshake::induction(7) } else { desk.welcome(leg) };
-        let refused = asked.refused(1010);
+        let refused = asked.refused(code);
         let (_, to, told) = one(&desk.origin(leg, &refused.bytes()));
         let expected = Handshake { peer: peer(198, 51, 100, 7), ..refused };
         assert_eq!((to, &told), (Some(client(1)), &expected));
@@ -367,6 +468,10 @@ fn one_address_has_many_connections_and_origins_may_choose_the_same_ids() {
     let (d, id_d) = desk.establish(client(2), 7, "live/d", other, 9);
     assert_eq!((id_a, id_c, id_d), (9, 10, 9));
     assert!(![0, 9, 10].contains(&id_b), "it is another's");
+    // The answer that is told again says the same.
+    let cookie = desk.cookie(client(1), 8);
+    let (_, _, again) = one(&desk.client(client(1), &Handshake::conclusion(8, cookie, b"live/b").bytes()));
+    assert_eq!(again.from, id_b);
     for (from, leg, id, theirs, own) in [
         (client(1), a, id_a, 9, 7),
         (client(1), b, id_b, 9, 8),
@@ -376,11 +481,6 @@ fn one_address_has_many_connections_and_origins_may_choose_the_same_ids() {
         assert_eq!(desk.client(from, &data(id, 1, 2)), to_origin(leg, &data(theirs, 1, 2)));
         assert_eq!(desk.origin(leg, &data(own, 1, 2)), to_client(from, &data(own, 1, 2)));
     }
-    // The answer to a conclusion that comes again says the same.
-    let cookie = desk.cookie(client(1), 8);
-    let (by, _, again) = one(&desk.client(client(1), &Handshake::conclusion(8, cookie, b"live/b").bytes()));
-    assert_eq!(by, b);
-    assert_eq!(one(&desk.origin(b, &again.accepted(9).bytes())).2.from, id_b);
     // And its end is nobody else's.
     assert_eq!(desk.client(client(1), &shutdown(id_b)), to_origin(b, &shutdown(9)));
     assert_eq!(desk.client(client(1), &data(id_a, 1, 2)), to_origin(a, &data(9, 1, 2)));
@@ -422,12 +522,10 @@ fn a_session_ends_when_its_client_or_its_origin_has_been_silent_and_the_other_he
         assert_eq!(desk.hub().sessions(), 1);
         desk.pass(SECOND);
         let sent = desk.sent();
-        let ended = |to: u32| {
-            move |sent: &&Sent| sent.bytes[..4] == [0x80, 5, 0, 0] && sent.bytes[12..16] == to.to_be_bytes()
-        };
-        assert!(sent.iter().find(ended(9)).is_some_and(|sent| sent.by == leg), "{sent:?}");
-        assert!(sent.iter().find(ended(7)).is_some_and(|sent| sent.to == Some(client(1))), "{sent:?}");
-        assert_eq!((sent.len(), desk.hub().sessions(), desk.legs()), (2, 0, 0));
+        let [theirs, own] = &sent[..] else { panic!("{sent:?}") };
+        assert!(theirs.by == leg && is_goodbye(theirs, 9), "{sent:?}");
+        assert!(own.to == Some(client(1)) && is_goodbye(own, 7), "{sent:?}");
+        assert_eq!((desk.hub().sessions(), desk.legs()), (0, 0));
         let silent = if client_talks { Fault::Origin } else { Fault::Client };
         assert_eq!(said_at_the_end(&desk), (Some(client(1)), Some(silent("silent for too long"))));
         desk.pass(LINGER);
@@ -604,7 +702,7 @@ fn a_drain_lets_sessions_go_on_and_begins_none() {
 }
 
 #[test]
-fn both_sides_are_told_that_the_process_ends() {
+fn whoever_is_there_is_told_that_the_process_ends() {
     let mut desk = desk();
     let (leg, id) = desk.establish(client(1), 7, ID, origin(), 9);
     call(&mut desk, client(2), 8, ID);
@@ -613,7 +711,11 @@ fn both_sides_are_told_that_the_process_ends() {
     let sent = desk.sent();
     assert_eq!(id, 9);
     let both = [to_origin(leg, &shutdown(9)), to_client(client(1), &shutdown(7))].concat();
-    assert_eq!(sent, both);
+    assert_eq!(sent[..2], both);
+    let (_, to, told) = one(&sent[2..]);
+    assert_eq!((to, told.to, told.kind), (Some(client(2)), 8, 1007), "who waits, too");
+    assert!(matches!(desk.notes.last(), Some(Note::Refused { fault: Fault::STOP, .. })), "{:?}", desk.notes);
+    desk.notes.pop();
     assert_eq!(said_at_the_end(&desk), (Some(client(1)), Some(Fault::STOP)));
 }
 

@@ -111,6 +111,7 @@ fn each_wrong_value_is_named_with_what_is_allowed() {
         ("PROXY_DEFAULT_BACKEND_API", "http://:1985", "1935"),
         ("PROXY_DEFAULT_BACKEND_RTC", "x", "1935"),
         ("PROXY_DEFAULT_BACKEND_SRT", "x", "1935"),
+        ("PROXY_SRT_TIMEOUT", "2s", "3s to 365days"),
         ("PROXY_GRACE_QUIT_TIMEOUT", "later", "0s to 365days"),
         ("PROXY_FORCE_QUIT_TIMEOUT", "500days", "0s to 365days"),
         ("PROXY_WORKERS", "0", "1 to 1024"),

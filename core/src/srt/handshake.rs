@@ -30,7 +30,7 @@
 //!  ├───────────────────────────────────────────────────────────────┤
 //! ```
 
-use super::packet::{DESTINATION, HANDSHAKE_START, HEADER, Header, Kind, TIMESTAMP, put};
+use super::packet::{HANDSHAKE_START, HEADER, Header, Kind, TIMESTAMP, put};
 use crate::read::Reader;
 use bytes::Bytes;
 use core::net::IpAddr;
@@ -51,7 +51,6 @@ pub const MAGIC: u16 = 0x4a17;
 /// What the extension field of an induction says: a datagram socket of UDT, which SRT came from.
 const DATAGRAM_SOCKET: u16 = 2;
 
-const KIND: usize = 36;
 const SOCKET: usize = 40;
 const COOKIE: usize = 44;
 const PEER: usize = 48;
@@ -74,7 +73,7 @@ pub enum Phase {
 
 /// Why there is no connection: the number that programs are given, which is 1000 less than the one on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rejection(pub u16);
+pub struct Rejection(pub u32);
 
 impl Rejection {
     /// `SRT_REJ_PEER`: the other side has ended it, and nothing is known of why.
@@ -98,8 +97,8 @@ impl Rejection {
 
     /// What is added on the wire.
     const BASE: u32 = 1000;
-    /// The highest number, of an application's own.
-    const LAST: u32 = 2999;
+    /// The highest number, of an application's own, which begin at 2000: on the wire they are signed.
+    const LAST: u32 = i32::MAX as u32 - Self::BASE;
 }
 
 impl Phase {
@@ -108,7 +107,7 @@ impl Phase {
             1 => Self::Induction,
             0xffff_ffff => Self::Conclusion,
             other => match other.checked_sub(Rejection::BASE) {
-                Some(reason @ ..=Rejection::LAST) => Self::Rejected(Rejection(reason as u16)),
+                Some(reason @ ..=Rejection::LAST) => Self::Rejected(Rejection(reason)),
                 _ => Self::Other(other),
             },
         }
@@ -118,7 +117,7 @@ impl Phase {
         match self {
             Self::Induction => 1,
             Self::Conclusion => 0xffff_ffff,
-            Self::Rejected(Rejection(reason)) => Rejection::BASE + u32::from(reason),
+            Self::Rejected(Rejection(reason)) => Rejection::BASE + reason,
             Self::Other(wire) => wire,
         }
     }
@@ -246,26 +245,19 @@ impl Handshake {
 /// What is to be another in a handshake that is passed on with its extensions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Change {
-    pub(super) timestamp: Option<u32>,
-    pub(super) destination: Option<u32>,
+    /// Microseconds by which its timestamp grows.
+    pub(super) later: u32,
     pub(super) socket: Option<u32>,
     pub(super) cookie: Option<u32>,
     pub(super) peer: Option<IpAddr>,
-    pub(super) phase: Option<Phase>,
 }
 
 impl Change {
     /// A copy of a handshake with the changes made.
     pub(super) fn of(self, packet: &[u8]) -> Bytes {
         let mut copy = packet.to_vec();
-        let phase = self.phase.map(Phase::wire);
-        for (at, word) in [
-            (TIMESTAMP, self.timestamp),
-            (DESTINATION, self.destination),
-            (KIND, phase),
-            (SOCKET, self.socket),
-            (COOKIE, self.cookie),
-        ] {
+        let timestamp = Header::parse(packet).map(|header| header.timestamp.wrapping_add(self.later));
+        for (at, word) in [(TIMESTAMP, timestamp), (SOCKET, self.socket), (COOKIE, self.cookie)] {
             if let Some(word) = word {
                 put(&mut copy, at, word.to_be_bytes());
             }
@@ -402,9 +394,12 @@ mod tests {
             Phase::Conclusion,
             Phase::Rejected(Rejection::BAD_MODE),
             Phase::Rejected(Rejection(0)),
+            Phase::Rejected(Rejection(3404)),
+            Phase::Rejected(Rejection(i32::MAX as u32 - 1000)),
             Phase::Other(0),
             Phase::Other(0xffff_fffe),
-            Phase::Other(4000),
+            Phase::Other(999),
+            Phase::Other(0x8000_0000),
         ] {
             let handshake = Handshake { phase, ..conclusion() };
             assert_eq!(Handshake::parse(&handshake.write(1, 2)), Ok(handshake));

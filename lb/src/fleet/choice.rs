@@ -28,8 +28,7 @@ struct Wanted {
 
 impl Entry {
     fn serves(&self, need: Need) -> bool {
-        let serves = |protocol| self.origin.serves(protocol).next().is_some();
-        serves(need.protocol) && need.media.is_none_or(serves)
+        need.protocols().all(|protocol| self.origin.serves(protocol).next().is_some())
     }
 
     /// Whether it gets streams that it does not have.
@@ -45,18 +44,14 @@ impl Entry {
 }
 
 impl Fleet {
-    /// Where `member` serves `need`, if it is usable; the outer `None` says that another must be chosen. A
-    /// member that may be probed is probed by this.
-    pub(crate) fn take(&mut self, now: Time, member: Member, need: Need) -> Option<Option<Picked>> {
-        self.is_usable(now, member).then(|| self.send(now, member, need))
-    }
-
-    /// Whether `member` keeps the streams that it has: it is there, alive, and not in quarantine. A probe under way
-    /// keeps new streams away, but moves none: a stream may be published there all the time, by a proxy that reaches it.
-    pub(crate) fn is_usable(&self, now: Time, member: Member) -> bool {
-        self.entry(member).is_some_and(|entry| {
-            !entry.is_silent(self.heard(now)) && entry.trouble(now).is_none_or(|trouble| now >= trouble.until)
-        })
+    /// Whether `member` keeps a stream that it has, when a client comes with this `need`: it is there, alive, and
+    /// nobody here failed to reach it. A probe under way keeps new streams away, but moves none, nor does what another
+    /// proxy says. While the stream is published there, silence says nothing.
+    pub(crate) fn keeps(&self, now: Time, member: Member, need: Need, is_published: bool) -> bool {
+        let reach = self.entry(member).map(|entry| {
+            (entry.reach(now, need.protocols()), is_published || !entry.is_silent(self.heard(now)))
+        });
+        reach.is_some_and(|(reach, is_alive)| is_alive && reach < Rank::Failing)
     }
 
     /// Chooses an origin that serves `need`, by the policy among the best. With none better, `present` stays.
@@ -90,7 +85,10 @@ impl Fleet {
             let entry = entries.get(slot)?.as_ref()?;
             let chosen = entry.weight == *largest || below(rng, (*largest).into()) < entry.weight.into();
             let fits = entry.takes_new() && entry.serves(wanted.need);
-            (chosen && fits && except != Some(slot) && entry.rank(wanted.now, wanted.heard) == Rank::Usable)
+            (chosen
+                && fits
+                && except != Some(slot)
+                && entry.rank(wanted.now, wanted.heard, wanted.need) == Rank::Usable)
                 .then_some(slot)
         });
         slots.flatten().next()
@@ -148,8 +146,10 @@ impl Fleet {
             let entries = self.members().filter(|(_, entry)| entry.serves(need));
             entries.filter(|(member, entry)| entry.takes_new() || stays(*member))
         };
-        let Some(rank) = serving().map(|(_, entry)| entry.rank(now, heard)).min() else { return Vec::new() };
-        let best = || serving().filter(|(_, entry)| entry.rank(now, heard) == rank);
+        let Some(rank) = serving().map(|(_, entry)| entry.rank(now, heard, need)).min() else {
+            return Vec::new();
+        };
+        let best = || serving().filter(|(_, entry)| entry.rank(now, heard, need) == rank);
         match present.filter(|present| best().any(|(member, _)| member == *present)) {
             Some(present) => vec![(present.slot, 1)],
             None => best().map(|(member, entry)| (member.slot, entry.weight)).collect(),
@@ -160,11 +160,16 @@ impl Fleet {
     pub(crate) fn send(&mut self, now: Time, member: Member, need: Need) -> Option<Picked> {
         let Self { entries, rng, .. } = self;
         let entry = entries.get_mut(member.slot)?.as_mut().filter(|entry| entry.serial == member.serial)?;
-        entry.trouble = entry.trouble(now);
-        if let Some(trouble) = &mut entry.trouble
-            && now >= trouble.until
-        {
-            trouble.probed.get_or_insert(now);
+        for protocol in need.protocols() {
+            let trouble = entry.trouble(now, protocol);
+            if let Some(place) = entry.troubles.get_mut(protocol as usize) {
+                *place = trouble;
+            }
+            if let Some(Some(trouble)) = entry.troubles.get_mut(protocol as usize)
+                && now >= trouble.until
+            {
+                trouble.probed.get_or_insert(now);
+            }
         }
         let count = entry.origin.serves(need.protocol).count();
         let chance = if count > 1 { below(rng, count) } else { 0 };

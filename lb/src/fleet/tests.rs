@@ -19,6 +19,12 @@ impl Fleet {
         let member = self.nominate(now, key, need, present)?;
         Some((member, self.send(now, member, need)?))
     }
+
+    /// Where a client of a stream at `member` goes, if that keeps it.
+    fn stay(&mut self, member: Member) -> Option<OriginId> {
+        let keeps = self.keeps(NOW, member, PLAY, false);
+        keeps.then(|| self.send(NOW, member, PLAY).unwrap().origin)
+    }
 }
 
 const NOW: Time = Time::from_micros(1_000_000_000);
@@ -203,7 +209,7 @@ fn who_drains_or_weighs_nothing_gets_no_new_stream_and_keeps_its_own() {
         assert!(fleet.set_draining(&id("a"), true));
         assert_eq!(health(&fleet, &id("a")), Health::Draining);
         assert!(homes(&mut fleet, 100).iter().all(|home| *home == id("c")), "{policy:?}");
-        assert_eq!(fleet.take(NOW, member, PLAY).unwrap().unwrap().origin, id("a"));
+        assert_eq!(fleet.stay(member), Some(id("a")));
         // With nobody else, too.
         fleet.forget(&id("c"));
         assert_eq!(chosen(&mut fleet, &key(0)), None, "{policy:?}");
@@ -236,7 +242,7 @@ fn who_is_forgotten_takes_no_other_with_it() {
         let members: Vec<_> = ["a", "b", "c"].iter().map(|server| fleet.find(&id(server)).unwrap()).collect();
         let seat = fleet.seat(members[0]).unwrap();
         assert!(fleet.forget(&id("a")) && !fleet.forget(&id("a")));
-        let mut left = |member| fleet.take(NOW, member, PLAY).flatten().map(|picked| picked.origin);
+        let mut left = |member| fleet.stay(member);
         assert_eq!(
             [left(members[0]), left(members[1]), left(members[2])],
             [None, Some(id("b")), Some(id("c"))]
@@ -245,7 +251,7 @@ fn who_is_forgotten_takes_no_other_with_it() {
         // Its place is free for another, which is not taken for it.
         fleet.update(NOW, origin("d")).unwrap();
         assert_eq!(fleet.find(&id("d")).unwrap().slot, members[0].slot);
-        assert_eq!(fleet.take(NOW, members[0], PLAY), None);
+        assert_eq!(fleet.stay(members[0]), None);
         drop(seat);
         assert_eq!(fleet.loads(), []);
         for server in ["b", "c", "d"] {
@@ -302,35 +308,72 @@ fn what_is_learned_finds_room_or_is_left_out() {
 }
 
 #[test]
-fn what_others_cannot_reach_is_left_alone_here() {
+fn what_others_cannot_reach_gets_no_new_streams_and_keeps_its_own() {
     let mut fleet = of(Policy::Random, "", 1, &["a", "b"]);
     let seconds = Duration::from_secs;
-    fleet.learn_trouble(NOW, &id("unknown"), 1, seconds(5));
-    fleet.learn_trouble(NOW, &id("a"), 1, Duration::ZERO);
+    let member = fleet.find(&id("a")).unwrap();
+    fleet.learn_trouble(NOW, &id("unknown"), Protocol::Rtmp, 1, seconds(5));
+    fleet.learn_trouble(NOW, &id("a"), Protocol::Rtmp, 1, Duration::ZERO);
     assert_eq!(health(&fleet, &id("a")), Health::Alive, "that is over");
-    fleet.learn_trouble(NOW, &id("a"), 2, seconds(8));
+    fleet.learn_trouble(NOW, &id("a"), Protocol::Rtmp, 2, seconds(8));
     assert_eq!(health(&fleet, &id("a")), Health::Quarantined);
-    fleet.learn_trouble(NOW, &id("a"), 1, seconds(5));
+    fleet.learn_trouble(NOW, &id("a"), Protocol::Rtmp, 1, seconds(5));
     assert!(homes(&mut fleet, 50).iter().all(|home| *home == id("b")));
+    assert_eq!(fleet.stay(member), Some(id("a")), "it may be reached from here");
+    assert!(fleet.usable(NOW, &id("a")).is_some());
 
     // It is tried after the longer of the two, by which all that was learned is over.
     let probe = NOW + seconds(8);
     let probed = (0..50).filter(|n| fleet.choose(probe, &key(*n), PLAY, None).unwrap().1.origin == id("a"));
     assert_eq!(probed.count(), 1);
-    fleet.learn_trouble(probe, &id("a"), 2, Duration::ZERO);
+    fleet.learn_trouble(probe, &id("a"), Protocol::Rtmp, 2, Duration::ZERO);
     assert!((0..50).all(|n| fleet.choose(probe, &key(n), PLAY, None).unwrap().1.origin == id("b")));
     // Another proxy's probe failed first: there is none under way here any more.
-    fleet.learn_trouble(probe, &id("a"), 3, seconds(20));
-    assert_eq!(fleet.usable(probe + PROBE, &id("a")), None);
-    assert!(fleet.usable(probe + seconds(20), &id("a")).is_some());
+    fleet.learn_trouble(probe, &id("a"), Protocol::Rtmp, 3, seconds(20));
+    let later = probe + PROBE;
+    assert!((0..50).all(|n| fleet.choose(later, &key(n), PLAY, None).unwrap().1.origin == id("b")));
+    // A failure here is of the same three, and moves streams.
+    let failed = fleet.unreachable(later, &id("a"), Protocol::Rtmp);
+    assert_eq!(failed, Some((3, seconds(20))));
+    assert_eq!(fleet.usable(later, &id("a")), None);
+    assert!(!fleet.keeps(later, member, PLAY, true));
+    assert!(fleet.usable(later + seconds(20), &id("a")).is_some());
     // And the next failure is the fourth in a row.
     assert_eq!(
-        fleet.unreachable(probe + seconds(20), &id("a"), Protocol::Rtmp).map(|(_, pause)| pause),
+        fleet.unreachable(later + seconds(20), &id("a"), Protocol::Rtmp).map(|(_, pause)| pause),
         Some(seconds(40))
     );
     // Nobody's word counts for longer than the longest quarantine.
-    fleet.learn_trouble(NOW, &id("b"), u32::MAX, seconds(1 << 40));
+    fleet.learn_trouble(NOW, &id("b"), Protocol::Rtmp, u32::MAX, seconds(1 << 40));
     assert!(fleet.usable(NOW + MAX_QUARANTINE, &id("b")).is_some());
     let again = fleet.unreachable(NOW + MAX_QUARANTINE, &id("b"), Protocol::Rtmp);
     assert_eq!(again.map(|(_, pause)| pause), Some(MAX_QUARANTINE));
+}
+
+#[test]
+fn a_dead_port_is_left_alone_and_the_others_are_not() {
+    let all = |server| Origin {
+        endpoints: Protocol::ALL.map(|protocol| (protocol, ([127, 0, 0, 1], 1).into())).to_vec(),
+        ..origin(server)
+    };
+    let mut fleet = fleet(Policy::Random, "", 1);
+    fleet.update(NOW, all("a")).unwrap();
+    fleet.update(NOW, all("b")).unwrap();
+    let member = fleet.find(&id("a")).unwrap();
+    assert_eq!(fleet.unreachable(NOW, &id("a"), Protocol::Srt), Some((1, QUARANTINE)));
+    assert_eq!(fleet.unreachable(NOW, &id("a"), Protocol::Srt), None, "it is known");
+    assert_eq!(fleet.unreachable(NOW, &id("a"), Protocol::Rtc), Some((1, QUARANTINE)), "of that it is news");
+    let whep = Need { media: Some(Protocol::Rtc), ..Need::to_play(Protocol::Api) };
+    for (need, is_reached) in [
+        (Need::to_play(Protocol::Srt), false),
+        (whep, false),
+        (Need::to_play(Protocol::Api), true),
+        (PLAY, true),
+        (Need::to_play(Protocol::Http), true),
+    ] {
+        assert_eq!(fleet.keeps(NOW, member, need, false), is_reached, "{need:?}");
+        let mut homes = (0..50).map(|n| fleet.choose(NOW, &key(n), need, None).unwrap().1.origin);
+        assert_eq!(homes.any(|home| home == id("a")), is_reached, "{need:?}");
+    }
+    assert_eq!(fleet.usable(NOW, &id("a")), None, "no word brings a stream there");
 }

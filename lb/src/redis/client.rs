@@ -1,6 +1,7 @@
 //! What the load balancer needs of Redis, and no more: a handful of commands, each atomic, sent together.
-//! Knows no stream, no origin and no socket.
+//! Knows no policy and no socket.
 
+use srs_proxy_core::origin::Protocol;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,17 +33,46 @@ pub enum Command {
         /// How long it lives.
         life: Option<Duration>,
     },
-    /// Puts `value` there if nothing is there, or just `instead_of`; if it is there already, lengthens its life to
-    /// `life`, but never shortens it, and gives none to what lives without one. → [`Reply::Value`]: what is there then.
-    /// If `value` is both there and what may be replaced, it is there.
+    /// Puts `value` there if nothing is there; if it is there already, lengthens its life to `life`, but never shortens
+    /// it, and gives none to what lives without one. → [`Reply::Value`]: what is there then.
     Claim {
         /// The key.
         key: String,
         /// The new value.
         value: String,
-        /// The old value that it may replace.
-        instead_of: Option<String>,
         /// How long it lives.
+        life: Option<Duration>,
+    },
+    /// Maps a stream to an origin as [`Claim`](Self::Claim) puts a value there, or instead of just `instead_of`: unless
+    /// that is where the stream is published, by an origin that is not [`Mark::Gone`], and the client that asks does not
+    /// publish itself. What is replaced is the stream's publisher no more. → [`Reply::Value`]: what is there then.
+    Map {
+        /// The stream.
+        stream: String,
+        /// The origin's id.
+        origin: String,
+        /// The old mapping that it may replace, as it was found.
+        instead_of: Option<String>,
+        /// Whether the client publishes.
+        publishes: bool,
+        /// How long the mapping lives.
+        life: Option<Duration>,
+    },
+    /// A stream is published at an origin: it is its publisher if it has none, or just `not_at`; and then it is mapped
+    /// there, if it is not mapped yet or if it `moves`. Lives are lengthened as by [`Claim`](Self::Claim).
+    /// → [`Reply::Published`]
+    Publish {
+        /// The stream.
+        stream: String,
+        /// The origin's id.
+        origin: String,
+        /// The publisher that it may replace.
+        not_at: Option<String>,
+        /// Whether another mapping yields.
+        moves: bool,
+        /// How long it counts as the publisher.
+        fresh: Duration,
+        /// How long the mapping lives.
         life: Option<Duration>,
     },
     /// Removes `value`, if it is what is there. → [`Reply::Done`]
@@ -53,8 +83,8 @@ pub enum Command {
         value: String,
     },
     /// Stores an origin's registration and puts it on the list of all. One that is not on the list yet takes the place of
-    /// those that have the same `server_id` in their registrations, which are removed, and of those whose registrations
-    /// are gone. What is no list counts as an empty one, and is replaced; what is on it and no server's key is dropped
+    /// those that have the same `server_id` in their registrations, which are removed and marked as [`Mark::Gone`], and
+    /// of those whose registrations are gone. What is no list counts as an empty one, and is replaced; what is on it and no server's key is dropped
     /// when it is written again. Who registers is not [`Mark::Gone`] any more. → [`Reply::Done`]
     Register {
         /// The origin's id.
@@ -102,11 +132,11 @@ pub(super) fn millis(life: Duration) -> u64 {
 /// What proxies say of an origin to each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mark {
-    /// So many connects in a row have failed; the mark's life is the quarantine.
-    Trouble(u32),
+    /// So many connects of this protocol in a row have failed; the mark's life is the quarantine.
+    Trouble(Protocol, u32),
     /// It shall get no new streams.
     Draining,
-    /// It was deregistered.
+    /// It was deregistered, or its server lives another life.
     Gone,
 }
 
@@ -117,6 +147,13 @@ pub enum Reply {
     Done,
     /// What is there.
     Value(Option<String>),
+    /// Who is the publisher of a stream, and its mapping.
+    Published {
+        /// The id of an origin.
+        publisher: String,
+        /// The key of a registration.
+        held: String,
+    },
     /// Who is there.
     Census(Census),
     /// The command failed, and others did not.

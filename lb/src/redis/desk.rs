@@ -145,6 +145,10 @@ impl Batch {
 pub(super) enum Heard {
     Done,
     Value(Option<String>),
+    Published {
+        publisher: String,
+        held: String,
+    },
     /// A census, of which the registrations are read.
     Census(Registered),
     Failed(String),
@@ -317,6 +321,11 @@ impl Desk {
         self.urgent.push_back(job);
     }
 
+    /// Does `job` soon, and after all that waits.
+    pub(super) fn at_last(&mut self, job: Job) {
+        if self.idle.is_empty() { self.then(job) } else { self.meanwhile(job) }
+    }
+
     /// Does `job` with the next batch.
     pub(super) fn meanwhile(&mut self, job: Job) {
         if self.idle.len() < MAX_IDLE {
@@ -361,6 +370,11 @@ impl Desk {
         }
     }
 
+    /// It is in use no more.
+    pub(super) fn is_over(&mut self, what: &Renewal) {
+        self.renewed.forget(what);
+    }
+
     /// Whether this is renewed from time to time, as it is in use here.
     pub(super) fn is_in_use(&mut self, now: Time, what: &Renewal) -> bool {
         self.renewed.get(now, what).is_some()
@@ -374,10 +388,13 @@ impl Desk {
             .collect()
     }
 
-    /// What an origin must serve for the first who waits for one.
+    /// What an origin must serve for the first who waits for one; who publishes comes before who plays.
     pub(super) fn need(&self, about: &About) -> Option<Need> {
-        let mut askers = self.waiting.get(about)?.askers.iter();
-        askers.find_map(|waiter| if let Alone::Pick(need) = waiter.alone { Some(need) } else { None })
+        let askers = self.waiting.get(about)?.askers.iter();
+        let mut needs =
+            askers.filter_map(|waiter| if let Alone::Pick(need) = waiter.alone { Some(need) } else { None });
+        let first = needs.next()?;
+        Some(std::iter::once(first).chain(needs).find(|need| need.publishes).unwrap_or(first))
     }
 
     /// Those who wait for this, who do so no longer.
@@ -385,6 +402,26 @@ impl Desk {
         let askers = self.waiting.remove(about).map(|waiting| waiting.askers).unwrap_or_default();
         self.waiters -= askers.len();
         askers
+    }
+
+    /// Those of them for whom an origin is picked that is good enough; the others wait on.
+    pub(super) fn take_picks(
+        &mut self,
+        about: &About,
+        is_good: impl Fn(&View, Need) -> bool,
+    ) -> SmallVec<[Waiter; 1]> {
+        let Some(waiting) = self.waiting.get_mut(about) else { return SmallVec::new() };
+        let (all, view) = (std::mem::take(&mut waiting.askers), &self.view);
+        let is_taken =
+            |waiter: &Waiter| if let Alone::Pick(need) = waiter.alone { is_good(view, need) } else { true };
+        let (taken, left): (SmallVec<_>, SmallVec<_>) = all.into_iter().partition(is_taken);
+        if left.is_empty() {
+            self.waiting.remove(about);
+        } else {
+            waiting.askers = left;
+        }
+        self.waiters -= taken.len();
+        taken
     }
 
     pub(super) fn answer(&mut self, waiter: Waiter, answer: Answer) {
@@ -478,7 +515,7 @@ impl Desk {
             Job::Claim(claim) => out.push(self.claim_command(claim)),
             Job::Find(sought) => out.push(Command::Get { key: self.keys.url(&sought.key) }),
             Job::Meet(_, held) => out.push(Command::Get { key: self.server_key(held) }),
-            Job::Publish(publication) => out.extend(self.publish_commands(publication)),
+            Job::Publish(publication) => out.push(self.publish_command(publication)),
             Job::Renew(key, origin) => out.push(self.renew_command(key, origin)),
             Job::StoreHls(session) => out.extend(self.hls_commands(session)),
             Job::FindHls(spbhid) => out.push(Command::Get { key: self.keys.spbhid(spbhid) }),
@@ -525,11 +562,9 @@ impl Desk {
             (Job::Meet(sought, held), Some(Heard::Value(registration)), None) => {
                 self.met(now, sought, held, registration.as_deref());
             }
-            (
-                Job::Publish(publication),
-                Some(Heard::Value(Some(publisher))),
-                Some(Heard::Value(Some(held))),
-            ) => self.published(now, publication, &publisher, held),
+            (Job::Publish(publication), Some(Heard::Published { publisher, held }), None) => {
+                self.published(now, publication, &publisher, held);
+            }
             (Job::Renew(key, origin), Some(Heard::Value(Some(held))), None) => {
                 self.renewed(now, &key, &origin, &held);
             }
@@ -644,6 +679,7 @@ impl Heard {
         match reply {
             Reply::Done => Self::Done,
             Reply::Value(value) => Self::Value(value),
+            Reply::Published { publisher, held } => Self::Published { publisher, held },
             Reply::Census(census) => Self::Census(Registered::read(census)),
             Reply::Failed(why) => Self::Failed(why),
         }

@@ -51,7 +51,7 @@ struct Store {
 enum Kind {
     Draining,
     Gone,
-    Trouble,
+    Trouble(&'static str),
 }
 
 /// What one proxy has, and until when that counts.
@@ -198,7 +198,12 @@ impl Store {
     fn reply(&mut self, command: &Command) -> Reply {
         let needs_memory = matches!(
             command,
-            Command::Set { .. } | Command::Claim { .. } | Command::Register { .. } | Command::Mark { .. }
+            Command::Set { .. }
+                | Command::Claim { .. }
+                | Command::Map { .. }
+                | Command::Publish { .. }
+                | Command::Register { .. }
+                | Command::Mark { .. }
         );
         if self.is_full && needs_memory {
             return Reply::Failed("OOM command not allowed when used memory > 'maxmemory'.".to_owned());
@@ -208,8 +213,18 @@ impl Store {
                 return Reply::Value(self.entry(&key).map(|entry| entry.value.clone()));
             }
             Command::Set { key, value, life } => self.put(key, value, life),
-            Command::Claim { key, value, instead_of, life } => {
-                return Reply::Value(Some(self.claim(key, value, instead_of, life)));
+            Command::Claim { key, value, life } => {
+                return Reply::Value(Some(self.claim(key, value, None, life)));
+            }
+            Command::Map { stream, origin, instead_of, publishes, life } => {
+                return Reply::Value(Some(self.map(&stream, &origin, instead_of, publishes, life)));
+            }
+            Command::Publish { stream, origin, not_at, moves, fresh, life } => {
+                let publisher = self.claim(self.keys.publisher(&stream), origin.clone(), not_at, Some(fresh));
+                let (url, server) = (self.keys.url(&stream), self.keys.server(&origin));
+                let old = if moves && publisher == origin { self.entry(&url) } else { None };
+                let old = old.map(|entry| entry.value.clone());
+                return Reply::Published { publisher, held: self.claim(url, server, old, life) };
             }
             Command::Delete { key, value } => {
                 if self.entry(&key).is_some_and(|entry| entry.value == value) {
@@ -261,10 +276,37 @@ impl Store {
         }
     }
 
+    fn map(
+        &mut self,
+        stream: &str,
+        origin: &str,
+        instead_of: Option<String>,
+        publishes: bool,
+        life: Option<Duration>,
+    ) -> String {
+        let (url, publisher) = (self.keys.url(stream), self.keys.publisher(stream));
+        let server = self.keys.server(origin);
+        if let Some(old) = instead_of.clone().filter(|old| *old != server)
+            && self.entry(&url).is_some_and(|there| there.value == old)
+            && let Some(id) = self.keys.id_of(&old).map(str::to_owned)
+            && self.entry(&publisher).is_some_and(|at| at.value == id)
+        {
+            if !publishes && !self.is_gone(&id) {
+                return old;
+            }
+            self.entries.remove(&publisher);
+        }
+        self.claim(url, server, instead_of, life)
+    }
+
+    fn is_gone(&self, id: &str) -> bool {
+        self.marks.get(&(id.to_owned(), Kind::Gone)).is_some_and(|(_, end)| *end > self.now)
+    }
+
     fn register(&mut self, id: String, server: &str, json: String, life: Duration, restore: bool) {
         let key = self.keys.server(&id);
         let is_there = self.entry(&key).is_some();
-        let is_gone = self.marks.get(&(id.clone(), Kind::Gone)).is_some_and(|(_, end)| *end > self.now);
+        let is_gone = self.is_gone(&id);
         let mut list = self.list().unwrap_or_default();
         let is_listed = list.iter().any(|listed| self.keys.id_of(listed) == Some(&id));
         if restore && (is_there && is_listed || is_gone) {
@@ -281,6 +323,8 @@ impl Store {
             }
             for listed in ended {
                 self.entries.remove(&self.registration_key(&listed));
+                let ended = self.keys.id_of(&listed).unwrap_or_default().to_owned();
+                self.mark(ended, Mark::Gone, life);
             }
             list = others;
             list.retain(|listed| self.registration(listed).is_some());
@@ -331,7 +375,7 @@ impl Store {
 
     fn mark(&mut self, id: String, mark: Mark, life: Duration) {
         let kind = match mark {
-            Mark::Trouble(_) => Kind::Trouble,
+            Mark::Trouble(protocol, _) => Kind::Trouble(protocol.as_str()),
             Mark::Draining => Kind::Draining,
             Mark::Gone => Kind::Gone,
         };

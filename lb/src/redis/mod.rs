@@ -151,7 +151,7 @@ impl OriginService for Redis {
     }
 
     fn ended(&self, now: Time, key: &StreamKey, origin: &OriginId) {
-        self.counter.at(now, |desk| desk.ended(now, key, origin));
+        self.counter.at(now, |desk| desk.ended(key, origin));
     }
 
     /// The origins of the fleet; of their streams, those that this proxy has seen lately.

@@ -94,7 +94,7 @@ impl Desk {
 
     pub(super) fn unreachable(&mut self, now: Time, id: &OriginId, protocol: Protocol) {
         if let Some((failures, pause)) = self.view.unreachable(now, id, protocol) {
-            self.then(Job::Tell(smallvec![self.mark(id, Mark::Trouble(failures), pause)]));
+            self.then(Job::Tell(smallvec![self.mark(id, Mark::Trouble(protocol, failures), pause)]));
         }
     }
 
@@ -128,7 +128,9 @@ impl Desk {
         let mut draining = HashSet::new();
         for (id, mark, left) in census.marks {
             match mark {
-                Mark::Trouble(failures) => self.view.fleet.learn_trouble(now, &id, failures, left),
+                Mark::Trouble(protocol, failures) => {
+                    self.view.fleet.learn_trouble(now, &id, protocol, failures, left);
+                }
                 Mark::Draining => drop(draining.insert(id)),
                 Mark::Gone => {}
             }

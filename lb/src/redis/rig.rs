@@ -167,7 +167,7 @@ impl Rig {
     pub(super) fn is_usable(&self, now: Time, origin: &srs_proxy_core::origin::OriginId) -> Option<bool> {
         self.redis.counter.at(now, |desk| {
             let fleet = &desk.view.fleet;
-            fleet.find(origin).map(|member| fleet.is_usable(now, member))
+            fleet.find(origin).map(|_| fleet.usable(now, origin).is_some())
         })
     }
 }

@@ -2,6 +2,7 @@
 //! implementation.
 
 use super::{Census, Command, FOREVER, Keys, LOADS_LIFE, Mark, RedisClient, Reply};
+use srs_proxy_core::origin::Protocol;
 use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::thread;
@@ -45,9 +46,18 @@ const RECORDED_HLS: &str = r#"{"spbhid":"3f2bbba","stream_url":"__defaultVhost__
 /// If one fails.
 pub fn run(make: Make<'_>) {
     type Case = (&'static str, fn(&World));
-    let cases: [Case; 18] = [
+    let cases: [Case; 21] = [
         ("what is set is there until it ends", what_is_set_is_there_until_it_ends),
         ("a claim takes what is free, and only that", a_claim_takes_what_is_free_and_only_that),
+        (
+            "a mapping takes what is free, or just what it replaces",
+            a_mapping_takes_what_is_free_or_just_what_it_replaces,
+        ),
+        (
+            "a stream that is published is not mapped elsewhere",
+            a_stream_that_is_published_is_not_mapped_elsewhere,
+        ),
+        ("of two publishers the first stays", of_two_publishers_the_first_stays),
         ("a claim lengthens a life and never shortens it", a_claim_lengthens_a_life_and_never_shortens_it),
         ("of many claims one wins", of_many_claims_one_wins),
         ("an origin is on the list until its life ends", an_origin_is_on_the_list_until_its_life_ends),
@@ -110,8 +120,32 @@ impl World {
         self.done(Command::Set { key: key.to_owned(), value: value.to_owned(), life });
     }
 
-    fn claim(&self, key: &str, value: &str, instead_of: Option<&str>, life: Option<Duration>) -> String {
-        claim(&mut *self.0.client(), key, value, instead_of, life)
+    fn claim(&self, key: &str, value: &str, life: Option<Duration>) -> String {
+        claim(&mut *self.0.client(), key, value, life)
+    }
+
+    /// Maps `live/a`; the id that it is mapped to then.
+    fn map(&self, origin: &str, instead_of: Option<&str>, publishes: bool, life: Option<Duration>) -> String {
+        let instead_of = instead_of.map(|id| self.keys().server(id));
+        let (stream, origin) = ("live/a".to_owned(), origin.to_owned());
+        match self.run(Command::Map { stream, origin, instead_of, publishes, life }) {
+            Reply::Value(Some(held)) => self.id_of(&held),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Publishes `live/a`; where it is published then, and the id that it is mapped to.
+    fn publish(&self, origin: &str, not_at: Option<&str>, moves: bool, fresh: Duration) -> [String; 2] {
+        let (stream, origin) = ("live/a".to_owned(), origin.to_owned());
+        let not_at = not_at.map(str::to_owned);
+        match self.run(Command::Publish { stream, origin, not_at, moves, fresh, life: Some(LONG) }) {
+            Reply::Published { publisher, held } => [publisher, self.id_of(&held)],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn id_of(&self, held: &str) -> String {
+        self.keys().id_of(held).expect("a server's key").to_owned()
     }
 
     fn register(&self, id: &str, server: &str, life: Duration) {
@@ -158,15 +192,8 @@ fn one(client: &mut dyn RedisClient, command: Command) -> Reply {
     replies.remove(0)
 }
 
-fn claim(
-    client: &mut dyn RedisClient,
-    key: &str,
-    value: &str,
-    instead_of: Option<&str>,
-    life: Option<Duration>,
-) -> String {
-    let instead_of = instead_of.map(str::to_owned);
-    match one(client, Command::Claim { key: key.to_owned(), value: value.to_owned(), instead_of, life }) {
+fn claim(client: &mut dyn RedisClient, key: &str, value: &str, life: Option<Duration>) -> String {
+    match one(client, Command::Claim { key: key.to_owned(), value: value.to_owned(), life }) {
         Reply::Value(Some(value)) => value,
         other => panic!("{other:?}"),
     }
@@ -224,32 +251,103 @@ fn what_is_set_is_there_until_it_ends(world: &World) {
 }
 
 fn a_claim_takes_what_is_free_and_only_that(world: &World) {
+    let key = world.keys().hls("live/a");
+    assert_eq!(world.claim(&key, "a", Some(SHORT)), "a");
+    assert_eq!(world.claim(&key, "b", None), "a");
+    world.assert_life(&key, SHORT);
+    world.pass(AFTER);
+    assert_eq!(world.claim(&key, "d", None), "d");
+    assert_eq!(world.get(&key).as_deref(), Some("d"));
+}
+
+fn a_mapping_takes_what_is_free_or_just_what_it_replaces(world: &World) {
     let key = world.keys().url("live/a");
-    assert_eq!(world.claim(&key, "a", None, Some(LONG)), "a");
+    assert_eq!(world.map("a", None, false, Some(LONG)), "a");
     world.assert_life(&key, LONG);
-    assert_eq!(world.claim(&key, "b", None, None), "a");
-    assert_eq!(world.claim(&key, "b", Some("c"), None), "a");
+    assert_eq!(world.map("b", None, false, None), "a");
+    assert_eq!(world.map("b", Some("c"), true, None), "a");
     world.assert_life(&key, LONG);
-    assert_eq!(world.claim(&key, "b", Some("a"), None), "b");
+    assert_eq!(world.map("b", Some("a"), false, None), "b");
     assert_eq!(world.0.ttl(&key), Some(None));
-    assert_eq!(world.claim(&key, "c", Some("a"), Some(SHORT)), "b");
-    assert_eq!(world.claim(&key, "c", Some("b"), Some(SHORT)), "c");
+    assert_eq!(world.map("c", Some("a"), false, Some(SHORT)), "b");
+    assert_eq!(world.map("c", Some("b"), false, Some(SHORT)), "c");
+    assert_eq!(world.map("c", Some("c"), false, Some(LONG)), "c");
+    world.assert_life(&key, LONG);
+    world.set(&key, &world.keys().server("c"), Some(SHORT));
     world.pass(AFTER);
     // What has ended is free, whatever was expected there.
-    assert_eq!(world.claim(&key, "d", Some("x"), None), "d");
-    assert_eq!(world.get(&key).as_deref(), Some("d"));
+    assert_eq!(world.map("d", Some("x"), false, None), "d");
+    // What is no server's key may be replaced as it was found.
+    world.set(&key, "nonsense", None);
+    let replace = Command::Map {
+        stream: "live/a".into(),
+        origin: "e".into(),
+        instead_of: Some("nonsense".into()),
+        publishes: false,
+        life: None,
+    };
+    assert_eq!(world.run(replace), Reply::Value(Some(world.keys().server("e"))));
+}
+
+fn a_stream_that_is_published_is_not_mapped_elsewhere(world: &World) {
+    let publisher = || world.get(&world.keys().publisher("live/a"));
+    assert_eq!(world.publish("a", None, false, SHORT), ["a", "a"]);
+    assert_eq!(world.map("b", Some("a"), false, Some(LONG)), "a");
+    // Whoever wrote the mapping had another prefix, or none.
+    world.set(&world.keys().url("live/a"), "srs-proxy-server:a", Some(LONG));
+    let without_prefix = |publishes| Command::Map {
+        stream: "live/a".into(),
+        origin: "b".into(),
+        instead_of: Some("srs-proxy-server:a".into()),
+        publishes,
+        life: Some(LONG),
+    };
+    assert_eq!(world.run(without_prefix(false)), Reply::Value(Some("srs-proxy-server:a".into())));
+    assert_eq!(publisher().as_deref(), Some("a"));
+    // Who publishes may move it, and then it is published there no more.
+    assert_eq!(world.run(without_prefix(true)), Reply::Value(Some(world.keys().server("b"))));
+    assert_eq!(publisher(), None);
+    // Nor does the word of an origin count that has gone.
+    assert_eq!(world.publish("b", None, false, SHORT), ["b", "b"]);
+    world.mark("b", Mark::Gone, LONG);
+    assert_eq!(world.map("c", Some("b"), false, Some(LONG)), "c");
+    assert_eq!(publisher(), None);
+    // Or that is too old, or of another place.
+    assert_eq!(world.publish("c", None, false, SHORT), ["c", "c"]);
+    world.pass(AFTER);
+    assert_eq!(world.map("d", Some("c"), false, Some(LONG)), "d");
+    assert_eq!(world.publish("e", None, false, LONG), ["e", "d"]);
+    assert_eq!(world.map("f", Some("d"), false, Some(LONG)), "f");
+    assert_eq!(publisher().as_deref(), Some("e"));
+}
+
+fn of_two_publishers_the_first_stays(world: &World) {
+    let keys = world.keys();
+    assert_eq!(world.publish("a", None, true, SHORT), ["a", "a"]);
+    world.assert_life(&keys.publisher("live/a"), SHORT);
+    world.assert_life(&keys.url("live/a"), LONG);
+    assert_eq!(world.publish("b", None, true, LONG), ["a", "a"]);
+    assert_eq!(world.publish("b", Some("c"), true, LONG), ["a", "a"]);
+    assert_eq!(world.publish("b", Some("a"), false, LONG), ["b", "a"]);
+    world.assert_life(&keys.publisher("live/a"), LONG);
+    assert_eq!(world.publish("b", None, true, SHORT), ["b", "b"]);
+    world.assert_life(&keys.publisher("live/a"), LONG);
+    world.done(Command::Delete { key: keys.publisher("live/a"), value: "a".into() });
+    assert_eq!(world.publish("a", None, true, SHORT), ["b", "b"]);
+    world.done(Command::Delete { key: keys.publisher("live/a"), value: "b".into() });
+    assert_eq!(world.publish("a", None, true, SHORT), ["a", "a"]);
 }
 
 fn a_claim_lengthens_a_life_and_never_shortens_it(world: &World) {
     let key = world.keys().url("live/a");
-    world.claim(&key, "a", None, Some(SHORT));
-    assert_eq!(world.claim(&key, "a", None, Some(LONG)), "a");
+    world.claim(&key, "a", Some(SHORT));
+    assert_eq!(world.claim(&key, "a", Some(LONG)), "a");
     world.assert_life(&key, LONG);
-    assert_eq!(world.claim(&key, "a", Some("a"), Some(SHORT)), "a");
+    assert_eq!(world.claim(&key, "a", Some(SHORT)), "a");
     world.assert_life(&key, LONG);
-    world.claim(&key, "a", None, None);
+    world.claim(&key, "a", None);
     assert_eq!(world.0.ttl(&key), Some(None));
-    world.claim(&key, "a", None, Some(SHORT));
+    world.claim(&key, "a", Some(SHORT));
     assert_eq!(world.0.ttl(&key), Some(None));
 }
 
@@ -265,7 +363,7 @@ fn of_many_claims_one_wins(world: &World) {
                 scope.spawn(move || {
                     let claims = keys.iter().map(|key| {
                         barrier.wait();
-                        claim(&mut *client, key, &n.to_string(), None, Some(LONG))
+                        claim(&mut *client, key, &n.to_string(), Some(LONG))
                     });
                     claims.collect()
                 })
@@ -305,6 +403,8 @@ fn a_new_life_of_a_server_ends_the_old_one(world: &World) {
     world.register("a-2-2", "a", LONG);
     assert_eq!(world.origins(), [json("b-1-1", "b"), json("a-2-2", "a")]);
     assert_eq!(world.get(&world.keys().server("a-1-1")), None);
+    let marks = world.census("p", &[]).marks;
+    assert!(matches!(&marks[..], [(id, Mark::Gone, left)] if id == "a-1-1" && *left <= LONG), "{marks:?}");
 }
 
 fn a_heartbeat_leaves_the_list_alone(world: &World) {
@@ -393,7 +493,8 @@ fn marks_are_told_until_they_end(world: &World) {
         told.collect::<Vec<_>>()
     };
     let told = |id: &str, mark| (id.to_owned(), mark);
-    world.mark("b:1", Mark::Trouble(1), SHORT);
+    world.mark("b:1", Mark::Trouble(Protocol::Rtmp, 1), SHORT);
+    world.mark("b:1", Mark::Trouble(Protocol::Srt, 3), SHORT);
     world.mark("b:1", Mark::Draining, LONG);
     world.mark("a", Mark::Gone, LONG);
     world.mark("a", Mark::Draining, SHORT);
@@ -401,18 +502,19 @@ fn marks_are_told_until_they_end(world: &World) {
         told("a", Mark::Draining),
         told("a", Mark::Gone),
         told("b:1", Mark::Draining),
-        told("b:1", Mark::Trouble(1)),
+        told("b:1", Mark::Trouble(Protocol::Rtmp, 1)),
+        told("b:1", Mark::Trouble(Protocol::Srt, 3)),
     ];
     assert_eq!(marks(), all);
     world.pass(AFTER);
     assert_eq!(marks(), [told("a", Mark::Gone), told("b:1", Mark::Draining)]);
-    world.mark("b:1", Mark::Trouble(2), LONG);
-    world.mark("b:1", Mark::Trouble(u32::MAX), LONG);
+    world.mark("b:1", Mark::Trouble(Protocol::Rtmp, 2), LONG);
+    world.mark("b:1", Mark::Trouble(Protocol::Rtmp, u32::MAX), LONG);
     world.mark("a", Mark::Gone, Duration::ZERO);
-    world.mark("a", Mark::Trouble(0), Duration::ZERO);
-    assert_eq!(marks(), [told("b:1", Mark::Draining), told("b:1", Mark::Trouble(u32::MAX))]);
+    world.mark("a", Mark::Trouble(Protocol::Rtmp, 0), Duration::ZERO);
+    assert_eq!(marks(), [told("b:1", Mark::Draining), told("b:1", Mark::Trouble(Protocol::Rtmp, u32::MAX))]);
     world.mark("b:1", Mark::Draining, Duration::MAX);
-    world.mark("b:1", Mark::Trouble(0), Duration::ZERO);
+    world.mark("b:1", Mark::Trouble(Protocol::Rtmp, 0), Duration::ZERO);
     let census = world.census("p", &[]);
     let [(_, Mark::Draining, left)] = census.marks[..] else { panic!("{census:?}") };
     assert!(left <= FOREVER && left + STEP > FOREVER);
@@ -451,11 +553,11 @@ fn what_the_go_proxy_wrote_is_read(world: &World) {
     world.set(&keys.spbhid("3f2bbba"), RECORDED_HLS, Some(Duration::from_secs(119)));
     assert_eq!(world.origins(), [RECORDED]);
     // Its mapping has no end, and is given none.
-    assert_eq!(world.claim(&keys.url(stream), &keys.server("other"), None, Some(LONG)), server);
-    assert_eq!(world.claim(&keys.url(stream), &server, None, Some(LONG)), server);
+    assert_eq!(world.claim(&keys.url(stream), &keys.server("other"), Some(LONG)), server);
+    assert_eq!(world.claim(&keys.url(stream), &server, Some(LONG)), server);
     assert_eq!(world.0.ttl(&keys.url(stream)), Some(None));
     // A session that it stored is found, not replaced.
-    assert_eq!(world.claim(&keys.hls(stream), "{}", None, Some(LONG)), RECORDED_HLS);
+    assert_eq!(world.claim(&keys.hls(stream), "{}", Some(LONG)), RECORDED_HLS);
     // Its registration is one of a server like any other.
     world.register("vid-8f503b0-new-1", "vid-8f503b0", LONG);
     assert_eq!(world.origins(), [json("vid-8f503b0-new-1", "vid-8f503b0")]);

@@ -32,7 +32,7 @@ impl Desk {
         let (value, life) = (records::hls(session), Some(SESSION_LIFE));
         let key = self.keys.hls(&session.key);
         [
-            Command::Claim { key, value: value.clone(), instead_of: None, life },
+            Command::Claim { key, value: value.clone(), life },
             Command::Set { key: self.keys.spbhid(&session.spbhid), value, life },
         ]
     }

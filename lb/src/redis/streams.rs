@@ -13,7 +13,7 @@ use super::client::Command;
 use super::desk::{About, Alone, Desk, Job, Renewal};
 use super::{Mappings, records};
 use crate::fleet::Member;
-use crate::view::{CLAIM_LIFE, PUBLISHER_FRESH, STREAM_IDLE};
+use crate::view::{CLAIM_LIFE, PUBLISHER_FRESH, Place, STREAM_IDLE, View};
 use crate::{Asker, Outcome, Policy};
 use smallvec::smallvec;
 use srs_proxy_core::key::StreamKey;
@@ -50,7 +50,6 @@ pub(super) struct Claim {
 pub(super) struct Publication {
     pub(super) key: StreamKey,
     origin: OriginId,
-    instead_of: Option<String>,
     /// Where it was published, and is no more: that origin is not usable.
     not_at: Option<String>,
     /// When that was heard, and for how long it counts.
@@ -66,7 +65,7 @@ impl Publication {
     /// not stand in another's way for longer because the store was away.
     pub(super) fn new(now: Time, heard: Time, key: StreamKey, origin: OriginId, moves: bool) -> Self {
         let left = PUBLISHER_FRESH.saturating_sub(now.since(heard));
-        Self { key, origin, instead_of: None, not_at: None, heard, left, moves }
+        Self { key, origin, not_at: None, heard, left, moves }
     }
 }
 
@@ -76,12 +75,12 @@ impl Desk {
         if self.is_away() {
             return self.pick_alone(now, key, need).into();
         }
-        if self.checked.get(now, key).copied().is_some_and(|at| self.is_fresh(now, at))
-            && let Some(home) = self.view.home(now, key)
-            && let Some(taken) = self.view.fleet.take(now, home, need)
+        // Who publishes decides where all others go, and shall not be a moment behind.
+        if !need.publishes
+            && self.checked.get(now, key).copied().is_some_and(|at| self.is_fresh(now, at))
+            && let Some(taken) = self.view.take(now, key, need)
         {
-            // The stream is there and nowhere else: if its origin does not serve the protocol, none does.
-            return taken.ok_or(Refusal::NoOrigin).into();
+            return taken.into();
         }
         self.ask(asker, About::Stream(key.clone()), Alone::Pick(need), |desk| desk.first(now, key, need))
     }
@@ -89,10 +88,8 @@ impl Desk {
     /// Without the store, what is known holds. A stream that is not gets an origin only if every proxy would choose
     /// the same.
     pub(super) fn pick_alone(&mut self, now: Time, key: &StreamKey, need: Need) -> Result<Picked, Refusal> {
-        if let Some(home) = self.view.home(now, key)
-            && let Some(taken) = self.view.fleet.take(now, home, need)
-        {
-            return taken.ok_or(Refusal::NoOrigin);
+        if let Some(taken) = self.view.take(now, key, need) {
+            return taken;
         }
         match self.view.fleet.policy {
             Policy::Rendezvous => self.view.pick(now, key, need),
@@ -108,26 +105,33 @@ impl Desk {
 
     /// A claim for a stream that may have an origin as far as is known here. `None` if nobody can be nominated.
     fn claim(&mut self, now: Time, sought: &Sought) -> Option<Claim> {
-        let home = self.view.home(now, &sought.key);
-        let usable = home.filter(|member| self.view.fleet.is_usable(now, *member));
-        let member = usable.or_else(|| self.view.fleet.nominate(now, &sought.key, sought.need, home))?;
+        let place = self.view.place(now, &sought.key);
+        let home = place.map(|place| place.member);
+        let stays =
+            place.filter(|place| self.view.fleet.keeps(now, place.member, sought.need, place.is_published));
+        let member = stays.map(|place| place.member);
+        let member = member.or_else(|| self.view.fleet.nominate(now, &sought.key, sought.need, home))?;
         let origin = self.view.fleet.id(member)?.clone();
-        let instead_of = home.filter(|home| *home != member).and_then(|home| self.view.fleet.id(home));
+        // Where it is published it stays, even if the store has not heard of that yet.
+        let replaced = place.filter(|place| place.member != member && !self.is_bound(*place, sought.need));
+        let instead_of = replaced.and_then(|place| self.view.fleet.id(place.member));
         let instead_of = instead_of.map(|id| self.keys.server(id.as_str()));
         Some(Claim { sought: Sought { claims: sought.claims + 1, ..sought.clone() }, origin, instead_of })
     }
 
     pub(super) fn claim_command(&self, claim: &Claim) -> Command {
-        self.map(&claim.sought.key, &claim.origin, claim.instead_of.clone(), CLAIM_LIFE)
+        let Claim { sought: Sought { key, need, .. }, origin, instead_of } = claim;
+        Command::Map {
+            stream: key.to_string(),
+            origin: origin.to_string(),
+            instead_of: instead_of.clone(),
+            publishes: need.publishes,
+            life: self.mapped_for(CLAIM_LIFE),
+        }
     }
 
-    fn map(&self, key: &StreamKey, origin: &OriginId, instead_of: Option<String>, life: Duration) -> Command {
-        Command::Claim {
-            key: self.keys.url(key),
-            value: self.keys.server(origin.as_str()),
-            instead_of,
-            life: (self.mappings == Mappings::End).then_some(life),
-        }
+    fn mapped_for(&self, life: Duration) -> Option<Duration> {
+        (self.mappings == Mappings::End).then_some(life)
     }
 
     /// The key under which the registration of the origin stands that has a stream.
@@ -148,26 +152,48 @@ impl Desk {
 
     /// A claim was made, and `held` has the stream.
     pub(super) fn claimed(&mut self, now: Time, claim: Claim, held: String) {
-        let is_ours = self.keys.id_of(&held) == Some(claim.origin.as_str());
-        if let Some(dead) = claim.instead_of.as_deref().and_then(|before| self.keys.id_of(before))
-            && is_ours
-        {
-            // Whoever published it did so where it is no more.
-            let (key, value) = (self.keys.publisher(&claim.sought.key), dead.to_owned());
-            self.then(Job::Tell(smallvec![Command::Delete { key, value }]));
+        let id = self.keys.id_of(&held);
+        if claim.instead_of.as_ref() != Some(&held) || id == Some(claim.origin.as_str()) {
+            return self.is_held(now, claim.sought, held);
         }
-        self.is_held(now, claim.sought, held);
+        // Who plays finds it there or nowhere; who publishes may take it elsewhere.
+        let member = id.and_then(|id| self.view.fleet.find(&OriginId::from_text(id)));
+        self.bound(now, &claim.sought.key, member);
+        if self.need(&About::Stream(claim.sought.key.clone())).is_some() {
+            self.replace(now, claim.sought, held, member);
+        }
     }
 
-    /// `held` has the stream: that is so, if it is usable.
+    /// Whether a client finds the stream here or nowhere.
+    fn is_bound(&self, place: Place, need: Need) -> bool {
+        place.is_published && !need.publishes && self.view.fleet.id(place.member).is_some()
+    }
+
+    /// The stream is published there, by a proxy that reaches it.
+    fn bound(&mut self, now: Time, key: &StreamKey, member: Option<Member>) {
+        let about = About::Stream(key.clone());
+        for waiter in self.take_picks(&about, |_, need| !need.publishes) {
+            let answer = match (member, &waiter.alone) {
+                (Some(member), Alone::Pick(need)) if self.view.fleet.keeps(now, member, *need, true) => {
+                    self.view.fleet.send(now, member, *need)
+                }
+                _ => None,
+            };
+            self.answer(waiter, answer.map_or(Answer::Refused(Refusal::NoOrigin), Answer::Picked));
+        }
+    }
+
+    /// `held` has the stream: there go those for whom it is usable.
     fn is_held(&mut self, now: Time, sought: Sought, held: String) {
         let Some(id) = self.keys.id_of(&held).map(OriginId::from_text) else {
             return self.replace(now, sought, held, None);
         };
         match self.view.fleet.find(&id) {
             None => self.then(Job::Meet(sought, held)),
-            Some(member) if self.view.fleet.is_usable(now, member) => self.settle(now, &sought.key, member),
-            Some(member) => self.replace(now, sought, held, Some(member)),
+            Some(member) => {
+                self.settle(now, &sought.key, member, false);
+                self.replace(now, sought, held, Some(member));
+            }
         }
     }
 
@@ -200,8 +226,10 @@ impl Desk {
         let Some(nominee) = self.view.fleet.nominate(now, &key, need, present).or(present) else {
             return self.answer_all(&About::Stream(key), &Answer::Refused(Refusal::NoOrigin));
         };
+        let place = self.view.place(now, &key).filter(|place| present == Some(place.member));
         match self.view.fleet.id(nominee).cloned() {
-            _ if present == Some(nominee) => self.settle(now, &key, nominee),
+            _ if present == Some(nominee) => self.settle(now, &key, nominee, true),
+            _ if place.is_some_and(|place| self.is_bound(place, need)) => self.bound(now, &key, present),
             Some(origin) if claims < MAX_CLAIMS => {
                 let sought = Sought { key, need, claims: claims + 1 };
                 self.then(Job::Claim(Claim { sought, origin, instead_of: Some(held) }));
@@ -210,13 +238,17 @@ impl Desk {
         }
     }
 
-    /// The store says that the stream is there.
-    fn settle(&mut self, now: Time, key: &StreamKey, member: Member) {
+    /// The store says that the stream is there. Those who wait are sent there: all of them, or those for whom it is usable.
+    fn settle(&mut self, now: Time, key: &StreamKey, member: Member, all: bool) {
         // What finds no room here is asked for each time.
         if self.view.settle(now, key, member).is_ok() {
             let _full = self.checked.insert(now, key.clone(), now);
         }
-        for waiter in self.take(&About::Stream(key.clone())) {
+        let place = self.view.place(now, key).filter(|place| place.member == member);
+        let is_published = place.is_some_and(|place| place.is_published);
+        let about = About::Stream(key.clone());
+        let is_good = |view: &View, need| all || view.fleet.keeps(now, member, need, is_published);
+        for waiter in self.take_picks(&about, is_good) {
             let picked = match waiter.alone {
                 Alone::Pick(need) => self.view.fleet.send(now, member, need),
                 Alone::Keep(_) | Alone::Say(_) => None,
@@ -235,7 +267,13 @@ impl Desk {
     }
 
     pub(super) fn renew_command(&self, key: &StreamKey, origin: &OriginId) -> Command {
-        self.map(key, origin, None, CLAIM_LIFE)
+        Command::Map {
+            stream: key.to_string(),
+            origin: origin.to_string(),
+            instead_of: None,
+            publishes: false,
+            life: self.mapped_for(CLAIM_LIFE),
+        }
     }
 
     /// A stream in use was renewed, unless it is elsewhere by now.
@@ -251,54 +289,64 @@ impl Desk {
         if self.is_away() {
             return self.view.publishing(now, now, key, origin);
         }
-        let Some(member) = self.view.fleet.usable(now, origin) else { return };
+        let Some(member) = self.view.fleet.find(origin) else { return };
         let is_home = self.view.home(now, key).is_some_and(|home| home == member);
         let job = |moves| Job::Publish(Publication::new(now, now, key.clone(), origin.clone(), moves));
-        if !is_home {
+        let published = Renewal::Published(key.clone());
+        let is_new = !self.is_in_use(now, &published);
+        let is_due = self.is_due(now, published);
+        if is_home && is_due {
+            self.view.publishing(now, now, key, origin);
+            // Others shall know at once.
+            if is_new { self.then(job(false)) } else { self.meanwhile(job(false)) }
+        } else if !is_home && self.view.fleet.usable(now, origin).is_some() {
             // Whoever asks from now on shall hear of the new place.
             self.checked.forget(key);
             self.hold(now, key, job(true));
-        } else if self.is_due(now, Renewal::Published(key.clone())) {
-            self.view.publishing(now, now, key, origin);
-            self.meanwhile(job(false));
         }
     }
 
-    pub(super) fn ended(&mut self, _now: Time, key: &StreamKey, origin: &OriginId) {
+    pub(super) fn ended(&mut self, key: &StreamKey, origin: &OriginId) {
         self.view.ended(key, origin);
+        self.is_over(&Renewal::Published(key.clone()));
+        if !self.is_away() {
+            // After what was said while it went on.
+            let (key, value) = (self.keys.publisher(key), origin.to_string());
+            self.at_last(Job::Tell(smallvec![Command::Delete { key, value }]));
+        }
     }
 
     /// Of two publishers at two origins, the one that was first stays, unless its origin is not usable any more.
-    pub(super) fn publish_commands(&self, publication: &Publication) -> [Command; 2] {
-        let Publication { key, origin, instead_of, not_at, left, .. } = publication;
-        let publisher = Command::Claim {
-            key: self.keys.publisher(key),
-            value: origin.as_str().to_owned(),
-            instead_of: not_at.clone(),
-            life: Some(*left),
-        };
-        [publisher, self.map(key, origin, instead_of.clone(), STREAM_IDLE)]
+    pub(super) fn publish_command(&self, publication: &Publication) -> Command {
+        let Publication { key, origin, not_at, left, moves, .. } = publication;
+        Command::Publish {
+            stream: key.to_string(),
+            origin: origin.to_string(),
+            not_at: not_at.clone(),
+            moves: *moves,
+            fresh: *left,
+            life: self.mapped_for(STREAM_IDLE),
+        }
     }
 
     /// The stream is held by `held`, and `publisher` is where it is published.
     pub(super) fn published(&mut self, now: Time, publication: Publication, publisher: &str, held: String) {
-        let Publication { key, origin, instead_of, not_at, heard, moves, .. } = &publication;
+        let Publication { key, origin, not_at, heard, moves, .. } = &publication;
+        let is_said = self.is_in_use(now, &Renewal::Published(key.clone()));
         let is_usable = |id: &str| self.view.fleet.usable(now, &OriginId::from_text(id)).is_some();
         let at = self.keys.id_of(&held);
         let (is_there, is_published_there) = (at == Some(origin.as_str()), publisher == origin.as_str());
-        let yields = *moves || !at.is_some_and(is_usable);
-        let is_ours = is_published_there && is_usable(origin.as_str());
-        let is_left = !is_published_there && not_at.as_deref() != Some(publisher) && !is_usable(publisher);
-        if is_usable(origin.as_str()) && is_left {
+        let is_good = is_said && is_usable(origin.as_str());
+        if is_good && !is_published_there && not_at.as_deref() != Some(publisher) && !is_usable(publisher) {
             let not_at = Some(publisher.to_owned());
             return self.hold(now, &key.clone(), Job::Publish(Publication { not_at, ..publication }));
         }
-        if is_ours && yields && !is_there && instead_of.as_ref() != Some(&held) {
-            let instead_of = Some(held);
-            return self.hold(now, &key.clone(), Job::Publish(Publication { instead_of, ..publication }));
+        if is_good && is_published_there && !is_there && !moves && !at.is_some_and(is_usable) {
+            return self.hold(now, &key.clone(), Job::Publish(Publication { moves: true, ..publication }));
         }
-        self.is_held(now, Sought { key: key.clone(), need: Need::to_play(Protocol::Rtmp), claims: 0 }, held);
-        if is_ours && is_there {
+        let need = Need::to_play(Protocol::Rtmp);
+        self.is_held(now, Sought { key: key.clone(), need, claims: 0 }, held);
+        if is_said && is_there && is_published_there {
             self.view.publishing(now, *heard, key, origin);
         }
     }

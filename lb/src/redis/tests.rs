@@ -78,8 +78,12 @@ impl Proxy {
 
     /// Asks for a pick; an answer at once is as good as one that comes.
     fn ask(&mut self, stream: &str) {
+        self.ask_for(stream, Need::to_play(Protocol::Rtmp));
+    }
+
+    fn ask_for(&mut self, stream: &str, need: Need) {
         let asker = self.asker();
-        match self.desk.pick(&asker, &key(stream), Need::to_play(Protocol::Rtmp)) {
+        match self.desk.pick(&asker, &key(stream), need) {
             Outcome::Now(picked) => self.mailbox.put(asker.reply_to, Answer::Picked(picked)),
             Outcome::Refused(why) => self.mailbox.put(asker.reply_to, Answer::Refused(why)),
             Outcome::Later => {}
@@ -100,6 +104,16 @@ impl Proxy {
 
     fn pick(&mut self, stream: &str) -> Result<String, Refusal> {
         self.ask(stream);
+        self.answer()
+    }
+
+    /// Picks as a client that publishes.
+    fn pick_to_publish(&mut self, stream: &str) -> Result<String, Refusal> {
+        self.ask_for(stream, Need::to_publish(Protocol::Rtmp));
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<String, Refusal> {
         for _ in 0..10 {
             if let Some(answer) = self.answers().pop() {
                 return answer;
@@ -437,7 +451,8 @@ fn a_dead_origin_is_replaced_once_and_all_proxies_know() {
     assert_eq!(b.pick("x"), Ok(home.clone()));
     let dead = OriginId::from_text(home.as_str());
     a.desk.unreachable(a.now, &dead, Protocol::Rtmp);
-    let next = a.pick("x").unwrap();
+    assert_eq!(a.pick("x"), Err(Refusal::NoOrigin), "its publisher is still there");
+    let next = a.pick_to_publish("x").unwrap();
     assert_ne!(next, home);
     // The other one tries it too, at the same moment.
     b.desk.unreachable(b.now, &dead, Protocol::Rtmp);
@@ -451,6 +466,74 @@ fn a_dead_origin_is_replaced_once_and_all_proxies_know() {
     b.desk.publishing(b.now, &key("x"), &OriginId::from_text(next.as_str()));
     pass(&store, &mut [&mut a, &mut b, &mut third], QUARANTINE * 2);
     assert_eq!([a.pick("x"), b.pick("x"), third.pick("x")], [Ok(next.clone()), Ok(next.clone()), Ok(next)]);
+}
+
+#[test]
+fn a_proxy_without_a_way_to_an_origin_moves_nothing_that_is_published_there() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    a.register(&["a", "b", "c"].map(origin));
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let home = b.publish("x");
+    let at = OriginId::from_text(home.as_str());
+    for _ in 0..10 {
+        // It has not heard yet that the stream is published, and is told so.
+        a.desk.unreachable(a.now, &at, Protocol::Rtmp);
+        assert_eq!(a.pick("x"), Err(Refusal::NoOrigin));
+        pass(&store, &mut [&mut a, &mut b], SECOND * 10);
+        b.desk.publishing(b.now, &key("x"), &at);
+        assert_eq!(b.pick("x"), Ok(home.clone()), "what another says moves nothing");
+        assert_ne!(b.pick("new"), Ok(home.clone()), "but new streams avoid it");
+        pass(&store, &mut [&mut a, &mut b], SECOND * 10);
+    }
+    a.desk.unreachable(a.now, &at, Protocol::Rtmp);
+    let next = a.pick_to_publish("x").unwrap();
+    assert_ne!(next, home);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    assert_eq!([a.pick("x"), b.pick("x")], [Ok(next.clone()), Ok(next)], "and players follow");
+}
+
+#[test]
+fn players_of_a_stream_that_has_ended_and_its_next_publisher_find_each_other() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    a.register(&["a", "b"].map(origin));
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let home = a.publish("x");
+    let at = OriginId::from_text(home.as_str());
+    b.desk.unreachable(b.now, &at, Protocol::Rtmp);
+    assert_eq!(b.pick("x"), Err(Refusal::NoOrigin));
+    // A renewal that waits is told before the end.
+    pass(&store, &mut [&mut a, &mut b], SECOND * 20);
+    b.desk.unreachable(b.now, &at, Protocol::Rtmp);
+    a.desk.publishing(a.now, &key("x"), &at);
+    a.desk.ended(&key("x"), &at);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    assert_eq!(store.get("srs-proxy-publisher:__defaultVhost__/live/x"), None);
+    let next = b.pick("x").unwrap();
+    assert_ne!(next, home);
+    assert_eq!(a.pick_to_publish("x"), Ok(next));
+}
+
+#[test]
+fn a_publisher_and_players_that_wait_together_are_not_told_the_same() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    a.register(&["a", "b"].map(origin));
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let home = b.publish("x");
+    assert_eq!(a.pick("x"), Ok(home.clone()));
+    pass(&store, &mut [&mut a, &mut b], SECOND * 2);
+    a.desk.unreachable(a.now, &OriginId::from_text(home.as_str()), Protocol::Rtmp);
+    a.ask("x");
+    let batch = a.desk.batch(a.now);
+    a.ask_for("x", Need::to_publish(Protocol::Rtmp));
+    let said = link::send(&mut *a.client, &batch);
+    a.desk.hear(a.now, batch, said);
+    a.desk.late().into_iter().for_each(desk::Late::deliver);
+    assert_eq!(a.answers(), [Err(Refusal::NoOrigin)], "it was too early for the player");
+    a.exchange();
+    assert!(matches!(&a.answers()[..], [Ok(next)] if *next != home));
 }
 
 #[test]

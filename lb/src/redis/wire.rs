@@ -3,10 +3,13 @@
 use super::client::{Census, Command, FOREVER, LOADS_LIFE, Mark, Reply, millis};
 use super::keys::Keys;
 use redis::{Cmd, Value};
+use srs_proxy_core::origin::Protocol;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const CLAIM: &str = include_str!("scripts/claim.lua");
+const CLAIM: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/claim.lua"));
+const MAP: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/map.lua"));
+const PUBLISH: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/publish.lua"));
 const DELETE: &str = include_str!("scripts/delete.lua");
 const MARK: &str = include_str!("scripts/mark.lua");
 const REGISTER: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/register.lua"));
@@ -27,11 +30,24 @@ pub(super) fn pack(command: &Command, keys: &Keys) -> Cmd {
             }
             set
         }
-        Command::Claim { key, value, instead_of, life } => {
+        Command::Claim { key, value, life } => {
             let mut claim = script(CLAIM, [key]);
             claim.arg(value).arg(life.map_or(NO_END, millis));
-            claim.arg(instead_of);
             claim
+        }
+        Command::Map { stream, origin, instead_of, publishes, life } => {
+            let mut map = script(MAP, [&keys.url(stream), &keys.publisher(stream), &keys.marks()]);
+            map.arg(keys.server(origin)).arg(life.map_or(NO_END, millis)).arg(u8::from(*publishes));
+            if let Some(old) = instead_of {
+                map.arg(old).arg(keys.id_of(old).unwrap_or_default());
+            }
+            map
+        }
+        Command::Publish { stream, origin, not_at, moves, fresh, life } => {
+            let mut publish = script(PUBLISH, [&keys.url(stream), &keys.publisher(stream)]);
+            publish.arg(keys.server(origin)).arg(life.map_or(NO_END, millis));
+            publish.arg(origin).arg(millis(*fresh)).arg(u8::from(*moves)).arg(not_at);
+            publish
         }
         Command::Delete { key, value } => {
             let mut delete = script(DELETE, [key]);
@@ -55,14 +71,16 @@ pub(super) fn pack(command: &Command, keys: &Keys) -> Cmd {
             deregister
         }
         Command::Mark { id, mark, life } => {
-            let (kind, number) = match mark {
-                Mark::Trouble(failures) => ("trouble", *failures),
-                Mark::Draining => ("draining", 0),
-                Mark::Gone => ("gone", 0),
+            let (field, number) = match mark {
+                Mark::Trouble(protocol, failures) => {
+                    (format!("trouble:{}:{id}", protocol.as_str()), *failures)
+                }
+                Mark::Draining => (format!("draining:{id}"), 0),
+                Mark::Gone => (format!("gone:{id}"), 0),
             };
             let life = if life.is_zero() { NO_END } else { millis(*life) };
             let mut mark = script(MARK, [&keys.marks()]);
-            mark.arg(format!("{kind}:{id}")).arg(life).arg(number);
+            mark.arg(field).arg(life).arg(number);
             mark
         }
         Command::Census { proxy, loads } => {
@@ -103,9 +121,11 @@ pub(super) fn read(command: &Command, answer: Value) -> Reply {
             Some(Reply::Failed(format!("{} {}", error.code(), error.details().unwrap_or_default())))
         }
         (Command::Get { .. }, Value::Nil) => Some(Reply::Value(None)),
-        (Command::Get { .. } | Command::Claim { .. }, value) => {
+        (Command::Get { .. } | Command::Claim { .. } | Command::Map { .. }, value) => {
             text(value).map(|text| Reply::Value(Some(text)))
         }
+        (Command::Publish { .. }, Value::Array(parts)) => published(parts),
+        (Command::Publish { .. }, _) => None,
         (Command::Census { .. }, Value::Array(parts)) => census(parts).map(Reply::Census),
         (Command::Census { .. }, _) => None,
         _ => Some(Reply::Done),
@@ -122,6 +142,11 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
+fn published(parts: Vec<Value>) -> Option<Reply> {
+    let [publisher, held] = <[Value; 2]>::try_from(parts).ok()?;
+    Some(Reply::Published { publisher: text(publisher)?, held: text(held)? })
+}
+
 fn census(parts: Vec<Value>) -> Option<Census> {
     let [
         Value::Int(has_list),
@@ -136,9 +161,13 @@ fn census(parts: Vec<Value>) -> Option<Census> {
     let registrations = groups(registrations, |[json, left]: [Value; 2]| Some((text(json)?, life(&left)?)));
     let mut marks = groups(marks, |[field, number, left]: [Value; 3]| {
         let field = text(field)?;
-        let (kind, id) = field.split_once(':')?;
+        let (kind, mut id) = field.split_once(':')?;
         let mark = match kind {
-            "trouble" => Mark::Trouble(count(&number)?),
+            "trouble" => {
+                let (protocol, of) = id.split_once(':')?;
+                id = of;
+                Mark::Trouble(Protocol::ALL.into_iter().find(|it| it.as_str() == protocol)?, count(&number)?)
+            }
             "draining" => Mark::Draining,
             "gone" => Mark::Gone,
             _ => return None,

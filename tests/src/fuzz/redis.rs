@@ -85,7 +85,7 @@ impl Liar<'_, '_> {
         let mark = |n: u8| match n % 4 {
             0 => Mark::Draining,
             1 => Mark::Gone,
-            _ => Mark::Trouble(u32::MAX >> (n / 8)),
+            _ => Mark::Trouble(Protocol::ALL[usize::from(n / 4 % 5)], u32::MAX >> (n / 8)),
         };
         let registrations = (0..what % 6).map(|n| (self.text(what / 32 + 4 * (n % 2)), life(what))).collect();
         let marks = (0..what % 3).map(|n| (self.text(2), mark(what + n), life(what))).collect();
@@ -99,7 +99,8 @@ impl Liar<'_, '_> {
             128..=159 => Reply::Value(None),
             160..=191 => Reply::Done,
             192..=207 => Reply::Failed("OOM command not allowed".to_owned()),
-            208..=223 => Reply::Failed(self.text(0)),
+            208..=215 => Reply::Failed(self.text(0)),
+            216..=223 => Reply::Published { publisher: self.text(2), held: self.text(1) },
             224..=255 => Reply::Census(self.census()),
         }
     }
@@ -138,9 +139,9 @@ pub fn redis_desk(bytes: &[u8]) {
     let Ok(mut rig) = Rig::start(now, &setup, mappings, keys.clone(), &mut liar) else { return };
     while let Some(deed) = script.byte() {
         let n = script.byte().unwrap_or(0);
-        match deed % 20 {
+        match deed % 21 {
             0..=2 => {
-                let need = [Protocol::Rtmp, Protocol::Http, Protocol::Rtc][usize::from(deed % 20)];
+                let need = [Protocol::Rtmp, Protocol::Http, Protocol::Rtc][usize::from(deed % 21)];
                 rig.ask(
                     now,
                     Query::Pick { key: key(n), need: Need { publishes: n > 200, ..Need::to_play(need) } },
@@ -153,10 +154,11 @@ pub fn redis_desk(bytes: &[u8]) {
             8 => drop(rig.ask(now, Query::LoadRtc(rtc(n).username))),
             9 => drop(rig.ask(now, Query::Drain { origin: origin(n).id(), on: n < 128 })),
             10 => drop(rig.ask(now, Query::Deregister(origin(n).id()))),
-            11 => rig.tell(now, &Report::Unreachable(origin(n).id(), Protocol::Rtmp)),
+            11 => rig.tell(now, &Report::Unreachable(origin(n).id(), Protocol::ALL[usize::from(n / 8 % 5)])),
             12 => rig.tell(now, &Report::Playing(key(n))),
             13 => rig.tell(now, &Report::Publishing(key(n), origin(n / 8).id())),
             14 => rig.tell(now, &Report::Flowing(rtc(n))),
+            20 => rig.tell(now, &Report::Ended(key(n), origin(n / 8).id())),
             15 => {
                 let by = Duration::from_millis(u64::from(n) * 20);
                 store.advance(by);

@@ -5,6 +5,7 @@ use crate::key::StreamKey;
 use crate::machine::{Fault, Leg, Ticket};
 use crate::origin::OriginId;
 use crate::query::Picked;
+use crate::srt::handshake::Handshake;
 use crate::srt::stream_id::StreamId;
 use crate::time::{Duration, Time};
 use crate::usage::Usage;
@@ -17,11 +18,13 @@ pub(super) struct Session {
     pub(super) caller: SocketAddr,
     /// The caller's socket id: with the address, who it is.
     pub(super) socket: u32,
+    /// The sequence number of its first packet: who begins anew with the same address and id has another.
+    pub(super) first_sequence: u32,
     /// What notes call it: the first leg that it had.
     pub(super) name: Leg,
     /// Its own socket towards its origin.
     pub(super) leg: Leg,
-    /// That socket is open, or about to be.
+    /// That socket is open, or about to be. Of a session that is over, its origin may say yes yet.
     pub(super) has_leg: bool,
     pub(super) stage: Stage,
 }
@@ -83,8 +86,9 @@ impl Stage {
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) id: StreamId,
-    /// The conclusion, as it came.
+    /// The conclusion, as it came, and what it says.
     pub(super) conclusion: Bytes,
+    pub(super) handshake: Handshake,
     /// When it came.
     pub(super) since: Time,
     /// Origins that were not there, and the last of them.
@@ -100,10 +104,8 @@ pub(super) struct Live {
     pub(super) since: Time,
     /// What the load balancer is told of it.
     pub(super) usage: Usage,
-    /// Where its origin is.
-    pub(super) to: SocketAddr,
-    /// The origin's cookie, for a conclusion that comes again.
-    pub(super) cookie: u32,
+    /// What the caller was answered, until it is known that it has heard it.
+    pub(super) answer: Option<Bytes>,
     /// The origin's socket id.
     pub(super) socket: u32,
     /// What the caller takes for it: the same, but for a caller that has a connection with just this id already.

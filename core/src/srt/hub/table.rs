@@ -3,6 +3,7 @@
 
 use super::session::{Session, Stage};
 use crate::flow::{Keyed, Slots};
+use crate::srt::handshake::Handshake;
 use crate::time::Time;
 use core::net::SocketAddr;
 use hashbrown::HashMap;
@@ -41,12 +42,20 @@ impl Table {
     pub(super) fn insert(
         &mut self,
         caller: SocketAddr,
-        socket: u32,
+        conclusion: &Handshake,
         wake: Time,
         stage: impl FnOnce(usize) -> Stage,
     ) {
-        let make = |at, leg| Session { caller, socket, name: leg, leg, has_leg: false, stage: stage(at) };
-        let at = self.sessions.insert(wake, make);
+        let Handshake { socket, first_sequence, .. } = *conclusion;
+        let at = self.sessions.insert(wake, |at, leg| Session {
+            caller,
+            socket,
+            first_sequence,
+            name: leg,
+            leg,
+            has_leg: false,
+            stage: stage(at),
+        });
         self.callers.insert((caller, socket), at);
     }
 
@@ -73,12 +82,19 @@ impl Table {
         }
     }
 
+    /// What its caller was called is free for another.
+    pub(super) fn forget_caller(&mut self, at: usize) {
+        let Some(Session { caller, socket, .. }) = self.sessions.get(at) else { return };
+        if self.of_caller(*caller, *socket) == Some(at) {
+            self.callers.remove(&(*caller, *socket));
+        }
+    }
+
     /// Takes a session out, and all ways to it.
     pub(super) fn remove(&mut self, at: usize) {
         self.end_flow(at);
-        if let Some(session) = self.sessions.remove(at) {
-            self.callers.remove(&(session.caller, session.socket));
-        }
+        self.forget_caller(at);
+        self.sessions.remove(at);
         if self.sessions.len() == 0 {
             // The memory that a crowd has left.
             self.callers.shrink_to_fit();
@@ -90,18 +106,20 @@ impl Table {
     pub(super) fn invariants(&self) -> Result<(), &'static str> {
         let ensure = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
         self.sessions.invariants()?;
-        let mut flows = 0;
+        let (mut callers, mut flows) = (0, 0);
         for (at, session) in self.sessions.iter() {
             let Session { caller, socket, stage, has_leg, .. } = session;
-            let is_legless = matches!(stage, Stage::Picking(..) | Stage::Over(_));
-            ensure(*has_leg != is_legless, "a leg is miscounted")?;
-            ensure(self.of_caller(*caller, *socket) == Some(at), "a caller leads elsewhere")?;
+            let is_over = matches!(stage, Stage::Over(_));
+            ensure(is_over || *has_leg != stage.ticket().is_some(), "a leg is miscounted")?;
+            let is_led_to = self.of_caller(*caller, *socket) == Some(at);
+            ensure(is_over || is_led_to, "a caller leads elsewhere")?;
+            callers += usize::from(is_led_to);
             if let Stage::Live(live) = stage {
                 ensure(self.of_flow(*caller, live.alias) == Some(at), "a flow leads elsewhere")?;
                 flows += 1;
             }
         }
-        ensure(self.sessions.len() == self.callers.len(), "a caller leads nowhere")?;
+        ensure(callers == self.callers.len(), "a caller leads nowhere")?;
         ensure(flows == self.flows.len(), "a flow leads nowhere")
     }
 }

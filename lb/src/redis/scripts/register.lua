@@ -33,6 +33,7 @@ if not is_listed then
   write_list(kept)
   for _, registration in ipairs(ended) do
     redis.call('DEL', registration)
+    redis.pcall('HSET', KEYS[3], 'gone:' .. registration:sub(#base + 1), string.format('%.0f 0', now() + life))
   end
 end
 if not (restore and is_there) then

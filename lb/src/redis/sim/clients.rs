@@ -17,11 +17,13 @@ pub(super) struct Stream {
     pub(super) mapped: VecDeque<(Time, Option<OriginId>)>,
     /// When its mapping ends.
     pub(super) end: Time,
+    /// Where the store had it published, and until when.
+    pub(super) word: Option<(OriginId, Time)>,
 }
 
 impl Stream {
     pub(super) fn new(key: StreamKey) -> Self {
-        Self { key, mapped: VecDeque::from([(Time::ZERO, None)]), end: Time::ZERO }
+        Self { key, mapped: VecDeque::from([(Time::ZERO, None)]), end: Time::ZERO, word: None }
     }
 }
 
@@ -30,6 +32,8 @@ pub(super) struct Session {
     pub(super) stream: usize,
     pub(super) proxy: usize,
     pub(super) origin: OriginId,
+    /// By what the client is connected to it.
+    pub(super) protocol: Protocol,
     pub(super) kind: Kind,
     pub(super) since: Time,
 }
@@ -102,16 +106,25 @@ impl World {
             6 if !self.is_healed => {
                 let which = self.dice.below(self.sessions.running.len());
                 let ended = self.sessions.running.keys().nth(which).copied();
-                let ended = ended.and_then(|session| self.sessions.running.remove(&session));
-                if let Some(Session { proxy, kind: Kind::Flow(session), .. }) = ended {
+                let is_ended = |name, _: &Session| Some(name) == ended;
+                let flow = ended.and_then(|name| match self.sessions.running.get(&name) {
+                    Some(Session { proxy, kind: Kind::Flow(session), .. }) => Some((*proxy, session.clone())),
+                    _ => None,
+                });
+                self.cut_off(&is_ended);
+                if let Some((proxy, session)) = flow {
                     self.leave(proxy, session);
                 }
                 return;
             }
             _ => {
-                let need =
+                let protocol =
                     [Protocol::Rtmp, Protocol::Rtmp, Protocol::Http, Protocol::Rtc][self.dice.below(4)];
-                Query::Pick { key, need: Need::to_play(need) }
+                let publishes = !self.is_healed && self.dice.percent(30);
+                if publishes {
+                    self.rules.wants.insert(stream, self.now);
+                }
+                Query::Pick { key, need: Need { publishes, ..Need::to_play(protocol) } }
             }
         };
         self.ask(proxy, query);
@@ -120,7 +133,9 @@ impl World {
     /// What a client does with an answer.
     pub(super) fn react(&mut self, proxy: usize, query: &Query, answer: &Answer) {
         match (query, answer) {
-            (Query::Pick { key, .. }, Answer::Picked(picked)) => self.connect(proxy, key, &picked.origin),
+            (Query::Pick { key, need }, Answer::Picked(picked)) => {
+                self.connect(proxy, key, *need, &picked.origin);
+            }
             (Query::StoreHls(_) | Query::LoadHls(_), Answer::Hls(Some(session))) => {
                 let known = &mut self.sessions.hls;
                 used(known, self.now, session, |known| known.spbhid == session.spbhid);
@@ -134,33 +149,38 @@ impl World {
         }
     }
 
-    fn connect(&mut self, proxy: usize, key: &StreamKey, origin: &OriginId) {
-        if !self.reaches(proxy, origin) {
+    fn connect(&mut self, proxy: usize, key: &StreamKey, need: Need, origin: &OriginId) {
+        let protocol = need.protocol;
+        if !self.reaches(proxy, origin, protocol) {
             let pause = self.dice.millis(0, 1500);
             let life = self.proxies[proxy].life;
-            return self.after(pause, Event::Mourn(proxy, life, origin.clone()));
+            return self.after(pause, Event::Mourn(proxy, life, origin.clone(), protocol));
         }
         let is_free = self.sessions.publisher(self.stream(key)).is_none();
-        match self.dice.below(3) {
-            0 if is_free && !self.is_healed => self.begin(proxy, key, origin, Kind::Publish),
-            1 => self.begin(proxy, key, origin, Kind::Play),
+        match self.dice.below(2) {
+            _ if need.publishes && is_free && !self.is_healed => {
+                self.begin(proxy, key, protocol, origin, Kind::Publish);
+            }
+            // An origin takes no second one.
+            _ if need.publishes => {}
+            0 => self.begin(proxy, key, protocol, origin, Kind::Play),
             _ => {
                 let known = self.sessions.rtc.iter().rev().find(|known| known.session.key == *key);
                 if let Some(session) = known.map(|known| known.session.clone()) {
-                    self.begin(proxy, key, origin, Kind::Flow(session));
+                    self.begin(proxy, key, protocol, origin, Kind::Flow(session));
                 }
             }
         }
     }
 
     /// Media flows.
-    fn begin(&mut self, proxy: usize, key: &StreamKey, origin: &OriginId, kind: Kind) {
+    fn begin(&mut self, proxy: usize, key: &StreamKey, protocol: Protocol, origin: &OriginId, kind: Kind) {
         if self.sessions.running.len() >= SESSIONS || self.rules.is_over() {
             return;
         }
         let name = self.sessions.name();
         let (stream, origin, since) = (self.stream(key), origin.clone(), self.now);
-        self.sessions.running.insert(name, Session { stream, proxy, origin, kind, since });
+        self.sessions.running.insert(name, Session { stream, proxy, origin, protocol, kind, since });
         // Not within the question that led here.
         self.after(srs_proxy_core::time::Duration::ZERO, Event::Report(name));
     }
@@ -191,8 +211,16 @@ impl World {
     }
 
     /// These sessions end.
-    pub(super) fn cut_off(&mut self, these: impl Fn(&Session) -> bool) {
-        self.sessions.running.retain(|_, session| !these(session));
+    pub(super) fn cut_off(&mut self, these: &dyn Fn(u32, &Session) -> bool) {
+        let ended = self.sessions.running.extract_if(.., |name, session| these(*name, session));
+        for (_, session) in ended.collect::<Vec<_>>() {
+            if session.kind == Kind::Publish {
+                let key = self.streams[session.stream].key.clone();
+                let (proxy, life) = (session.proxy, self.proxies[session.proxy].life);
+                let event = Event::Ended(proxy, life, Report::Ended(key, session.origin));
+                self.after(srs_proxy_core::time::Duration::ZERO, event);
+            }
+        }
     }
 
     pub(super) fn stream(&self, key: &StreamKey) -> usize {

@@ -35,6 +35,8 @@ pub(super) struct Rules {
     pub(super) gone: HashSet<OriginId>,
     /// When a publisher last reported.
     pub(super) told: HashMap<(usize, OriginId), Time>,
+    /// When somebody last asked for a stream to publish it.
+    pub(super) wants: HashMap<usize, Time>,
     /// What all proxies say in the end.
     polled: Option<BTreeMap<usize, BTreeSet<String>>>,
     is_over: bool,
@@ -100,8 +102,12 @@ impl World {
                 self.check_given_back(n, held.as_ref());
             }
             let left = self.store.ttl(&url).flatten().unwrap_or_default();
+            let publisher = self.keys.publisher(&self.streams[n].key);
+            let word = self.store.get(&publisher).map(|id| OriginId::from_text(id.as_str()));
+            let word_left = self.store.ttl(&publisher).flatten().unwrap_or_default();
             let (now, stream) = (self.now, &mut self.streams[n]);
             stream.end = now + left;
+            stream.word = word.map(|word| (word, now + word_left));
             if held != before {
                 stream.mapped.push_back((now, held));
                 while stream.mapped.get(1).is_some_and(|(since, _)| !is_recent(now, *since)) {
@@ -116,6 +122,19 @@ impl World {
         let is_doubted = from.is_some_and(|from| was(self.rules.doubts.get(from)));
         let is_published = to.is_some_and(|to| was(self.rules.told.get(&(stream, to.clone()))));
         assert!(is_doubted || is_published, "stream {stream} moves from {from:?} to {to:?} without a reason");
+        // A stream that is published moves only with another publisher.
+        let Some(publisher) = self.sessions.publisher(stream) else { return };
+        let is_said = self.streams[stream]
+            .word
+            .as_ref()
+            .is_some_and(|(at, end)| at == &publisher.origin && *end > self.now);
+        let is_there = from == Some(&publisher.origin) && !self.rules.gone.contains(&publisher.origin);
+        let is_reached = self.reaches(publisher.proxy, &publisher.origin, publisher.protocol);
+        let is_wanted = was(self.rules.wants.get(&stream));
+        assert!(
+            is_wanted || !is_said || !is_there || !is_reached,
+            "stream {stream} moves from {from:?}, where it is published, to {to:?}"
+        );
     }
 
     /// A stream whose publisher has run undisturbed through faults of the store is where it was, seconds after them.
@@ -123,14 +142,15 @@ impl World {
         let Some(publisher) = self.sessions.publisher(stream) else { return };
         let origin = &publisher.origin;
         let lately = |at: &Time| self.now.since(*at) <= RIVALRY;
-        let is_doubted =
-            self.rules.doubts.get(origin).is_some_and(lately) || self.rules.gone.contains(origin);
+        let is_gone = self.rules.gone.contains(origin);
+        // Somebody may have taken it elsewhere to publish it there, from where its origin is not reached.
+        let is_wanted = self.rules.wants.get(&stream).is_some_and(lately);
         let mut told = self.rules.told.iter().filter(|((told, _), at)| *told == stream && lately(at));
         let has_rival = told.any(|((_, at), _)| at != origin);
         // A full store takes no word, and the next comes with the next report.
         let was_full = lately(&self.rules.full) && self.rules.full > Time::ZERO;
         let is_new = self.now.since(publisher.since) <= CALM || publisher.since >= self.rules.rough;
-        if !is_doubted && !has_rival && !was_full && !is_new {
+        if !is_gone && !is_wanted && !has_rival && !was_full && !is_new {
             assert_eq!(held, Some(origin), "stream {stream} is published there");
         }
     }

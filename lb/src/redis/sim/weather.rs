@@ -2,12 +2,16 @@
 
 use super::world::{Dice, Event, World};
 use crate::redis::Snapshot;
+use srs_proxy_core::origin::Protocol;
 use srs_proxy_core::query::Query;
 use srs_proxy_core::time::Duration;
 use std::collections::VecDeque;
 
 /// The longest way to or from a store that is well.
 pub(super) const SLOW: Duration = Duration::from_millis(150);
+
+/// How long a session lasts whose origin's machine has gone without a word.
+const LINGERS: Duration = Duration::from_secs(30);
 
 /// How many copies of the store are kept: the last seconds.
 const COPIES: usize = 8;
@@ -154,7 +158,7 @@ impl World {
             2 => {
                 self.servers[which].is_up = false;
                 self.say(&|| format!("{origin} is killed"));
-                self.cut_off(|session| session.origin == origin);
+                self.cut_off(&|_, session| session.origin == origin);
             }
             3 => self.servers[which].beats ^= true,
             4 | 5 => {
@@ -162,11 +166,17 @@ impl World {
                 self.servers[which].hidden = hidden;
                 let hidden = self.servers[which].hidden.clone();
                 self.say(&|| format!("{origin} is hidden from {hidden:?}"));
-                if self.dice.percent(70) {
-                    self.cut_off(|session| session.origin == origin && hidden.contains(&session.proxy));
-                }
+                // Or it takes the proxies a while to notice.
+                let lingers = if self.dice.percent(70) { Duration::ZERO } else { LINGERS };
+                self.after(lingers, Event::CutOff(which, self.servers[which].life, hidden));
             }
-            6 | 7 => self.servers[which].hidden.clear(),
+            6 => self.servers[which].hidden.clear(),
+            7 => {
+                let closed = [None, Some(Protocol::Rtmp), Some(Protocol::Http)][self.dice.below(3)];
+                self.servers[which].closed = closed;
+                self.say(&|| format!("{origin} does not take {closed:?}"));
+                self.cut_off(&|_, session| session.origin == origin && closed == Some(session.protocol));
+            }
             8 | 9 => {
                 let on = self.dice.percent(50);
                 self.ask(proxy, Query::Drain { origin, on });
@@ -178,7 +188,7 @@ impl World {
             _ => {
                 self.stop(proxy);
                 self.say(&|| format!("proxy {proxy} is killed"));
-                self.cut_off(|session| session.proxy == proxy);
+                self.cut_off(&|_, session| session.proxy == proxy);
             }
         }
     }
@@ -191,7 +201,7 @@ impl World {
         (server.is_up, server.beats) = (true, true);
         let life = server.life;
         self.say(&|| format!("{old} is restarted"));
-        self.cut_off(|session| session.origin == old);
+        self.cut_off(&|_, session| session.origin == old);
         let pause = self.dice.millis(0, 1000);
         self.after(pause, Event::Beat(which, life));
     }
@@ -209,6 +219,7 @@ impl World {
         self.start_all();
         for which in 0..self.servers.len() {
             self.servers[which].hidden.clear();
+            self.servers[which].closed = None;
             self.servers[which].beats = true;
             if !self.servers[which].is_up && (which == 0 || self.dice.percent(50)) {
                 self.restart(which);

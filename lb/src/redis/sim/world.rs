@@ -69,7 +69,11 @@ pub(super) enum Event {
     /// What the store holds is copied.
     Copy,
     /// A connect has failed.
-    Mourn(usize, u32, OriginId),
+    Mourn(usize, u32, OriginId, Protocol),
+    /// A proxy notices that a publisher is gone.
+    Ended(usize, u32, Report),
+    /// Sessions at an origin that is hidden from these proxies end, if it still is.
+    CutOff(usize, u32, BTreeSet<usize>),
     Report(u32),
     Heal,
     /// All proxies are asked for the last time; then nobody does anything.
@@ -101,6 +105,8 @@ pub(super) struct Server {
     pub(super) beats: bool,
     /// The proxies from which it cannot be reached.
     pub(super) hidden: BTreeSet<usize>,
+    /// The port that is dead.
+    pub(super) closed: Option<Protocol>,
     protocols: Vec<Protocol>,
 }
 
@@ -151,6 +157,7 @@ impl World {
             is_up: true,
             beats: true,
             hidden: BTreeSet::new(),
+            closed: None,
             protocols: match dice.below(4) {
                 0 => vec![Protocol::Rtmp],
                 _ => vec![Protocol::Rtmp, Protocol::Http, Protocol::Rtc],
@@ -277,9 +284,21 @@ impl World {
                 let pause = self.dice.millis(300, 1500);
                 self.after(pause, Event::Copy);
             }
-            Event::Mourn(proxy, life, origin) => {
+            Event::Mourn(proxy, life, origin, protocol) => {
                 if self.proxies[proxy].life == life {
-                    self.tell(proxy, &Report::Unreachable(origin, Protocol::Rtmp));
+                    self.tell(proxy, &Report::Unreachable(origin, protocol));
+                }
+            }
+            Event::Ended(proxy, life, report) => {
+                if self.proxies[proxy].life == life {
+                    self.tell(proxy, &report);
+                }
+            }
+            Event::CutOff(server, life, hidden) => {
+                let this = &self.servers[server];
+                if this.life == life && this.hidden == hidden {
+                    let origin = this.origin().id();
+                    self.cut_off(&|_, session| session.origin == origin && hidden.contains(&session.proxy));
                 }
             }
             Event::Report(session) => self.report(session),
@@ -432,8 +451,9 @@ impl World {
     }
 
     /// Whether a connect from a proxy to an origin succeeds.
-    pub(super) fn reaches(&self, proxy: usize, origin: &OriginId) -> bool {
-        self.server_of(origin).is_some_and(|server| !server.hidden.contains(&proxy))
+    pub(super) fn reaches(&self, proxy: usize, origin: &OriginId, protocol: Protocol) -> bool {
+        let server = self.server_of(origin);
+        server.is_some_and(|server| !server.hidden.contains(&proxy) && server.closed != Some(protocol))
     }
 }
 

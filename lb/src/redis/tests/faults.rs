@@ -254,7 +254,7 @@ fn a_renewal_sends_nobody_to_an_origin_that_has_just_failed() {
     proxy.desk.publishing(proxy.now, &key("x"), &at);
     proxy.desk.unreachable(proxy.now, &at, Protocol::Rtmp);
     let batch = proxy.desk.batch(proxy.now);
-    proxy.ask("x");
+    proxy.ask_for("x", Need::to_publish(Protocol::Rtmp));
     let said = link::send(&mut *proxy.client, &batch);
     proxy.desk.hear(proxy.now, batch, said);
     assert_eq!(proxy.desk.late().len(), 0, "it waits for its own claim");
@@ -288,7 +288,7 @@ fn a_pick_is_not_answered_with_an_origin_that_failed_while_a_publisher_was_renew
         proxy.now = proxy.now + SECOND;
         let batch = if is_renewal_sent { proxy.desk.batch(proxy.now) } else { Default::default() };
         proxy.desk.unreachable(proxy.now, &home, Protocol::Rtmp);
-        proxy.ask("x");
+        proxy.ask_for("x", Need::to_publish(Protocol::Rtmp));
         let said = link::send(&mut *proxy.client, &batch);
         proxy.desk.hear(proxy.now, batch, said);
         proxy.desk.late().into_iter().for_each(desk::Late::deliver);

@@ -1,0 +1,16 @@
+-- Maps a stream to an origin; returns what it is mapped to then.
+-- KEYS: mapping, publisher, marks. ARGV: the mapping, its life, 1 if the client publishes; what may be replaced, and whose
+-- registration that is.
+local old, id = ARGV[4], ARGV[5]
+local there = redis.call('GET', KEYS[1])
+if there and there == old and there ~= ARGV[1] and redis.call('GET', KEYS[2]) == id then
+  if ARGV[3] == '0' then
+    -- It is published there, and nowhere else is anything to play.
+    local gone = redis.call('HGET', KEYS[3], 'gone:' .. id)
+    local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    if not gone or tonumber(gone:match('^%d+') or 0) <= now then return there end
+  end
+  redis.call('DEL', KEYS[2])
+end
+return put(KEYS[1], ARGV[1], tonumber(ARGV[2]), old)

@@ -34,7 +34,7 @@ mod worker;
 
 pub use clock::Clock;
 pub use file::Files;
-pub use listen::{bind_tcp, bind_udp, keep_networks_together};
+pub use listen::{HUB_BUFFER, bind_tcp, bind_udp, keep_networks_together, receive_buffer};
 pub use pool::MAX_KEPT;
 pub use runtime::{
     Accepted, BoxMachine, Class, Config, Ended, Listener, Lost, NewMachine, Observer, Runtime, SessionId,

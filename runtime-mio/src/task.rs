@@ -140,6 +140,14 @@ enum Place<'a> {
     Batch(Range<usize>),
 }
 
+/// Datagrams that did not get on; what the observer was told of them, and when.
+#[derive(Default)]
+struct Losses {
+    sum: Lost,
+    told: Lost,
+    at: Time,
+}
+
 pub(crate) struct Task {
     pub(crate) id: TaskId,
     /// What its worker counts it as; a hub is counted as nothing.
@@ -161,9 +169,8 @@ pub(crate) struct Task {
     key: Option<StreamKey>,
     received: u64,
     from_origin: u64,
-    lost: Lost,
-    /// What the observer was told of them, and when.
-    told: (Lost, Time),
+    /// Of a task with datagrams.
+    losses: Option<Box<Losses>>,
     /// What it may hold, if that is limited.
     _held: Option<Held>,
 }
@@ -186,8 +193,7 @@ impl Task {
             key: None,
             received: 0,
             from_origin: 0,
-            lost: Lost::default(),
-            told: (Lost::default(), Time::ZERO),
+            losses: None,
             _held: None,
         }
     }
@@ -245,7 +251,7 @@ impl Task {
                 fault: self.fault,
                 received: self.received,
                 from_origin: self.from_origin,
-                lost: self.lost,
+                lost: self.losses.as_ref().map_or(Lost::default(), |losses| losses.sum),
                 lasted: io.now.since(self.began),
             },
         );

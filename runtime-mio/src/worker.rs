@@ -37,6 +37,9 @@ const MAX_CONTROL: usize = 256;
 /// Connections that are being closed or kept are looked over this often.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// Connections being closed for which the room is kept when there are none.
+const SPARE_CLOSING: usize = 64;
+
 // A token says what it is in its upper two bits, and which one in the others:
 //   0 leg:  16 bits stamp, 20 bits slot, 24 bits task    1 closing    2 listener, the last one the waker    3 kept
 const KIND: u32 = 62;
@@ -355,6 +358,10 @@ impl Worker {
     fn sweep(&mut self) {
         if self.io.closing.is_empty() && self.io.pool.is_empty() {
             self.next_sweep = None;
+            if self.io.closing.capacity() > SPARE_CLOSING {
+                // The memory that a crowd has left.
+                self.io.closing = Slab::new();
+            }
         } else if self.next_sweep.is_none_or(|at| at <= self.io.now) {
             let Io { closing, pool, pipes, now, .. } = &mut self.io;
             closing.retain(|_, closing| !closing.is_over(pipes, *now));
@@ -413,7 +420,7 @@ impl Worker {
             },
         };
         if let Err(error) = accepted {
-            log::warn!("cannot take connections for a moment: {error}");
+            log::warn!("cannot accept connections for a moment: {error}");
             self.accept_again = Some(now + ACCEPT_PAUSE);
             self.io.pool.clear();
         }

@@ -100,6 +100,17 @@ fn an_offer_reaches_the_origin_as_it_is_and_its_answer_leads_to_the_proxy() {
 }
 
 #[test]
+fn a_port_that_the_system_chose_is_the_one_that_answers_name() {
+    let origin = srs("/x");
+    let proxy = before(origin.addr(), &[("PROXY_WEBRTC_SERVER", "127.0.0.1:0")]);
+    let answer = ask(&proxy, &offer(WHEP));
+    let log = proxy.log();
+    let line = log.lines().find_map(|line| line.split_once("webrtc listens on 127.0.0.1:")).expect("a line");
+    assert_ne!(line.1, "0");
+    assert_eq!(candidates(&answer.body.text())[0], format!("10.99.0.1 {}", line.1));
+}
+
+#[test]
 fn candidates_are_the_addresses_that_are_set() {
     let origin = srs("/x");
     for (set, expected) in

@@ -564,17 +564,19 @@ fn default_origin(values: &Values) -> Result<Option<Origin>, String> {
         Ok(ip) if !ip.is_unspecified() => Ok(ip),
         _ => Err("not the address of a host"),
     })?;
+    let rtmp = values.endpoint("PROXY_DEFAULT_BACKEND_RTMP", ip)?;
     let endpoints = vec![
-        (Protocol::Rtmp, values.endpoint("PROXY_DEFAULT_BACKEND_RTMP", ip)?),
+        (Protocol::Rtmp, rtmp),
         (Protocol::Http, values.endpoint("PROXY_DEFAULT_BACKEND_HTTP", ip)?),
         (Protocol::Api, values.endpoint("PROXY_DEFAULT_BACKEND_API", ip)?),
         (Protocol::Srt, values.endpoint("PROXY_DEFAULT_BACKEND_SRT", ip)?),
         (Protocol::Rtc, values.endpoint("PROXY_DEFAULT_BACKEND_RTC", ip)?),
     ];
-    // The same identity in every proxy that has this origin, so that they agree where a stream is.
+    // The same identity in every proxy that has this origin, so that they agree where a stream is; and another one for each
+    // of several origins on one machine.
     let origin = Origin {
         device_id: "default".into(),
-        server: format!("default-{ip}").into(),
+        server: format!("default-{ip}:{}", rtmp.port()).into(),
         service: "default".into(),
         pid: "0".into(),
         endpoints,

@@ -123,7 +123,7 @@ pub struct HlsSession {
     pub spbhid: Arc<str>,
     /// The stream.
     pub key: StreamKey,
-    /// The URL of the playlist that began it; empty if it is too long to be held.
+    /// The URL of the playlist that began it, without port and query; empty if it is too long to be held.
     pub full_url: Arc<str>,
 }
 

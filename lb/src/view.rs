@@ -298,6 +298,7 @@ impl View {
 
     /// Frees some of what has expired.
     pub(crate) fn expire(&mut self, now: Time) {
+        self.fleet.expire(now);
         self.claims.expire(now, FREED_BY_TICK);
         self.streams.expire(now, FREED_BY_TICK);
         self.hls.expire(now, FREED_BY_TICK);

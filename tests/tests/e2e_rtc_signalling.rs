@@ -5,7 +5,7 @@ use srs_proxy_tests::peers::http::{Connection, Request, Response};
 use srs_proxy_tests::peers::http_origin::{Answer, HttpOrigin, Seen};
 use srs_proxy_tests::peers::pion::{Location, Pion, Publisher};
 use srs_proxy_tests::peers::proxy::Proxy;
-use srs_proxy_tests::peers::{PATIENCE, ports::free_port, wait_until};
+use srs_proxy_tests::peers::{PATIENCE, ports::free_port, wait_for, wait_until};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -104,10 +104,12 @@ fn a_port_that_the_system_chose_is_the_one_that_answers_name() {
     let origin = srs("/x");
     let proxy = before(origin.addr(), &[("PROXY_WEBRTC_SERVER", "127.0.0.1:0")]);
     let answer = ask(&proxy, &offer(WHEP));
-    let log = proxy.log();
-    let line = log.lines().find_map(|line| line.split_once("webrtc listens on 127.0.0.1:")).expect("a line");
-    assert_ne!(line.1, "0");
-    assert_eq!(candidates(&answer.body.text())[0], format!("10.99.0.1 {}", line.1));
+    let line = wait_for("a line of the start", PATIENCE, || {
+        proxy.log().lines().find(|line| line.contains("webrtc listens on")).map(str::to_owned)
+    });
+    let (_, port) = line.rsplit_once(':').expect("a port");
+    assert_ne!(port, "0");
+    assert_eq!(candidates(&answer.body.text())[0], format!("10.99.0.1 {port}"));
 }
 
 #[test]

@@ -34,6 +34,15 @@ impl Limits {
             lookups_per_network: 500,
         }
     }
+
+    /// Each of so many hubs of one process, which have its ports and its memory in common, may hold its part of the sessions.
+    pub const fn divided_by(self, hubs: usize) -> Self {
+        Self {
+            max_sessions: self.max_sessions.div_ceil(hubs),
+            max_sessions_per_network: self.max_sessions_per_network.div_ceil(hubs),
+            ..self
+        }
+    }
 }
 
 /// Why a session may not begin.

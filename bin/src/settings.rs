@@ -50,6 +50,7 @@ enum Kind {
     /// Where an origin listens.
     Endpoint,
     Ip,
+    Ips,
     Port,
     Folder,
     Choice(&'static [&'static str]),
@@ -135,7 +136,7 @@ static TABLE: [Row; 37] = [
     row(
         "PROXY_WEBRTC_CANDIDATE",
         "",
-        Kind::Text,
+        Kind::Ips,
         "Addresses of the WebRTC server as clients see them, with commas between; those of the origin if not set",
     ),
     row(
@@ -336,6 +337,7 @@ impl Kind {
         match self {
             Self::Listen | Self::Endpoint => "ADDRESS",
             Self::Ip => "IP",
+            Self::Ips => "IP,…",
             Self::Port => "PORT",
             Self::Folder => "FOLDER",
             Self::Choice(_) => "NAME",
@@ -354,6 +356,7 @@ impl Kind {
             Self::Listen => "1935, :1935, 0.0.0.0:1935, [::]:1935".to_owned(),
             Self::Endpoint => "1935, :1935, tcp://0.0.0.0:1935, udp://10.0.0.1:8000, [::1]:1935".to_owned(),
             Self::Ip => "an IPv4 or IPv6 address".to_owned(),
+            Self::Ips => format!("203.0.113.7,2001:db8::7; addresses, no names, at most {MAX_ADDRESSES}"),
             Self::Port => "1 to 65535".to_owned(),
             Self::Folder => "a folder that exists".to_owned(),
             Self::Choice(choices) => choices.join(", "),
@@ -561,17 +564,19 @@ fn default_origin(values: &Values) -> Result<Option<Origin>, String> {
         Ok(ip) if !ip.is_unspecified() => Ok(ip),
         _ => Err("not the address of a host"),
     })?;
+    let rtmp = values.endpoint("PROXY_DEFAULT_BACKEND_RTMP", ip)?;
     let endpoints = vec![
-        (Protocol::Rtmp, values.endpoint("PROXY_DEFAULT_BACKEND_RTMP", ip)?),
+        (Protocol::Rtmp, rtmp),
         (Protocol::Http, values.endpoint("PROXY_DEFAULT_BACKEND_HTTP", ip)?),
         (Protocol::Api, values.endpoint("PROXY_DEFAULT_BACKEND_API", ip)?),
         (Protocol::Srt, values.endpoint("PROXY_DEFAULT_BACKEND_SRT", ip)?),
         (Protocol::Rtc, values.endpoint("PROXY_DEFAULT_BACKEND_RTC", ip)?),
     ];
-    // The same identity in every proxy that has this origin, so that they agree where a stream is.
+    // The same identity in every proxy that has this origin, so that they agree where a stream is; and another one for each
+    // of several origins on one machine.
     let origin = Origin {
         device_id: "default".into(),
-        server: format!("default-{ip}").into(),
+        server: format!("default-{ip}:{}", rtmp.port()).into(),
         service: "default".into(),
         pid: "0".into(),
         endpoints,

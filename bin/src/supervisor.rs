@@ -25,7 +25,7 @@ const HOUSEKEEPING: Duration = Duration::from_millis(200);
 /// How often a drain looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
-/// How often the default origin is kept alive, as if it sent heartbeats.
+/// How often the default origin is kept alive at least, as if it sent heartbeats; for a short life, three times in it.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// A relayed session in which nothing moves for so long is closed.
@@ -60,7 +60,8 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     };
     let lb = load_balancer(&settings.load_balancer, &setup, clock)?;
     let default_origin = settings.default_origin.as_ref();
-    let mut housekeeping = Housekeeping { lb: &*lb, clock, default_origin, heartbeat: Time::ZERO };
+    let interval = HEARTBEAT.min(settings.origin_ttl / 3);
+    let mut housekeeping = Housekeeping { lb: &*lb, clock, default_origin, interval, heartbeat: Time::ZERO };
     housekeeping.run();
     let listeners = servers::bind(settings)?;
     let observer: Arc<dyn Observer> = Arc::new(Log::new());
@@ -103,7 +104,8 @@ struct Housekeeping<'a> {
     lb: &'a dyn OriginLoadBalancer,
     clock: Clock,
     default_origin: Option<&'a Origin>,
-    /// When the default origin beats next.
+    /// How often the default origin beats, and when it does next.
+    interval: Duration,
     heartbeat: Time,
 }
 
@@ -122,7 +124,7 @@ impl Housekeeping<'_> {
             fn notify(&self) {}
         }
         let Some(origin) = self.default_origin.filter(|_| now >= self.heartbeat) else { return };
-        self.heartbeat = now + HEARTBEAT;
+        self.heartbeat = now + self.interval;
         let reply_to = ReplyTo { session: 0, ticket: Ticket(0) };
         let asker = Asker { now, mailbox: Arc::new(Mailbox::new(Box::new(Nobody))), reply_to };
         if let Outcome::Refused(why) = self.lb.update(&asker, origin.clone()) {

@@ -317,7 +317,7 @@ fn vhost_in(text: &str) -> Option<&str> {
 }
 
 /// The name or address in `host`, `host:port`, `[v6]`, `[v6]:port`, `user@host:port`.
-fn without_port(host: &str) -> &str {
+pub(crate) fn without_port(host: &str) -> &str {
     let host = host.rsplit_once('@').map_or(host, |(_user, host)| host);
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split(']').next().unwrap_or(rest);

@@ -22,6 +22,7 @@ pub mod machine;
 pub mod origin;
 mod percent;
 pub mod query;
+mod reach;
 pub mod read;
 pub mod rtc;
 pub mod rtmp;

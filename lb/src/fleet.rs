@@ -40,6 +40,12 @@ pub const MAX_QUARANTINE: Duration = Duration::from_secs(60);
 /// How long after a probe a failure would have been heard of: a connect's own limit.
 pub const PROBE: Duration = Duration::from_secs(5);
 
+/// For how long silence says nothing after heartbeats were not heard of: until all other proxies are there again, too, and
+/// have told of whom they have heard meanwhile.
+pub(crate) const RETURN: Duration = Duration::from_secs(10);
+/// How long an origin that is silent is remembered: so long that whoever looks sees what died.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
 /// One life of one origin in the fleet; dangling when it is over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Member {
@@ -66,8 +72,9 @@ pub(crate) struct Fleet {
     entries: Vec<Option<Entry>>,
     /// The slot of each server's present life.
     servers: HashMap<Arc<str>, usize>,
-    /// Since when heartbeats that come to other proxies are not heard of here.
-    deaf_since: Option<Time>,
+    /// The slot of each origin.
+    ids: HashMap<OriginId, usize>,
+    hearing: Hearing,
     serial: u64,
     rng: Pcg32,
 }
@@ -101,6 +108,21 @@ struct Trouble {
     failed_until: Time,
     /// When a pick tried the origin after the quarantine.
     probed: Option<Time>,
+}
+
+/// Whether heartbeats are heard of that come to other proxies. If not, an origin's silence says nothing.
+#[derive(Clone, Copy, Debug)]
+enum Hearing {
+    All,
+    Nothing {
+        /// Until when all were.
+        until: Time,
+    },
+    /// They are, but not those that others have not told of yet.
+    Again {
+        until: Time,
+        settled: Time,
+    },
 }
 
 /// What a registration was.
@@ -202,7 +224,8 @@ impl Fleet {
             largest: setup.weights.largest(),
             entries: Vec::new(),
             servers: HashMap::new(),
-            deaf_since: None,
+            ids: HashMap::new(),
+            hearing: Hearing::All,
             serial: 0,
             rng: Pcg32::seed_from_u64(setup.seed),
         }
@@ -224,19 +247,24 @@ impl Fleet {
         self.enter(now, origin, until).ok()
     }
 
-    /// From now on, heartbeats that come to other proxies are not heard of here: an origin's silence says nothing.
-    pub(crate) fn go_deaf(&mut self, now: Time) {
-        self.deaf_since.get_or_insert(now);
-    }
-
-    /// All heartbeats are heard of again.
-    pub(crate) const fn hear_again(&mut self) {
-        self.deaf_since = None;
+    /// Whether all heartbeats that came to other proxies until now have been heard of.
+    pub(crate) fn hear(&mut self, now: Time, all: bool) {
+        self.hearing = match self.hearing {
+            Hearing::All if all => Hearing::All,
+            Hearing::All => Hearing::Nothing { until: now },
+            Hearing::Nothing { until } if all => Hearing::Again { until, settled: now + RETURN },
+            Hearing::Again { settled, .. } if all && now >= settled => Hearing::All,
+            Hearing::Again { until, .. } if !all => Hearing::Nothing { until },
+            same => same,
+        };
     }
 
     /// Until when all heartbeats were heard of.
     fn heard(&self, now: Time) -> Time {
-        self.deaf_since.unwrap_or(now)
+        match self.hearing {
+            Hearing::All => now,
+            Hearing::Nothing { until } | Hearing::Again { until, .. } => until,
+        }
     }
 
     /// Takes an origin that lives until then.
@@ -245,10 +273,16 @@ impl Fleet {
         let slot = self.servers.get(&origin.server).copied();
         if let Some(entry) = slot.and_then(|slot| self.at_mut(slot)).filter(|entry| entry.id == id) {
             (entry.origin, entry.weight, entry.until) = (origin, weight, until);
+            if let Some(slot) = slot {
+                self.ids.entry(id).or_insert(slot);
+            }
             return Ok(Updated::Heartbeat);
         }
         let slot = slot.map_or_else(|| self.room(now, until), Ok)?;
+        // Another life of its server leaves.
+        let old = self.vacate(slot);
         self.servers.insert(Arc::clone(&origin.server), slot);
+        self.ids.insert(id.clone(), slot);
         self.serial += 1;
         let new = Entry {
             serial: self.serial,
@@ -261,7 +295,9 @@ impl Fleet {
             streams: Arc::default(),
             elsewhere: 0,
         };
-        let old = self.entries.get_mut(slot).and_then(|place| place.replace(new));
+        if let Some(place) = self.entries.get_mut(slot) {
+            *place = Some(new);
+        }
         Ok(old.map_or(Updated::New, |old| Updated::Replaced(old.id)))
     }
 
@@ -283,10 +319,14 @@ impl Fleet {
     }
 
     /// Leaves a gap where an origin was.
-    fn vacate(&mut self, slot: usize) {
-        if let Some(entry) = self.entries.get_mut(slot).and_then(Option::take) {
-            self.servers.remove(&entry.origin.server);
+    fn vacate(&mut self, slot: usize) -> Option<Entry> {
+        let entry = self.entries.get_mut(slot)?.take()?;
+        self.servers.remove(&entry.origin.server);
+        // Parts of an id may be cut in two ways, so that two servers have the same.
+        if self.ids.get(&entry.id) == Some(&slot) {
+            self.ids.remove(&entry.id);
         }
+        Some(entry)
     }
 
     /// An origin has left, and its streams are without one. Returns whether it was known.
@@ -295,6 +335,16 @@ impl Fleet {
         self.vacate(member.slot);
         while self.entries.pop_if(|last| last.is_none()).is_some() {}
         true
+    }
+
+    /// Forgets who has been silent for very long.
+    pub(crate) fn expire(&mut self, now: Time) {
+        let heard = self.heard(now);
+        let is_over = |entry: &Entry| heard.since(entry.until) >= REMEMBERED;
+        let over: Vec<_> =
+            self.members().filter(|(_, entry)| is_over(entry)).map(|(it, _)| it.slot).collect();
+        over.into_iter().for_each(|slot| drop(self.vacate(slot)));
+        while self.entries.pop_if(|last| last.is_none()).is_some() {}
     }
 
     /// Begins or ends that an origin gets no new streams; the end of its life ends it, too. Returns whether it
@@ -438,7 +488,8 @@ impl Fleet {
 
     /// The member of this id.
     pub(crate) fn find(&self, id: &OriginId) -> Option<Member> {
-        self.members().find(|(_, entry)| entry.id == *id).map(|(member, _)| member)
+        let slot = *self.ids.get(id)?;
+        self.at(slot).map(|entry| Member { slot, serial: entry.serial })
     }
 
     /// Whether some life of this server is there.
@@ -447,6 +498,7 @@ impl Fleet {
     }
 
     fn find_mut(&mut self, id: &OriginId) -> Option<&mut Entry> {
-        self.entries.iter_mut().flatten().find(|entry| entry.id == *id)
+        let slot = *self.ids.get(id)?;
+        self.at_mut(slot)
     }
 }

@@ -259,7 +259,6 @@ impl View {
     }
 
     pub(crate) fn flowing(&mut self, now: Time, session: &RtcSession) {
-        self.home(now, &session.key);
         // One that is known is thereby renewed; one that was lost comes back, if there is room.
         let _full = self.store_rtc(now, session.clone());
     }
@@ -298,6 +297,7 @@ impl View {
 
     /// Frees some of what has expired.
     pub(crate) fn expire(&mut self, now: Time) {
+        self.fleet.expire(now);
         self.claims.expire(now, FREED_BY_TICK);
         self.streams.expire(now, FREED_BY_TICK);
         self.hls.expire(now, FREED_BY_TICK);

@@ -35,7 +35,7 @@ fn claim(key: &str, value: &str) -> Command {
 fn register(id: &str) -> Command {
     let life = Duration::from_secs(300);
     let json = format!(r#"{{"server_id":"{id}"}}"#);
-    Command::Register { id: id.to_owned(), server: id.to_owned(), json, life, restore: false }
+    Command::Register { id: id.to_owned(), server: id.to_owned(), json, life }
 }
 
 fn registrations(reply: &Reply) -> usize {

@@ -207,7 +207,10 @@ fn written(origin: &Origin, settings: &[(&str, &str)]) -> BTreeMap<String, (Stri
     assert_eq!(proxy.post_registration(&registration, &[]).status, 200);
     let mut publisher = Session::start(proxy.rtmp(), ClientScript::publish("live", "vec?token=t"));
     publisher.wait_started(PATIENCE);
-    assert_eq!(get(&proxy, "/live/vec.m3u8").status, 200);
+    // As a player asks: by a name with a port, and with what lets it in.
+    let playlist = Request::get("/live/vec.m3u8?token=t").host("127.0.0.1:8080");
+    let answer = Connection::open(proxy.http()).and_then(|mut http| http.ask(&playlist)).expect("an answer");
+    assert_eq!(answer.status, 200);
     let offer = Request::new("POST", "/rtc/v1/whep/?app=live&stream=vec");
     let offer = offer.field("Content-Type", "application/sdp").body(&fixture("whep-chromium.offer.sdp"));
     let answer = Connection::open(proxy.http_api()).and_then(|mut api| api.ask(&offer)).expect("an answer");

@@ -47,6 +47,18 @@ fn what_an_origin_plays_reaches_its_player_unchanged() {
 }
 
 #[test]
+fn what_a_client_calls_before_its_stream_is_answered_once() {
+    seeds::run("rtmp_calls", 100, |seed| {
+        let mut scene = any(seed, seed % 2 == 0);
+        scene.client.0.calls = true;
+        let client_leaves = scene.client.1.leave != Leave::Never;
+        let played = scene.play(seed, LONG);
+        played.assert_relayed(client_leaves);
+        assert_eq!(played.client.borrow().answers_to_calls(), [1, 1], "{}", played.world.tail());
+    });
+}
+
+#[test]
 fn a_refusal_of_the_origin_reaches_the_client_as_it_is() {
     seeds::run("rtmp_refused", 60, |seed| {
         let mut dice = Dice::new(seed);
@@ -129,6 +141,20 @@ fn a_client_is_told_when_the_load_balancer_has_no_answer() {
             }
         });
     }
+}
+
+#[test]
+fn a_slow_load_balancer_costs_no_origin_its_name() {
+    seeds::run("rtmp_hurried", 60, |seed| {
+        let mut scene = any(seed, seed % 2 == 0);
+        scene.weather.delay = Duration::from_millis(400);
+        scene.manner = Manner::Late(Duration::from_secs(5));
+        let played = scene.play(seed, LONG);
+        played.world.assert_ended();
+        played.assert_nothing_damaged();
+        let told = played.unreachable.borrow();
+        assert!(told.is_empty(), "slandered: {told:?}\n{}", played.world.tail());
+    });
 }
 
 #[test]

@@ -106,6 +106,7 @@ fn each_wrong_value_is_named_with_what_is_allowed() {
         ("PROXY_HTTP_API_AUTH_TYPE", "\u{1}", "visible"),
         ("PROXY_DEFAULT_BACKEND_ENABLED", "2", "on, off"),
         ("PROXY_DEFAULT_BACKEND_IP", "0.0.0.0", "address"),
+        ("PROXY_WEBRTC_CANDIDATE", "rtc.example.com", "203.0.113.7"),
         ("PROXY_DEFAULT_BACKEND_RTMP", "0", "1935"),
         ("PROXY_DEFAULT_BACKEND_HTTP", "x", "1935"),
         ("PROXY_DEFAULT_BACKEND_API", "http://:1985", "1935"),
@@ -166,7 +167,10 @@ fn the_default_origin_is_registered_only_where_it_is_switched_on() {
         [("PROXY_DEFAULT_BACKEND_IP", "10.0.0.7"), ("PROXY_DEFAULT_BACKEND_RTC", "udp://10.0.0.8:8001")];
     assert_eq!(settings(&[], &env, "").default_origin, None);
     let origin = settings(&["--default-backend-enabled"], &env, "").default_origin.unwrap();
-    assert_eq!(origin.id().as_str(), "default-10.0.0.7-default-0");
+    assert_eq!(origin.id().as_str(), "default-10.0.0.7:1935-default-0");
+    let other = [("PROXY_DEFAULT_BACKEND_RTMP", "1936")];
+    let other = settings(&["--default-backend-enabled"], &other, "").default_origin.unwrap();
+    assert_eq!(other.id().as_str(), "default-127.0.0.1:1936-default-0");
     let endpoints: Vec<_> =
         origin.endpoints.iter().map(|(protocol, to)| format!("{protocol} {to}")).collect();
     assert_eq!(

@@ -26,6 +26,7 @@ use crate::machine::{
     Action, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Opened, Parsed, Ticket,
 };
 use crate::query::Query;
+use crate::reach::Names;
 use crate::time::{Duration, Time};
 use alloc::boxed::Box;
 use alloc::format;
@@ -133,8 +134,7 @@ pub(super) struct Client {
     pub(super) peer: IpAddr,
     /// How it hears the answer to its present request.
     pub(super) hearer: Hearer,
-    tickets: u32,
-    legs: u32,
+    pub(super) names: Names,
     /// It sends no more, or the process ends: there is no next request.
     is_last: bool,
     /// Bytes of later requests wait.
@@ -144,16 +144,6 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new_ticket(&mut self) -> Ticket {
-        self.tickets = self.tickets.wrapping_add(1);
-        Ticket(self.tickets)
-    }
-
-    pub(super) fn new_leg(&mut self) -> Leg {
-        self.legs = self.legs.wrapping_add(1);
-        Leg::new(1, self.legs)
-    }
-
     /// The present request, if there is one, is the last.
     fn expect_no_more(&mut self) {
         self.is_last = true;
@@ -219,8 +209,7 @@ impl Connection {
                 server,
                 peer: peer.ip().to_canonical(),
                 hearer: Hearer { version: Version::Http11, to_head: false, keep_alive: true },
-                tickets: 0,
-                legs: 0,
+                names: Names::default(),
                 is_last: false,
                 waiting: false,
                 hung_up: false,
@@ -328,7 +317,14 @@ impl Connection {
             }
             _ => routes::wanted(*server, head, has_files),
         };
+        let is_draining = *is_last;
         match wanted {
+            // Its media would come too late.
+            Some(wanted) if is_draining && wanted.kind.is_offer() && head.method == "POST" => {
+                self.respond_bare(cx, head, |client| {
+                    client.problem(Status::UNAVAILABLE, "no new sessions, the process ends")
+                });
+            }
             Some(wanted) => {
                 let (exchange, next) = Exchange::begin(cx, &mut self.client, head, wanted);
                 self.state = State::Exchange(Box::new(exchange));
@@ -371,7 +367,7 @@ impl Connection {
                 None => self.plan(cx, None, &request.missing()),
             },
             Files::Directory => {
-                let leg = self.client.new_leg();
+                let leg = self.client.names.new_leg();
                 cx.actions.push(Action::OpenFile { leg, path: request.path().into() });
                 self.deadline = None;
                 self.state = State::File { leg, request: Box::new(request) };
@@ -473,7 +469,7 @@ impl Connection {
     }
 
     fn ask(&mut self, cx: &mut Cx<'_>, call: Call, query: Query) {
-        let ticket = self.client.new_ticket();
+        let ticket = self.client.names.new_ticket();
         // A client may ask more, and end its side, before it has an answer: what came before the end counts.
         cx.actions.push(Action::Pause { leg: Leg::CLIENT });
         self.client.waiting = true;
@@ -558,8 +554,8 @@ fn describe(client: &Client, head: &Head<'_>) -> Bytes {
         .empty()
 }
 
-impl Machine for Connection {
-    fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
+impl Connection {
+    fn take(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
         let is_uploading = self.is_uploading();
         match (&mut self.state, input) {
             (_, Input::Stream { leg: Leg::CLIENT, bytes }) => return self.read(cx, bytes),
@@ -581,6 +577,7 @@ impl Machine for Connection {
                     self.close(cx, Close::Flush);
                 }
             }
+            (State::Exchange(exchange), Input::Stop) => exchange.end_use(cx),
             (State::Exchange(exchange), input) => {
                 let (used, next) = exchange.handle(cx, &mut self.client, input)?;
                 if next == Next::Done {
@@ -600,6 +597,16 @@ impl Machine for Connection {
             _ => {}
         }
         Ok(0)
+    }
+}
+
+impl Machine for Connection {
+    fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
+        let outcome = self.take(cx, input);
+        if let (Err(_), State::Exchange(exchange)) = (&outcome, &mut self.state) {
+            exchange.end_use(cx);
+        }
+        outcome
     }
 
     fn deadline(&self) -> Option<Time> {

@@ -2,9 +2,10 @@
 //! and asks nobody; says what to ask.
 
 use super::change::{Changed, directory};
+use super::head::path_of_target;
 use super::routes::SESSION;
 use super::{manifest, playlist};
-use crate::key::StreamKey;
+use crate::key::{StreamKey, without_port};
 use crate::machine::Cx;
 use crate::query::{HlsSession, Query};
 use alloc::boxed::Box;
@@ -17,7 +18,7 @@ use alloc::vec::Vec;
 pub(super) const MAX_LISTING: usize = 8 * 1024 * 1024;
 
 /// The longest URL that is held with a session, in bytes: sessions are held by the hundred thousand, and whoever asks
-/// may put into a query what he likes.
+/// may put into a path what he likes.
 const MAX_FULL_URL: usize = 512;
 
 /// The letters of a session's id.
@@ -44,7 +45,9 @@ impl Listing {
         if let Some(id) = &self.session {
             return Changed::Now(self.named(content, id));
         }
-        let full_url = Some(format!("http://{}{}", self.host, self.target));
+        // As the Go proxy writes it. What is in the query is the player's business, and no other's.
+        let (host, path) = (without_port(&self.host), path_of_target(&self.target));
+        let full_url = Some(format!("http://{host}{path}"));
         let full_url = full_url.filter(|url| url.len() <= MAX_FULL_URL).unwrap_or_default().into();
         let session = HlsSession { spbhid: new_session_id(cx).into(), key: key.clone(), full_url };
         Changed::Ask(Query::StoreHls(session), content)

@@ -132,7 +132,7 @@ pub fn create_stream_result(transaction: f64, stream_id: u32) -> Vec<u8> {
     Encoder::new().string("_result").number(transaction).null().number(f64::from(stream_id)).into_bytes()
 }
 
-/// `_result` with no value, to `releaseStream` and `FCPublish`.
+/// `_result` with no value, to `releaseStream` and whatever else has none.
 pub fn empty_result(transaction: f64) -> Vec<u8> {
     Encoder::new().string("_result").number(transaction).null().undefined().into_bytes()
 }

@@ -296,6 +296,60 @@ fn of_what_is_learned_the_younger_heartbeat_counts() {
 }
 
 #[test]
+fn silence_counts_only_while_heartbeats_are_heard_of() {
+    let mut fleet = of(Policy::Random, "", 1, &["a"]);
+    let ttl = fleet.ttl;
+    let is_dead = |fleet: &Fleet, now| fleet.iter(now).all(|(_, _, health, _)| health == Health::Dead);
+    fleet.hear(NOW, true);
+    assert!(is_dead(&fleet, NOW + ttl));
+    fleet.hear(NOW, false);
+    let mut now = NOW + ttl * 2;
+    assert!(!is_dead(&fleet, now));
+    // Nor for a moment after, which is counted from the last gap.
+    for _ in 0..2 {
+        for _ in 0..RETURN.as_secs() {
+            fleet.hear(now, true);
+            assert!(!is_dead(&fleet, now));
+            now = now + Duration::from_secs(1);
+        }
+        fleet.hear(now, false);
+    }
+    assert!(!is_dead(&fleet, now));
+    fleet.hear(now, true);
+    fleet.hear(now + RETURN, true);
+    assert!(is_dead(&fleet, now + RETURN));
+}
+
+#[test]
+fn who_was_silent_for_long_is_forgotten() {
+    let mut fleet = of(Policy::Random, "", 1, &["a", "b"]);
+    let over = NOW + fleet.ttl + REMEMBERED;
+    fleet.expire(NOW + fleet.ttl + (REMEMBERED - Duration::from_secs(1)));
+    assert!(fleet.find(&id("a")).is_some());
+    fleet.update(over, origin("b")).unwrap();
+    fleet.expire(over);
+    assert!(fleet.find(&id("a")).is_none() && fleet.find(&id("b")).is_some());
+    assert_eq!((fleet.ids.len(), fleet.servers.len()), (1, 1));
+    // Not while nothing can be heard.
+    fleet.hear(over, false);
+    fleet.expire(over + REMEMBERED * 3);
+    assert!(fleet.find(&id("b")).is_some());
+}
+
+#[test]
+fn two_servers_of_one_id_do_not_take_each_other_away() {
+    let named = |server: &str, service: &str| Origin { service: service.into(), ..origin(server) };
+    let mut fleet = of(Policy::Random, "", 1, &[]);
+    fleet.update(NOW, named("a-b", "c")).unwrap();
+    fleet.update(NOW, named("a", "b-c")).unwrap();
+    let both = named("a", "b-c").id();
+    assert!(fleet.forget(&both));
+    fleet.update(NOW, named("a-b", "c")).unwrap();
+    assert!(fleet.find(&both).is_some());
+    assert!(fleet.forget(&both) && !fleet.forget(&both));
+}
+
+#[test]
 fn what_is_learned_finds_room_or_is_left_out() {
     let limits = crate::Limits { origins: 2, ..Default::default() };
     let mut fleet = Fleet::new(&Setup { limits, ..Setup::default() });

@@ -95,9 +95,14 @@ pub enum Command {
         json: String,
         /// How long it lives.
         life: Duration,
-        /// Only if it is neither there nor marked as [`Mark::Gone`], and no other life of its server is there: what
-        /// is given back to a store that lost it. If it is there and only the list has lost it, it is put on the list.
-        restore: bool,
+    },
+    /// Gives registrations back to a store that may have lost them, all in one go: unless one is marked as
+    /// [`Mark::Gone`], or another life of its server lives for as long at least. Of what is there the one that lives
+    /// longer stays, since its heartbeat is the younger. As with [`Register`](Self::Register), other lives of its
+    /// server end, and it is put on the list if that has lost it. → [`Reply::Done`]
+    GiveBack {
+        /// The registrations.
+        origins: Vec<Returned>,
     },
     /// Removes a registration, also from the list. → [`Reply::Done`]
     Deregister {
@@ -122,6 +127,19 @@ pub enum Command {
         /// How many streams it has at which origin.
         loads: Vec<(String, u32)>,
     },
+}
+
+/// A registration that is given back.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Returned {
+    /// The origin's id.
+    pub id: String,
+    /// Its `server_id`.
+    pub server: String,
+    /// Its registration.
+    pub json: String,
+    /// How long it lives on.
+    pub life: Duration,
 }
 
 /// A life in the unit of the store.
@@ -167,6 +185,8 @@ pub struct Census {
     pub has_list: bool,
     /// Whether the store remembers this proxy's last census; if not, that was long ago or it has lost everything since.
     pub knows_us: bool,
+    /// Whether it takes no more, so that heartbeats may be lost.
+    pub is_full: bool,
     /// The registrations of the list that are alive, and for how long they are; [`FOREVER`] without an end. In the
     /// list's order, as they are: whether one can be read is for the reader to find out.
     pub registrations: Vec<(String, Duration)>,

@@ -24,6 +24,7 @@ use super::origins::Registered;
 use super::streams::{Claim, Publication, Sought};
 use super::{FRESH, Mappings};
 use crate::expiring::Expiring;
+use crate::fleet::RETURN;
 use crate::rtc::Holder;
 use crate::view::View;
 use crate::{Asker, Mailbox, Outcome, ReplyTo, Setup};
@@ -54,10 +55,8 @@ pub(super) const RENEW: Duration = Duration::from_secs(15);
 /// The first pause before the store is tried again, and the longest.
 const RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(5);
-
-/// How long after the store's return an origin's silence says nothing: until all proxies have come back, too, and
-/// given back the origins whose heartbeats they have heard.
-const RETURN: Duration = Duration::from_secs(2 * MAX_RETRY.as_secs());
+// By then all proxies have come back, and given back the origins whose heartbeats they have heard.
+const _: () = assert!(RETURN.as_secs() >= 2 * MAX_RETRY.as_secs());
 
 /// Commands of one round trip: a few milliseconds of the store's time.
 const MAX_BATCH: usize = 1024;
@@ -263,11 +262,6 @@ impl Desk {
 
     pub(super) const fn is_away(&self) -> bool {
         matches!(self.link, Link::Away { .. })
-    }
-
-    /// Whether the store is there, and has been for long enough that all proxies are at it.
-    pub(super) fn is_settled(&self, now: Time) -> bool {
-        matches!(self.link, Link::Up { since } if now.since(since) >= RETURN)
     }
 
     /// Puts a question to the store, with `job` if it is not on its way already.
@@ -588,6 +582,9 @@ impl Desk {
             self.next_complaint = now + COMPLAINT;
             log::warn!("Redis refuses a command: {why}");
         }
+        if matches!(job, Job::Census) {
+            self.view.fleet.hear(now, false);
+        }
         if let Some(about) = job.about() {
             self.give_up(
                 now,
@@ -599,10 +596,10 @@ impl Desk {
 
     /// The connection to the store is lost, and what was sent may be done or not.
     fn lost(&mut self, now: Time, why: &Lost) {
+        self.view.fleet.hear(now, false);
         let (since, pause) = match self.link {
             Link::Up { .. } => {
                 log::warn!("Redis is away: {why}");
-                self.view.fleet.go_deaf(now);
                 (now, RETRY)
             }
             Link::Away { since, pause, .. } => (since, (pause * 2).min(MAX_RETRY)),

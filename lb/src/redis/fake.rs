@@ -1,7 +1,7 @@
 //! A store in memory that does every [`Command`] as Redis does, for tests: with a clock of its own, and able to be
 //! away, to be full and to lose replies. Opens no socket.
 
-use super::client::{Census, Command, FOREVER, LOADS_LIFE, Lost, Mark, RedisClient, Reply, millis};
+use super::client::{Census, Command, FOREVER, LOADS_LIFE, Lost, Mark, RedisClient, Reply, Returned, millis};
 use super::keys::Keys;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -203,6 +203,7 @@ impl Store {
                 | Command::Map { .. }
                 | Command::Publish { .. }
                 | Command::Register { .. }
+                | Command::GiveBack { .. }
                 | Command::Mark { .. }
         );
         if self.is_full && needs_memory {
@@ -231,8 +232,9 @@ impl Store {
                     self.entries.remove(&key);
                 }
             }
-            Command::Register { id, server, json, life, restore } => {
-                self.register(id, &server, json, life, restore)
+            Command::Register { id, server, json, life } => self.register(id, &server, json, life),
+            Command::GiveBack { origins } => {
+                origins.into_iter().for_each(|origin| self.give_back(origin));
             }
             Command::Deregister { id } => self.deregister(&id),
             Command::Mark { id, mark, life } => self.mark(id, mark, life),
@@ -303,36 +305,60 @@ impl Store {
         self.marks.get(&(id.to_owned(), Kind::Gone)).is_some_and(|(_, end)| *end > self.now)
     }
 
-    fn register(&mut self, id: String, server: &str, json: String, life: Duration, restore: bool) {
+    fn register(&mut self, id: String, server: &str, json: String, life: Duration) {
         let key = self.keys.server(&id);
-        let is_there = self.entry(&key).is_some();
-        let is_gone = self.is_gone(&id);
-        let mut list = self.list().unwrap_or_default();
-        let is_listed = list.iter().any(|listed| self.keys.id_of(listed) == Some(&id));
-        if restore && (is_there && is_listed || is_gone) {
+        self.marks.remove(&(id.clone(), Kind::Gone));
+        let list = self.list().unwrap_or_default();
+        if !list.iter().any(|listed| self.keys.id_of(listed) == Some(&id)) {
+            self.enlist(list, &id, server, life);
+        }
+        self.put(key, json, Some(life));
+    }
+
+    /// Puts an origin on the list, in place of all other lives of its server and of who is gone.
+    fn enlist(&mut self, mut list: Vec<String>, id: &str, server: &str, life: Duration) {
+        let key = self.keys.server(id);
+        for listed in self.others(&list, id, server) {
+            self.entries.remove(&self.registration_key(&listed));
+            let ended = self.keys.id_of(&listed).unwrap_or_default().to_owned();
+            self.mark(ended, Mark::Gone, life);
+        }
+        list.retain(|listed| self.registration(listed).is_some() || self.keys.id_of(listed) == Some(id));
+        if !list.iter().any(|listed| self.keys.id_of(listed) == Some(id)) {
+            list.push(key);
+        }
+        self.put_list(&list);
+    }
+
+    /// Other lives of a server on the list.
+    fn others(&self, list: &[String], id: &str, server: &str) -> Vec<String> {
+        let is_other = |listed: &&String| {
+            self.keys.id_of(listed) != Some(id) && self.server_of(listed).as_deref() == Some(server)
+        };
+        list.iter().filter(is_other).cloned().collect()
+    }
+
+    fn give_back(&mut self, Returned { id, server, json, life }: Returned) {
+        let (key, list) = (self.keys.server(&id), self.list());
+        let left = |entry: &Entry, now| entry.end.map_or(FOREVER, |end| end.saturating_sub(now));
+        let now = self.now;
+        let there = self.entry(&key).map(|entry| left(entry, now));
+        let others = self.others(list.as_deref().unwrap_or_default(), &id, &server);
+        let longest =
+            others.iter().filter_map(|other| self.registration(other).map(|entry| left(entry, now)));
+        let is_older = longest.max().is_some_and(|longest| longest >= there.unwrap_or_default().max(life));
+        let is_listed = list.iter().flatten().any(|listed| self.keys.id_of(listed) == Some(&id));
+        if self.is_gone(&id) || is_older {
+            if list.is_none() {
+                self.put_list(&[]);
+            }
             return;
         }
-        if !restore {
-            self.marks.remove(&(id.clone(), Kind::Gone));
-        }
-        if !is_listed {
-            let has_ended = |listed: &String| self.server_of(listed).as_deref() == Some(server);
-            let (ended, others): (Vec<_>, _) = list.into_iter().partition(has_ended);
-            if restore && !ended.is_empty() {
-                return;
-            }
-            for listed in ended {
-                self.entries.remove(&self.registration_key(&listed));
-                let ended = self.keys.id_of(&listed).unwrap_or_default().to_owned();
-                self.mark(ended, Mark::Gone, life);
-            }
-            list = others;
-            list.retain(|listed| self.registration(listed).is_some());
-            list.push(key.clone());
-            self.put_list(&list);
-        }
-        if !(restore && is_there) {
+        if there.is_none_or(|there| there < life) {
             self.put(key, json, Some(life));
+        }
+        if !is_listed || !others.is_empty() {
+            self.enlist(list.unwrap_or_default(), &id, &server, life);
         }
     }
 
@@ -410,7 +436,7 @@ impl Store {
             self.loads.insert(proxy, Loads { streams: loads, end: now + LOADS_LIFE });
         }
         let loads = sums.into_iter().collect();
-        Census { has_list: list.is_some(), knows_us, registrations, marks, loads }
+        Census { has_list: list.is_some(), knows_us, is_full: self.is_full, registrations, marks, loads }
     }
 }
 

@@ -29,7 +29,7 @@ mod subject;
 mod tests;
 mod wire;
 
-pub use client::{Census, Command, FOREVER, LOADS_LIFE, Lost, Mark, RedisClient, Reply};
+pub use client::{Census, Command, FOREVER, LOADS_LIFE, Lost, Mark, RedisClient, Reply, Returned};
 pub use config::{BadUrl, MAX_DB, Node, RedisConfig, Topology};
 #[cfg(any(test, feature = "conformance"))]
 pub use desk::Load;

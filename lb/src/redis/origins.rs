@@ -1,6 +1,6 @@
 //! The desk's work with origins: registrations, and what proxies tell each other of them.
 
-use super::client::{Census, Command, Mark};
+use super::client::{Census, Command, Mark, Returned};
 use super::desk::{Desk, Job, Renewal};
 use super::records;
 use super::streams::Publication;
@@ -15,11 +15,15 @@ use std::sync::Arc;
 /// How long an origin stays drained: longer than anyone waits for its end.
 const DRAINED: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Registrations that are given back in one command: a millisecond of the store's time.
+const GIVEN_BACK: usize = 128;
+
 /// A census, of which the registrations are read.
 #[derive(Debug, Default)]
 pub(super) struct Registered {
     has_list: bool,
     knows_us: bool,
+    is_full: bool,
     origins: Vec<(Origin, Duration)>,
     marks: Vec<(OriginId, Mark, Duration)>,
     loads: Vec<(String, u32)>,
@@ -28,10 +32,10 @@ pub(super) struct Registered {
 impl Registered {
     /// What is no registration is left out.
     pub(super) fn read(census: Census) -> Self {
-        let Census { has_list, knows_us, registrations, marks, loads } = census;
+        let Census { has_list, knows_us, is_full, registrations, marks, loads } = census;
         let origins = registrations.iter().filter_map(|(json, left)| Some((records::origin(json)?, *left)));
         let marks = marks.iter().map(|(id, mark, left)| (OriginId::from_text(id.as_str()), *mark, *left));
-        Self { has_list, knows_us, origins: origins.collect(), marks: marks.collect(), loads }
+        Self { has_list, knows_us, is_full, origins: origins.collect(), marks: marks.collect(), loads }
     }
 }
 
@@ -43,18 +47,18 @@ impl Desk {
         if self.is_away() {
             return Outcome::Now(());
         }
-        let command = self.register(asker.now, &origin, self.view.fleet.ttl, false);
+        let Returned { id, server, json, life } = self.returned(asker.now, &origin, self.view.fleet.ttl);
+        let command = Command::Register { id, server, json, life };
         // It is known here in any case, and the next heartbeat comes.
         self.change(asker, [command], Answer::Registered, Answer::Registered)
     }
 
-    fn register(&self, now: Time, origin: &Origin, life: Duration, restore: bool) -> Command {
-        Command::Register {
-            id: origin.id().as_str().to_owned(),
+    fn returned(&self, now: Time, origin: &Origin, life: Duration) -> Returned {
+        Returned {
+            id: origin.id().to_string(),
             server: origin.server.to_string(),
             json: records::registration(origin, self.epoch + now.since(Time::ZERO)),
             life,
-            restore,
         }
     }
 
@@ -114,17 +118,20 @@ impl Desk {
             self.give_back_origins(now);
         }
         // Who is registered again is not gone, whatever was said of it: a Go proxy that registers takes nothing back.
-        let is_there = |id: &OriginId| census.origins.iter().any(|(origin, _)| origin.id() == *id);
-        let is_gone = |(id, mark, _): &&(OriginId, Mark, Duration)| *mark == Mark::Gone && !is_there(id);
-        for (id, ..) in census.marks.iter().filter(is_gone) {
+        let gone = census.marks.iter().filter(|(_, mark, _)| *mark == Mark::Gone);
+        let mut gone: HashSet<OriginId> = gone.map(|(id, ..)| id.clone()).collect();
+        if !gone.is_empty() {
+            let there: HashSet<_> = census.origins.iter().map(|(origin, _)| origin.id()).collect();
+            gone.retain(|id| !there.contains(id));
+        }
+        for id in &gone {
             self.view.deregister(id);
         }
         for (origin, left) in census.origins {
             self.view.learn(now, origin, left);
         }
-        if self.is_settled(now) {
-            self.view.fleet.hear_again();
-        }
+        // A store that takes no more takes no heartbeats.
+        self.view.fleet.hear(now, !census.is_full);
         let mut draining = HashSet::new();
         for (id, mark, left) in census.marks {
             match mark {
@@ -165,14 +172,14 @@ impl Desk {
         }
     }
 
-    /// Registers again who is known and alive, unless others have done so.
+    /// Registers again who is known and alive, unless others have heard of them since.
     fn give_back_origins(&mut self, now: Time) {
         let alive = self.view.fleet.iter(now).filter(|(.., age)| *age < self.view.fleet.ttl);
-        let origins: Vec<_> =
-            alive.map(|(_, origin, _, age)| (origin.clone(), self.view.fleet.ttl - age)).collect();
-        for (origin, left) in origins {
-            let command = self.register(now, &origin, left, true);
-            self.meanwhile(Job::Tell(smallvec![command]));
+        let origins = alive.map(|(_, origin, _, age)| self.returned(now, origin, self.view.fleet.ttl - age));
+        let origins: Vec<_> = origins.collect();
+        for origins in origins.chunks(GIVEN_BACK) {
+            let origins = origins.to_vec();
+            self.meanwhile(Job::Tell(smallvec![Command::GiveBack { origins }]));
         }
     }
 }

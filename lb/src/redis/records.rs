@@ -12,17 +12,24 @@ use std::time::SystemTime;
 /// The names of a registration's fields in the store, where they are not those of the registration API.
 const RENAMED: [(&str, &str); 2] = [("server_id", "server"), ("service_id", "service")];
 
+/// Empty fields are left out, as the Go proxy leaves them out.
 #[derive(Serialize)]
 struct Registration<'a> {
     ip: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
     device_id: &'a str,
     server_id: &'a str,
     service_id: &'a str,
     pid: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     rtmp: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     http: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     api: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     srt: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     rtc: Vec<String>,
     update_at: String,
 }
@@ -139,6 +146,15 @@ mod tests {
         assert_eq!(origin.id().as_str(), "vid-8f503b0-ib2f72c6-15486");
         let at = UNIX_EPOCH + Duration::new(1_795_343_692, 70_553_836);
         assert_eq!(registration(&origin, at), RECORDED);
+    }
+
+    #[test]
+    fn what_an_origin_does_not_say_is_left_out() {
+        let few = RECORDED
+            .replace(r#""device_id":"origin1","#, "")
+            .replace(r#""http":["8081"],"api":["19851"],"#, "");
+        let at = UNIX_EPOCH + Duration::new(1_795_343_692, 70_553_836);
+        assert_eq!(registration(&origin(&few).unwrap(), at), few);
     }
 
     #[test]

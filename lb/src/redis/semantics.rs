@@ -1,7 +1,7 @@
 //! What every store must do with each [`Command`], as tests that the one in memory and the real ones run alike. Knows no
 //! implementation.
 
-use super::{Census, Command, FOREVER, Keys, LOADS_LIFE, Mark, RedisClient, Reply};
+use super::{Census, Command, FOREVER, Keys, LOADS_LIFE, Mark, RedisClient, Reply, Returned};
 use srs_proxy_core::origin::Protocol;
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -46,7 +46,7 @@ const RECORDED_HLS: &str = r#"{"spbhid":"3f2bbba","stream_url":"__defaultVhost__
 /// If one fails.
 pub fn run(make: Make<'_>) {
     type Case = (&'static str, fn(&World));
-    let cases: [Case; 21] = [
+    let cases: [Case; 22] = [
         ("what is set is there until it ends", what_is_set_is_there_until_it_ends),
         ("a claim takes what is free, and only that", a_claim_takes_what_is_free_and_only_that),
         (
@@ -65,6 +65,10 @@ pub fn run(make: Make<'_>) {
         ("a heartbeat leaves the list alone", a_heartbeat_leaves_the_list_alone),
         ("of many origins at once none is lost", of_many_origins_at_once_none_is_lost),
         ("what is given back does no harm", what_is_given_back_does_no_harm),
+        (
+            "of what is given back the younger heartbeat counts",
+            of_what_is_given_back_the_younger_heartbeat_counts,
+        ),
         ("a deregistered origin is gone", a_deregistered_origin_is_gone),
         ("an empty list is a list", an_empty_list_is_a_list),
         ("marks are told until they end", marks_are_told_until_they_end),
@@ -149,11 +153,11 @@ impl World {
     }
 
     fn register(&self, id: &str, server: &str, life: Duration) {
-        self.give(id, server, life, false);
+        self.done(register(id, server, life));
     }
 
-    fn give(&self, id: &str, server: &str, life: Duration, restore: bool) {
-        self.done(register(id, server, life, restore));
+    fn give(&self, id: &str, server: &str, life: Duration) {
+        self.done(Command::GiveBack { origins: vec![returned(id, server, life)] });
     }
 
     fn mark(&self, id: &str, mark: Mark, life: Duration) {
@@ -203,8 +207,12 @@ fn json(id: &str, server: &str) -> String {
     format!(r#"{{"server_id":"{server}","pid":"{id}"}}"#)
 }
 
-fn register(id: &str, server: &str, life: Duration, restore: bool) -> Command {
-    Command::Register { id: id.to_owned(), server: server.to_owned(), json: json(id, server), life, restore }
+fn register(id: &str, server: &str, life: Duration) -> Command {
+    Command::Register { id: id.to_owned(), server: server.to_owned(), json: json(id, server), life }
+}
+
+fn returned(id: &str, server: &str, life: Duration) -> Returned {
+    Returned { id: id.to_owned(), server: server.to_owned(), json: json(id, server), life }
 }
 
 fn what_is_set_is_there_until_it_ends(world: &World) {
@@ -423,7 +431,7 @@ fn of_many_origins_at_once_none_is_lost(world: &World) {
             scope.spawn(move || {
                 for n in 0..25 {
                     let server = format!("{proxy}x{n}");
-                    one(&mut *client, register(&format!("{server}-1-1"), &server, LONG, false));
+                    one(&mut *client, register(&format!("{server}-1-1"), &server, LONG));
                 }
             });
         }
@@ -433,30 +441,60 @@ fn of_many_origins_at_once_none_is_lost(world: &World) {
 
 fn what_is_given_back_does_no_harm(world: &World) {
     let keys = world.keys();
-    // What is there stays as it is.
-    world.register("a-1-1", "a", SHORT);
-    world.give("a-1-1", "a", LONG, true);
-    world.assert_life(&keys.server("a-1-1"), SHORT);
+    world.register("a-1-1", "a", LONG);
     // What was deregistered stays away, until its mark ends or it registers anew.
     world.mark("c-1-1", Mark::Gone, LONG);
     world.register("c-1-1", "c", SHORT);
     assert_eq!(world.census("p", &[]).marks, []);
     world.mark("b-1-1", Mark::Gone, SHORT);
-    world.give("b-1-1", "b", LONG, true);
+    world.give("b-1-1", "b", LONG);
     assert_eq!(world.origins(), [json("a-1-1", "a"), json("c-1-1", "c")]);
     world.pass(AFTER);
-    world.give("b-1-1", "b", LONG, true);
-    assert_eq!(world.origins(), [json("b-1-1", "b")]);
+    world.give("b-1-1", "b", LONG);
+    assert_eq!(world.origins(), [json("a-1-1", "a"), json("b-1-1", "b")]);
     world.assert_life(&keys.server("b-1-1"), LONG);
-    // A server lives one life only, and an earlier one does not come back.
-    world.give("b-0-0", "b", LONG, true);
-    assert_eq!(world.origins(), [json("b-1-1", "b")]);
     // What only the list has lost is put back on it.
     world.remove(keys.all_servers());
     assert!(!world.census("p", &[]).has_list);
-    world.give("b-1-1", "b", SHORT, true);
+    world.give("b-1-1", "b", SHORT);
     assert_eq!(world.origins(), [json("b-1-1", "b")]);
     world.assert_life(&keys.server("b-1-1"), LONG);
+    // What others wrote has no end, and is given none.
+    world.set(&keys.server("d-1-1"), &json("d-1-1", "d"), None);
+    world.give("d-1-1", "d", LONG);
+    world.give("d-2-2", "d", LONG);
+    assert_eq!(world.0.ttl(&keys.server("d-1-1")), Some(None));
+    assert_eq!(world.origins(), [json("b-1-1", "b"), json("d-1-1", "d")]);
+    // Nothing, and nothing to nobody.
+    world.done(Command::GiveBack { origins: Vec::new() });
+    assert_eq!(world.origins().len(), 2);
+}
+
+fn of_what_is_given_back_the_younger_heartbeat_counts(world: &World) {
+    let keys = world.keys();
+    world.register("a-1-1", "a", SHORT);
+    world.give("a-1-1", "a", SHORT / 2);
+    world.assert_life(&keys.server("a-1-1"), SHORT);
+    world.give("a-1-1", "a", LONG);
+    world.assert_life(&keys.server("a-1-1"), LONG);
+    // Of two lives of a server, too.
+    world.give("a-0-0", "a", SHORT);
+    assert_eq!(world.origins(), [json("a-1-1", "a")]);
+    world.register("b-1-1", "b", SHORT);
+    world.give("b-2-2", "b", LONG);
+    assert_eq!(world.origins(), [json("a-1-1", "a"), json("b-2-2", "b")]);
+    assert_eq!(world.get(&keys.server("b-1-1")), None);
+    world.give("b-1-1", "b", LONG * 2);
+    assert_eq!(world.origins(), [json("a-1-1", "a"), json("b-2-2", "b")], "that is over");
+    // As one of many, of which some are of one server.
+    let many = (0..100).map(|n| {
+        let life = if n == 77 { LONG } else { SHORT };
+        returned(&format!("c-{n}-{n}"), &format!("c{}", n / 50), life)
+    });
+    world.done(Command::GiveBack { origins: many.collect() });
+    let origins = world.origins();
+    assert_eq!(origins.len(), 4, "{origins:?}");
+    assert_eq!(origins[2..], [json("c-0-0", "c0"), json("c-77-77", "c1")]);
 }
 
 fn a_deregistered_origin_is_gone(world: &World) {

@@ -76,7 +76,7 @@ impl RealRedis {
         let Value::ServerError(error) = answer else { return Ok(None) };
         let redirect = Redirect::read(error, node);
         // Without the Cluster's names of keys nothing would be found where it sends us.
-        let is_useless = USELESS.contains(&error.code())
+        let is_useless = USELESS.contains(&wire::why(error).0)
             || redirect.is_some() && self.config.topology != Topology::Cluster;
         if is_useless { Err(useless(node, error)) } else { Ok(redirect) }
     }
@@ -240,5 +240,6 @@ impl Redirect {
 }
 
 fn useless(node: &Node, error: &ServerError) -> Lost {
-    Lost(format!("{node}: {} {}", error.code(), error.details().unwrap_or_default()))
+    let (code, details) = wire::why(error);
+    Lost(format!("{node}: {code} {details}"))
 }

@@ -1,8 +1,8 @@
 //! How each [`Command`] is told to Redis, and what its answer means. Opens no socket.
 
-use super::client::{Census, Command, FOREVER, LOADS_LIFE, Mark, Reply, millis};
+use super::client::{Census, Command, FOREVER, LOADS_LIFE, Mark, Reply, Returned, millis};
 use super::keys::Keys;
-use redis::{Cmd, Value};
+use redis::{Cmd, ServerError, Value};
 use srs_proxy_core::origin::Protocol;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +13,7 @@ const PUBLISH: &str = concat!(include_str!("scripts/put.lua"), include_str!("scr
 const DELETE: &str = include_str!("scripts/delete.lua");
 const MARK: &str = include_str!("scripts/mark.lua");
 const REGISTER: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/register.lua"));
+const GIVE_BACK: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/give_back.lua"));
 const DEREGISTER: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/deregister.lua"));
 const CENSUS: &str = concat!(include_str!("scripts/common.lua"), include_str!("scripts/census.lua"));
 
@@ -54,16 +55,18 @@ pub(super) fn pack(command: &Command, keys: &Keys) -> Cmd {
             delete.arg(value);
             delete
         }
-        Command::Register { id, server, json, life, restore } => {
+        Command::Register { id, server, json, life } => {
             let mut register = script(REGISTER, [&keys.all_servers(), &keys.server(id), &keys.marks()]);
+            register.arg(keys.server("")).arg(id).arg(server).arg(json).arg(millis(*life));
             register
-                .arg(keys.server(""))
-                .arg(id)
-                .arg(server)
-                .arg(json)
-                .arg(millis(*life))
-                .arg(u8::from(*restore));
-            register
+        }
+        Command::GiveBack { origins } => {
+            let mut give_back = script(GIVE_BACK, [&keys.all_servers(), &keys.marks()]);
+            give_back.arg(keys.server(""));
+            for Returned { id, server, json, life } in origins {
+                give_back.arg(id).arg(server).arg(json).arg(millis(*life));
+            }
+            give_back
         }
         Command::Deregister { id } => {
             let mut deregister = script(DEREGISTER, [&keys.all_servers(), &keys.server(id)]);
@@ -111,14 +114,21 @@ fn script<const N: usize>(text: &str, keys: [&String; N]) -> Cmd {
 
 /// Whether a command looks at keys that it does not name: those that the list does.
 pub(super) fn looks_further(command: &Command) -> bool {
-    matches!(command, Command::Register { .. } | Command::Deregister { .. } | Command::Census { .. })
+    matches!(
+        command,
+        Command::Register { .. }
+            | Command::GiveBack { .. }
+            | Command::Deregister { .. }
+            | Command::Census { .. }
+    )
 }
 
 /// What the answer to `command` means.
 pub(super) fn read(command: &Command, answer: Value) -> Reply {
     let reply = match (command, answer) {
         (_, Value::ServerError(error)) => {
-            Some(Reply::Failed(format!("{} {}", error.code(), error.details().unwrap_or_default())))
+            let (code, details) = why(&error);
+            Some(Reply::Failed(format!("{code} {details}")))
         }
         (Command::Get { .. }, Value::Nil) => Some(Reply::Value(None)),
         (Command::Get { .. } | Command::Claim { .. } | Command::Map { .. }, value) => {
@@ -131,6 +141,16 @@ pub(super) fn read(command: &Command, answer: Value) -> Reply {
         _ => Some(Reply::Done),
     };
     reply.unwrap_or_else(|| Reply::Failed("an answer of another form".to_owned()))
+}
+
+/// The code of an error, and what it says besides. Servers before Redis 7 put what a script has met into a text of their
+/// own: `ERR Error running script (call to f_…): @user_script:11: @user_script: 11: -READONLY You can't write …`, or only the
+/// end of that.
+pub(super) fn why(error: &ServerError) -> (&str, &str) {
+    let (code, details) = (error.code(), error.details().unwrap_or_default());
+    let is_of_script = code == "ERR" || code.starts_with("@user_script:");
+    let met = details.rsplit_once(": -").filter(|_| is_of_script);
+    met.map_or((code, details), |(_, met)| met.split_once(' ').unwrap_or((met, "")))
 }
 
 fn text(value: Value) -> Option<String> {
@@ -151,10 +171,11 @@ fn census(parts: Vec<Value>) -> Option<Census> {
     let [
         Value::Int(has_list),
         Value::Int(knows_us),
+        Value::Int(is_full),
         Value::Array(registrations),
         Value::Array(marks),
         Value::Array(loads),
-    ] = <[Value; 5]>::try_from(parts).ok()?
+    ] = <[Value; 6]>::try_from(parts).ok()?
     else {
         return None;
     };
@@ -179,7 +200,8 @@ fn census(parts: Vec<Value>) -> Option<Census> {
     let marks = marks.into_iter().map(|(_, mark)| mark).collect();
     let mut loads = groups(loads, |[id, streams]: [Value; 2]| Some((text(id)?, count(&streams)?)));
     loads.sort();
-    Some(Census { has_list: has_list != 0, knows_us: knows_us != 0, registrations, marks, loads })
+    let (has_list, knows_us, is_full) = (has_list != 0, knows_us != 0, is_full != 0);
+    Some(Census { has_list, knows_us, is_full, registrations, marks, loads })
 }
 
 /// What `read` makes of each group of values; without those that others have written in some other form.
@@ -204,4 +226,30 @@ fn life(value: &Value) -> Option<Duration> {
 fn count(value: &Value) -> Option<u32> {
     let Value::Int(count) = value else { return None };
     Some(u32::try_from((*count).max(0)).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_script_has_met_is_read_in_the_words_of_every_server() {
+        for (said, code, details) in [
+            ("READONLY You can't write.", "READONLY", "You can't write."),
+            (
+                "ERR Error running script (call to f_0b1): @user_script:11: @user_script: 11: -READONLY You can't write: x.",
+                "READONLY",
+                "You can't write: x.",
+            ),
+            ("@user_script: 11: -READONLY You can't write.", "READONLY", "You can't write."),
+            ("ERR Error running script (call to f_0b1): @user_script:4: -OOM command", "OOM", "command"),
+            ("OOM command not allowed: -x", "OOM", "command not allowed: -x"),
+            ("ERR unknown command 'x'", "ERR", "unknown command 'x'"),
+            ("ERR", "ERR", ""),
+        ] {
+            let answer = redis::parse_redis_value(format!("-{said}\r\n").as_bytes()).unwrap();
+            let Value::ServerError(error) = answer else { panic!("{answer:?}") };
+            assert_eq!(why(&error), (code, details), "{said}");
+        }
+    }
 }

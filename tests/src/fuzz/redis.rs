@@ -90,7 +90,8 @@ impl Liar<'_, '_> {
         let registrations = (0..what % 6).map(|n| (self.text(what / 32 + 4 * (n % 2)), life(what))).collect();
         let marks = (0..what % 3).map(|n| (self.text(2), mark(what + n), life(what))).collect();
         let loads = (0..what % 3).map(|_| (self.text(2), u32::MAX)).collect();
-        Census { has_list: what < 200, knows_us: what & 7 > 0, registrations, marks, loads }
+        let (has_list, knows_us, is_full) = (what < 200, what & 7 > 0, what & 24 == 24);
+        Census { has_list, knows_us, is_full, registrations, marks, loads }
     }
 
     fn reply(&mut self) -> Reply {

@@ -8,9 +8,10 @@ local time = now()
 local remembered = read('HGET', KEYS[3], proxy)
 local ended = not remembered or tonumber(remembered:match('^%d+') or 0) <= time
 local ending = string.format('%.0f', time + life)
-local told = redis.pcall('HSET', KEYS[3], proxy, ending .. ' ' .. own)
+local told, is_full = redis.pcall('HSET', KEYS[3], proxy, ending .. ' ' .. own), nil
 if type(told) == 'table' and told.err then
-  local is_full, is_other = told.err:find('OOM', 1, true), told.err:find('WRONGTYPE', 1, true)
+  is_full = told.err:find('OOM', 1, true)
+  local is_other = told.err:find('WRONGTYPE', 1, true)
   if not is_full and not is_other then return told end
   ended = false
 end
@@ -61,4 +62,4 @@ for id, streams in pairs(sums) do
   table.insert(loads, streams)
 end
 
-return { list and 1 or 0, ended and 0 or 1, registrations, marks, loads }
+return { list and 1 or 0, ended and 0 or 1, is_full and 1 or 0, registrations, marks, loads }

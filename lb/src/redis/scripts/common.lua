@@ -19,6 +19,12 @@ local function decode(text)
   return good and type(value) == 'table' and value or nil
 end
 
+-- Whose life a registration is, if it says so.
+local function server_of(text)
+  local server = (decode(text) or {}).server_id
+  return type(server) == 'string' and server or nil
+end
+
 -- Whose registration a key names, also without our prefix, as others may have written it.
 local function id_of(key)
   if type(key) ~= 'string' then return nil end
@@ -47,4 +53,10 @@ end
 local function now()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The server of this origin lives another life: nobody shall give this one back for so long.
+local function end_life(marks, id, life)
+  redis.call('DEL', base .. id)
+  redis.pcall('HSET', marks, 'gone:' .. id, string.format('%.0f 0', now() + life))
 end

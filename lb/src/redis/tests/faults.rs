@@ -217,6 +217,7 @@ fn a_store_that_was_emptied_is_given_what_is_played_and_who_drains() {
         let rtc =
             RtcSession { username: n.to_string().into(), key: key(&n.to_string()), resource: "".into() };
         a.desk.flowing(a.now, &rtc);
+        a.desk.playing(a.now, &rtc.key);
     }
     pass(&store, &mut [&mut a, &mut b], SECOND * 3);
     // Nobody lost the connection.
@@ -314,4 +315,69 @@ fn each_proxy_of_a_store_that_was_emptied_gives_back_its_own() {
     pass(&store, &mut [&mut *a], SECOND);
     pass(&store, &mut [&mut *a, &mut *b], SECOND * 2);
     assert_eq!((0..20).map(|n| c.pick(&n.to_string()).unwrap()).collect::<Vec<_>>(), homes);
+}
+
+#[test]
+fn silence_means_nothing_while_the_store_takes_no_heartbeats() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    let origins = ["a", "b"].map(origin);
+    a.register(&origins);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    store.set_full(true);
+    for _ in 0..2 * TTL.as_secs() / 10 {
+        a.register(&origins);
+        pass(&store, &mut [&mut a, &mut b], SECOND * 10);
+    }
+    let alive = [Some(Health::Alive); 2];
+    assert_eq!(origins.each_ref().map(|origin| b.health(origin)), alive);
+    store.set_full(false);
+    a.register(&origins);
+    pass(&store, &mut [&mut a, &mut b], SECOND * 20);
+    assert_eq!(origins.each_ref().map(|origin| b.health(origin)), alive);
+    for _ in 0..TTL.as_secs() / 10 {
+        a.register(&origins[..1]);
+        pass(&store, &mut [&mut a, &mut b], SECOND * 10);
+    }
+    assert_eq!(origins.map(|origin| b.health(&origin)), [Some(Health::Alive), Some(Health::Dead)]);
+}
+
+#[test]
+fn an_origin_that_restarted_while_a_proxy_was_cut_off_is_given_to_the_store() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    let [old, new] = ["1", "2"].map(|pid| Origin { pid: pid.into(), ..origin("o") });
+    a.register(std::slice::from_ref(&old));
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    store.set_away(true);
+    pass(&store, &mut [&mut a, &mut b], SECOND * 5);
+    a.register(std::slice::from_ref(&new));
+    store.set_away(false);
+    pass(&store, &mut [&mut a, &mut b], SECOND * 7);
+    for proxy in [&a, &b] {
+        assert_eq!((proxy.health(&old), proxy.health(&new)), (None, Some(Health::Alive)));
+    }
+    assert_eq!(store.get("srs-proxy-all-servers").as_deref(), Some(r#"["srs-proxy-server:o-s-2"]"#));
+    // And a heartbeat that came meanwhile counts.
+    store.set_away(true);
+    pass(&store, &mut [&mut a, &mut b], SECOND * 100);
+    a.register(std::slice::from_ref(&new));
+    store.set_away(false);
+    pass(&store, &mut [&mut a, &mut b], SECOND * 7);
+    let left = store.ttl("srs-proxy-server:o-s-2").unwrap().unwrap();
+    assert!(left > TTL - SECOND * 10, "{left:?}");
+}
+
+#[test]
+fn many_origins_are_given_back_in_few_commands() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    let origins: Vec<_> = (0..300).map(|n| origin(&n.to_string())).collect();
+    origins.iter().for_each(|origin| proxy.register(std::slice::from_ref(origin)));
+    pass(&store, &mut [&mut proxy], SECOND);
+    store.flush();
+    let before = store.seen().commands;
+    pass(&store, &mut [&mut proxy], SECOND * 2);
+    assert_eq!(store.seen().commands - before, 2 + 3, "censuses, and 128 origins each");
+    assert_eq!(Proxy::new(&store, 2).desk.view.origins(Time::ZERO).len(), 300);
 }

@@ -22,6 +22,8 @@ pub struct ClientPlan {
     pub streams: u32,
     /// `releaseStream` and `FCPublish`, or `getStreamLength`, come first.
     pub ceremony: bool,
+    /// Other calls come before `createStream` and after it; one that is patient waits for their answers.
+    pub calls: bool,
     /// The publisher does not wait for `NetStream.Publish.Start`.
     pub blind: bool,
 }
@@ -47,6 +49,7 @@ impl ClientPlan {
             eager: Eager::Never,
             streams: 1,
             ceremony: true,
+            calls: false,
             blind: false,
         }
     }
@@ -70,16 +73,21 @@ pub struct Client {
     plan: ClientPlan,
     connecting: bool,
     created: u32,
+    last_id: u32,
 }
 
 const CONNECT: f64 = 1.0;
+
+/// The calls of a client that makes them: before `createStream`, and after it.
+pub(super) const CALLS: [(&str, f64); 2] = [("_checkbw", 5.0), ("FCSubscribe", 6.0)];
+
 const CREATE: f64 = 10.0;
 
 impl Client {
     /// A client, and what will be seen of it.
     pub fn new(plan: ClientPlan, style: Style) -> (Self, SharedLog) {
         let (talk, log) = Talk::new(Wire::client(11), style);
-        (Self { talk, plan, connecting: false, created: 0 }, log)
+        (Self { talk, plan, connecting: false, created: 0, last_id: 0 }, log)
     }
 
     fn connect(&mut self, io: &mut Io<'_>) {
@@ -92,8 +100,19 @@ impl Client {
         let connect = command::connect(CONNECT, object);
         self.talk.command(&connect, self.talk.style.command_csid, 0);
         if self.plan.eager != Eager::Never {
+            self.call(0);
             self.create(io);
         }
+    }
+
+    /// Makes a call; whether its answer is waited for.
+    fn call(&mut self, n: usize) -> bool {
+        let (name, transaction) = CALLS[n];
+        if self.plan.calls {
+            let call = Command::new(name, transaction, [Value::Null, Value::string(&self.plan.name)]);
+            self.talk.command(&call, self.talk.style.command_csid, 0);
+        }
+        self.plan.calls && self.plan.eager == Eager::Never
     }
 
     fn create(&mut self, io: &mut Io<'_>) {
@@ -107,6 +126,7 @@ impl Client {
         }
         self.talk.moment(1);
         if self.plan.eager == Eager::All {
+            self.call(1);
             self.start(io, self.plan.streams);
         }
     }
@@ -137,12 +157,25 @@ impl Client {
 
     fn answered(&mut self, io: &mut Io<'_>, command: Command) {
         match (&*command.name, command.transaction) {
-            ("_result", CONNECT) if self.plan.eager == Eager::Never => self.create(io),
+            ("_result", CONNECT) if self.plan.eager == Eager::Never => {
+                if !self.call(0) {
+                    self.create(io);
+                }
+            }
             ("_result", CONNECT) => {}
+            ("_result", transaction) if CALLS.iter().any(|(_, call)| *call == transaction) => {
+                self.talk.log.borrow_mut().commands.push(command);
+                match transaction == CALLS[0].1 {
+                    _ if self.plan.eager != Eager::Never => {}
+                    true => self.create(io),
+                    false => self.start(io, self.last_id),
+                }
+            }
             ("_result", CREATE..20.0) => {
                 self.created += 1;
                 let id = command.arguments.first().and_then(Value::as_number).unwrap_or(0.0) as u32;
-                if self.created == self.plan.streams && self.plan.eager != Eager::All {
+                self.last_id = id;
+                if self.created == self.plan.streams && self.plan.eager != Eager::All && !self.call(1) {
                     self.start(io, id);
                 }
             }

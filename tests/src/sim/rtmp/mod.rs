@@ -50,6 +50,16 @@ pub struct Log {
     pub error: Option<Error>,
 }
 
+impl Log {
+    /// How often each of the calls beside a stream's setup was answered.
+    pub fn answers_to_calls(&self) -> [usize; 2] {
+        client::CALLS.map(|(_, call)| {
+            let is_answer = |command: &&Command| command.name.starts_with('_') && command.transaction == call;
+            self.commands.iter().filter(is_answer).count()
+        })
+    }
+}
+
 /// A log that the test and the peer hold.
 pub type SharedLog = Rc<RefCell<Log>>;
 

@@ -271,7 +271,7 @@ impl Peer for Origin {
                     "connect" => self.connected(io, command),
                     "createStream" => self.create(io, command.transaction),
                     "publish" | "play" => self.begin(io, &command, message.stream_id),
-                    "releaseStream" | "FCPublish" | "getStreamLength" => {
+                    "releaseStream" | "FCPublish" | "getStreamLength" | "FCSubscribe" => {
                         self.reply(&command::result(command.transaction, Value::Null, [Value::Undefined]));
                         self.talk.log.borrow_mut().commands.push(command);
                     }

@@ -8,7 +8,8 @@ use srs_proxy_core::rtc::RtcHub;
 use srs_proxy_core::rtmp::RtmpSession;
 use srs_proxy_core::srt::SrtHub;
 use srs_proxy_runtime_mio::{
-    Accepted, BoxMachine, Class, Listener, NewMachine, bind_tcp, bind_udp, keep_networks_together,
+    Accepted, BoxMachine, Class, HUB_BUFFER, Listener, NewMachine, bind_tcp, bind_udp,
+    keep_networks_together, receive_buffer,
 };
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -22,20 +23,26 @@ const SIGNATURE: &str = "srs-proxy";
 /// # Errors
 /// One line that names the variable, the address and what is wrong.
 pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
+    let mut bound = Bound { workers: settings.workers, servers: Vec::new() };
+    let rtc = bound.udp("webrtc", "PROXY_WEBRTC_SERVER", settings.rtc)?;
+    // A client's port may change within its session, and the session is at one worker.
+    let together = keep_networks_together(&rtc);
+    let srt = bound.udp("srt", "PROXY_SRT_SERVER", settings.srt)?;
     let config = Arc::new(HttpConfig {
         pid: std::process::id().to_string(),
         signature: SIGNATURE.into(),
         version: version(),
         token: settings.token.as_ref().map(|token| token.0.clone()),
         origin_timeout: settings.origin_timeout,
-        rtc_port: settings.rtc.port(),
+        // As it is bound: the system may have chosen it.
+        rtc_port: bound.port("webrtc"),
         candidates: settings.candidates.clone(),
         files: match &settings.static_files {
             Some(_) => Files::Directory,
             None => Files::Pages(pages::pages()),
         },
     });
-    let connection = |server: Server| -> NewMachine {
+    let http = |server: Server| -> NewMachine {
         let config = Arc::clone(&config);
         Arc::new(move |accepted: Accepted| {
             let Accepted { now, peer, .. } = accepted;
@@ -44,48 +51,74 @@ pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
     };
     let rtmp: NewMachine =
         Arc::new(|accepted: Accepted| Box::new(RtmpSession::new(accepted.now)) as BoxMachine);
-    let servers = [
-        ("rtmp", Class::Session, "PROXY_RTMP_SERVER", settings.rtmp, rtmp),
-        ("http", Class::Session, "PROXY_HTTP_SERVER", settings.http, connection(Server::Http)),
-        ("http-api", Class::Session, "PROXY_HTTP_API", settings.api, connection(Server::HttpApi)),
-        ("system-api", Class::Control, "PROXY_SYSTEM_API", settings.system, connection(Server::System)),
+    let mut tcp = |name, class, variable, address, new| bound.tcp(name, class, variable, address, new);
+    let mut listeners = vec![
+        tcp("rtmp", Class::Session, "PROXY_RTMP_SERVER", settings.rtmp, rtmp)?,
+        tcp("http", Class::Session, "PROXY_HTTP_SERVER", settings.http, http(Server::Http))?,
+        tcp("http-api", Class::Session, "PROXY_HTTP_API", settings.api, http(Server::HttpApi))?,
+        tcp("system-api", Class::Control, "PROXY_SYSTEM_API", settings.system, http(Server::System))?,
     ];
-    let rtc = Limits::new(settings.rtc_timeout);
-    let rtc: NewMachine = Arc::new(move |hub: Accepted| Box::new(RtcHub::new(rtc, hub.key)) as BoxMachine);
-    let srt = Limits::new(settings.srt_timeout);
-    let srt: NewMachine = Arc::new(move |hub: Accepted| Box::new(SrtHub::new(srt, hub.key)) as BoxMachine);
-    let hubs = [
-        ("webrtc", "PROXY_WEBRTC_SERVER", settings.rtc, rtc),
-        ("srt", "PROXY_SRT_SERVER", settings.srt, srt),
-    ];
-    let (mut bound, mut listeners) = (Vec::new(), Vec::new());
-    for (name, variable, address, new) in hubs {
-        let sockets =
-            bind_udp(address, settings.workers).map_err(|error| cannot_listen(variable, address, &error))?;
-        // A WebRTC client's port may change within its session, and the session is at one worker.
-        if variable == "PROXY_WEBRTC_SERVER"
-            && let Err(error) = keep_networks_together(&sockets)
-        {
-            log::warn!("{variable}: clients that change their port may come to another worker: {error}");
-        }
-        bound.extend(sockets.first().map(UdpSocket::local_addr).map(|address| (name, address)));
-        listeners.push(Listener::Udp(name, sockets, new));
-    }
-    for (name, class, variable, address, new) in servers {
-        let sockets =
-            bind_tcp(address, settings.workers).map_err(|error| cannot_listen(variable, address, &error))?;
-        bound.extend(sockets.first().map(TcpListener::local_addr).map(|address| (name, address)));
-        listeners.push(Listener::Tcp(name, class, sockets, new));
-    }
-    for (name, address) in bound {
-        let address = address.map_err(|error| format!("{name}: {error}"))?;
+    for (name, address) in &bound.servers {
         log::info!("{name} listens on {address}");
     }
+    if let Err(error) = together {
+        log::warn!("webrtc: clients that change their port may come to another worker: {error}");
+    }
+    if let Some(buffer) = rtc.first().and_then(|socket| receive_buffer(socket).ok())
+        && buffer < HUB_BUFFER
+    {
+        log::info!(
+            "webrtc, srt: the system holds {} KiB of what comes at once, of {} KiB asked for (net.core.rmem_max)",
+            buffer / 1024,
+            HUB_BUFFER / 1024
+        );
+    }
+    let limits = |idle| Limits::new(idle).divided_by(settings.workers);
+    let (of_rtc, of_srt) = (limits(settings.rtc_timeout), limits(settings.srt_timeout));
+    let new_rtc = Arc::new(move |hub: Accepted| Box::new(RtcHub::new(of_rtc, hub.key)) as BoxMachine);
+    let new_srt = Arc::new(move |hub: Accepted| Box::new(SrtHub::new(of_srt, hub.key)) as BoxMachine);
+    listeners.extend([Listener::Udp("webrtc", rtc, new_rtc), Listener::Udp("srt", srt, new_srt)]);
     Ok(listeners)
 }
 
-fn cannot_listen(variable: &str, address: SocketAddr, error: &io::Error) -> String {
-    format!("{variable}: cannot listen on {address}: {error}")
+/// Servers that are bound, and where.
+struct Bound {
+    workers: usize,
+    servers: Vec<(&'static str, SocketAddr)>,
+}
+
+impl Bound {
+    fn udp(
+        &mut self,
+        name: &'static str,
+        variable: &str,
+        address: SocketAddr,
+    ) -> Result<Vec<UdpSocket>, String> {
+        let cannot_listen = |error: io::Error| format!("{variable}: cannot listen on {address}: {error}");
+        let sockets = bind_udp(address, self.workers).map_err(cannot_listen)?;
+        let local = sockets.first().map_or(Ok(address), UdpSocket::local_addr).map_err(cannot_listen)?;
+        self.servers.push((name, local));
+        Ok(sockets)
+    }
+
+    fn tcp(
+        &mut self,
+        name: &'static str,
+        class: Class,
+        variable: &str,
+        address: SocketAddr,
+        new: NewMachine,
+    ) -> Result<Listener, String> {
+        let cannot_listen = |error: io::Error| format!("{variable}: cannot listen on {address}: {error}");
+        let sockets = bind_tcp(address, self.workers).map_err(cannot_listen)?;
+        let local = sockets.first().map_or(Ok(address), TcpListener::local_addr).map_err(cannot_listen)?;
+        self.servers.push((name, local));
+        Ok(Listener::Tcp(name, class, sockets, new))
+    }
+
+    fn port(&self, name: &str) -> u16 {
+        self.servers.iter().find(|(known, _)| *known == name).map_or(0, |(_, address)| address.port())
+    }
 }
 
 /// Major, minor, revision of this build.

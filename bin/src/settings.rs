@@ -50,6 +50,7 @@ enum Kind {
     /// Where an origin listens.
     Endpoint,
     Ip,
+    Ips,
     Port,
     Folder,
     Choice(&'static [&'static str]),
@@ -135,7 +136,7 @@ static TABLE: [Row; 37] = [
     row(
         "PROXY_WEBRTC_CANDIDATE",
         "",
-        Kind::Text,
+        Kind::Ips,
         "Addresses of the WebRTC server as clients see them, with commas between; those of the origin if not set",
     ),
     row(
@@ -336,6 +337,7 @@ impl Kind {
         match self {
             Self::Listen | Self::Endpoint => "ADDRESS",
             Self::Ip => "IP",
+            Self::Ips => "IP,…",
             Self::Port => "PORT",
             Self::Folder => "FOLDER",
             Self::Choice(_) => "NAME",
@@ -354,6 +356,7 @@ impl Kind {
             Self::Listen => "1935, :1935, 0.0.0.0:1935, [::]:1935".to_owned(),
             Self::Endpoint => "1935, :1935, tcp://0.0.0.0:1935, udp://10.0.0.1:8000, [::1]:1935".to_owned(),
             Self::Ip => "an IPv4 or IPv6 address".to_owned(),
+            Self::Ips => format!("203.0.113.7,2001:db8::7; addresses, no names, at most {MAX_ADDRESSES}"),
             Self::Port => "1 to 65535".to_owned(),
             Self::Folder => "a folder that exists".to_owned(),
             Self::Choice(choices) => choices.join(", "),

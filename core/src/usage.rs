@@ -12,6 +12,8 @@ pub const USE_INTERVAL: Duration = Duration::from_secs(20);
 pub(crate) struct Usage {
     report: Report,
     next: Time,
+    /// The load balancer has heard of it.
+    is_told: bool,
 }
 
 impl Usage {
@@ -24,7 +26,7 @@ impl Usage {
 
     /// It may have begun, and the load balancer hears of it if it lasts until then.
     pub(crate) const fn from(next: Time, report: Report) -> Self {
-        Self { report, next }
+        Self { report, next, is_told: false }
     }
 
     /// When to [`tell`](Self::tell) of it.
@@ -36,13 +38,22 @@ impl Usage {
     pub(crate) fn tell(&mut self, cx: &mut Cx<'_>) {
         if cx.now >= self.next {
             self.next = cx.now + USE_INTERVAL;
+            self.is_told = true;
             cx.actions.push(Action::Tell(self.report.clone()));
         }
     }
 
-    /// It is over. Of a publisher that is worth knowing at once: the stream may come back elsewhere.
+    /// Nothing was heard of it lately, so that nothing is told until the next time.
+    pub(crate) fn rest(&mut self, now: Time) {
+        self.next = now + USE_INTERVAL;
+    }
+
+    /// It is over. Of a publisher that is worth knowing at once: the stream may come back elsewhere. One that nobody has
+    /// heard of may have failed where another one is.
     pub(crate) fn end(self, cx: &mut Cx<'_>) {
-        if let Report::Publishing(key, origin) = self.report {
+        if self.is_told
+            && let Report::Publishing(key, origin) = self.report
+        {
             cx.actions.push(Action::Tell(Report::Ended(key, origin)));
         }
     }

@@ -2,6 +2,7 @@
 //! peer gets a moment to read it before the descriptor is closed. Closing at once with unread input would
 //! reset the connection and take the last words back.
 
+use crate::budget::Held;
 use crate::outbox::Pipes;
 use crate::source::{Got, Source};
 use crate::tcp::TcpLeg;
@@ -19,11 +20,12 @@ pub(crate) struct Closing {
     leg: TcpLeg,
     shut: bool,
     deadline: Time,
+    _held: Held,
 }
 
 impl Closing {
-    pub(crate) fn new(leg: TcpLeg, now: Time) -> Self {
-        Self { leg, shut: false, deadline: now + FLUSH }
+    pub(crate) fn new(leg: TcpLeg, now: Time, held: Held) -> Self {
+        Self { leg, shut: false, deadline: now + FLUSH, _held: held }
     }
 
     pub(crate) fn source(&mut self) -> &mut mio::net::TcpStream {

@@ -13,9 +13,11 @@
 //!   source    what connections and files have in common for whoever moves their bytes on
 //!   outbox    bytes that the socket did not take yet, in memory or in a pipe
 //!   pool      connections that wait for another session
+//!   budget    descriptors that sessions may hold
 //! ```
 
 mod batch;
+mod budget;
 mod clock;
 mod closing;
 mod file;
@@ -32,7 +34,7 @@ mod worker;
 
 pub use clock::Clock;
 pub use file::Files;
-pub use listen::{bind_tcp, bind_udp, keep_networks_together};
+pub use listen::{HUB_BUFFER, bind_tcp, bind_udp, keep_networks_together, receive_buffer};
 pub use pool::MAX_KEPT;
 pub use runtime::{
     Accepted, BoxMachine, Class, Config, Ended, Listener, Lost, NewMachine, Observer, Runtime, SessionId,

@@ -35,12 +35,34 @@ pub fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListen
     })
 }
 
+/// What the kernel shall hold of a hub's socket in each direction, in bytes, as far as `net.core.rmem_max` and `wmem_max`
+/// let it: 10 ms of 2 Gbit/s, while the worker does something else.
+pub const HUB_BUFFER: usize = 4 * 1024 * 1024;
+
+/// What the kernel holds of what comes in, in bytes.
+///
+/// # Errors
+/// It does not tell.
+pub fn receive_buffer(socket: &UdpSocket) -> io::Result<usize> {
+    // It doubles what is asked for, for its own overhead, and says so.
+    Ok(SockRef::from(socket).recv_buffer_size()? / 2)
+}
+
 /// UDP sockets on one address, one for each worker; on `[::]` they take IPv4, too.
 ///
 /// # Errors
 /// The address can't be bound, or another process has it.
 pub fn bind_udp(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
-    bind_group(address, Type::DGRAM, workers, |socket| Ok(socket.into()))
+    bind_group(address, Type::DGRAM, workers, |socket| {
+        ask_for_buffers(&SockRef::from(&socket), HUB_BUFFER);
+        Ok(socket.into())
+    })
+}
+
+/// Asks for so much room in each direction; what the system gives is as much of it as it lets anybody have.
+pub(crate) fn ask_for_buffers(socket: &SockRef<'_>, bytes: usize) {
+    let _ = socket.set_recv_buffer_size(bytes);
+    let _ = socket.set_send_buffer_size(bytes);
 }
 
 /// Lets all datagrams of one client network (an IPv4 address, or an IPv6 /64) come to the same of these sockets, whatever

@@ -1,5 +1,6 @@
 //! Starts the workers, drains them and stops them.
 
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::file::Files;
 use crate::worker::Worker;
@@ -24,7 +25,8 @@ pub struct Config {
     pub idle: Duration,
     /// A peer that takes nothing of what waits for it for so long is cut off.
     pub stall: Duration,
-    /// Sessions all workers hold together; above, connections wait to be accepted.
+    /// Sessions all workers hold together; above, connections wait to be accepted. Each is of two descriptors. A hub's
+    /// socket to an origin, or a connection that is being closed, is one: half a session.
     pub max_sessions: usize,
     /// What machines may open of the file system; `None`: nothing.
     pub files: Option<Files>,
@@ -144,6 +146,12 @@ pub enum Listener {
     Udp(&'static str, Vec<UdpSocket>, NewMachine),
 }
 
+/// One worker's part of a listener.
+pub(crate) enum Share {
+    Tcp { name: &'static str, class: Class, socket: TcpListener, new: NewMachine },
+    Udp { name: &'static str, socket: UdpSocket, new: NewMachine },
+}
+
 /// What the workers shall do.
 pub(crate) mod mode {
     pub(crate) const RUN: u8 = 0;
@@ -161,16 +169,18 @@ pub(crate) struct Shared {
     busy: AtomicUsize,
     /// Sessions that were not over at the end.
     pub(crate) cut: AtomicUsize,
+    pub(crate) budget: Budget,
     mailboxes: Vec<Arc<Mailbox>>,
 }
 
 impl Shared {
-    fn new(mailboxes: Vec<Arc<Mailbox>>) -> Self {
+    fn new(mailboxes: Vec<Arc<Mailbox>>, max_sessions: usize) -> Self {
         Self {
             mode: AtomicU8::new(mode::RUN),
             sessions: AtomicUsize::new(0),
             busy: AtomicUsize::new(mailboxes.len()),
             cut: AtomicUsize::new(0),
+            budget: Budget::new(max_sessions),
             mailboxes,
         }
     }
@@ -235,17 +245,17 @@ impl Runtime {
         clock: Clock,
         seed: [u8; 32],
     ) -> io::Result<Self> {
-        let mut shares: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut shares: Vec<Vec<Share>> = (0..workers).map(|_| Vec::new()).collect();
         for listener in listeners {
             match listener {
                 Listener::Tcp(name, class, sockets, new) => {
                     for (share, socket) in shares.iter_mut().zip(sockets) {
-                        share.push(Listener::Tcp(name, class, vec![socket], Arc::clone(&new)));
+                        share.push(Share::Tcp { name, class, socket, new: Arc::clone(&new) });
                     }
                 }
                 Listener::Udp(name, sockets, new) => {
                     for (share, socket) in shares.iter_mut().zip(sockets) {
-                        share.push(Listener::Udp(name, vec![socket], Arc::clone(&new)));
+                        share.push(Share::Udp { name, socket, new: Arc::clone(&new) });
                     }
                 }
             }
@@ -257,7 +267,7 @@ impl Runtime {
             polls.push(poll);
             mailboxes.push(Arc::new(Mailbox::new(Box::new(Wake(waker)))));
         }
-        let shared = Arc::new(Shared::new(mailboxes.clone()));
+        let shared = Arc::new(Shared::new(mailboxes.clone(), config.max_sessions));
         let common = Common { config, shared: &shared, lb, observer, clock };
         let mut seeds = ChaCha12Rng::from_seed(seed);
         let mut threads = Vec::new();

@@ -7,6 +7,7 @@ mod moving;
 pub(crate) use moving::BUFFER;
 
 use crate::batch::{Batch, Piece};
+use crate::budget::{self, Budget, Held};
 use crate::closing::Closing;
 use crate::file::FileLeg;
 use crate::listen;
@@ -23,6 +24,7 @@ use chacha20::ChaCha12Rng;
 use mio::event::Event;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry};
+use rustix::io::Errno;
 use slab::Slab;
 use smallvec::SmallVec;
 use socket2::SockRef;
@@ -48,6 +50,7 @@ pub(crate) struct Io {
     pub(crate) actions: Actions,
     pub(crate) pipes: Pipes,
     pub(crate) timers: Timers,
+    pub(crate) budget: Budget,
     /// Legs to be read although no event says so: out of budget, resumed, or broken.
     pub(crate) ready: VecDeque<(TaskId, u32)>,
     pub(crate) closing: Slab<Closing>,
@@ -93,7 +96,7 @@ impl Io {
 
     /// Lets a connection deliver what waits, then closes it.
     fn close(&mut self, leg: TcpLeg) {
-        let mut closing = Closing::new(leg, self.now);
+        let mut closing = Closing::new(leg, self.now, self.budget.take_anyway(budget::SOCKET));
         // Whatever can be read now makes an event when it is registered again.
         if closing.advance(false, &mut self.pipes, &mut [], self.now) {
             return;
@@ -137,6 +140,14 @@ enum Place<'a> {
     Batch(Range<usize>),
 }
 
+/// Datagrams that did not get on; what the observer was told of them, and when.
+#[derive(Default)]
+struct Losses {
+    sum: Lost,
+    told: Lost,
+    at: Time,
+}
+
 pub(crate) struct Task {
     pub(crate) id: TaskId,
     /// What its worker counts it as; a hub is counted as nothing.
@@ -158,9 +169,10 @@ pub(crate) struct Task {
     key: Option<StreamKey>,
     received: u64,
     from_origin: u64,
-    lost: Lost,
-    /// What the observer was told of them, and when.
-    told: (Lost, Time),
+    /// Of a task with datagrams.
+    losses: Option<Box<Losses>>,
+    /// What it may hold, if that is limited.
+    _held: Option<Held>,
 }
 
 impl Task {
@@ -181,8 +193,8 @@ impl Task {
             key: None,
             received: 0,
             from_origin: 0,
-            lost: Lost::default(),
-            told: (Lost::default(), Time::ZERO),
+            losses: None,
+            _held: None,
         }
     }
 
@@ -194,8 +206,9 @@ impl Task {
         peer: SocketAddr,
         machine: BoxMachine,
         mut stream: TcpStream,
+        held: Option<Held>,
     ) -> io::Result<Self> {
-        let mut task = Self::new(io, id, session, peer, machine);
+        let mut task = Self { _held: held, ..Self::new(io, id, session, peer, machine) };
         let stamp = io.register(&mut stream, id, 0)?;
         task.put(Leg::CLIENT, stamp, Link::Tcp(TcpLeg::accepted(stream)));
         task.arm(io);
@@ -238,7 +251,7 @@ impl Task {
                 fault: self.fault,
                 received: self.received,
                 from_origin: self.from_origin,
-                lost: self.lost,
+                lost: self.losses.as_ref().map_or(Lost::default(), |losses| losses.sum),
                 lasted: io.now.since(self.began),
             },
         );
@@ -537,7 +550,7 @@ impl Task {
             Action::Open { leg, to, transport } => {
                 if let Err(error) = self.open(io, leg, to, transport) {
                     let why = open_error(&error);
-                    if why == OpenError::Exhausted {
+                    if why == OpenError::Exhausted && error.raw_os_error() != Some(NO_ROOM.raw_os_error()) {
                         // The next one shall find a descriptor.
                         io.pool.clear();
                     }
@@ -625,7 +638,8 @@ impl Task {
                 (stamp, Link::Tcp(TcpLeg::connecting(stream, to)))
             }
             Transport::Udp => {
-                let mut udp = UdpLeg::connect(to, io.batch.segments)?;
+                let held = io.budget.take(budget::SOCKET).ok_or(NO_ROOM)?;
+                let mut udp = UdpLeg::connect(to, io.batch.segments, held)?;
                 let stamp = io.register_datagrams(&mut udp.socket, self.id, leg.slot)?;
                 io.pending.push_back(Pending::Opened(leg, Opened::Fresh));
                 (stamp, Link::Udp(udp))
@@ -690,10 +704,22 @@ fn connected(stream: &TcpStream) -> Option<io::Result<()>> {
     }
 }
 
+/// The budget has nothing left; the system may have.
+const NO_ROOM: Errno = Errno::DQUOT;
+
 /// Sorts our own limits from what the peer is to blame for.
 fn open_error(error: &io::Error) -> OpenError {
-    use rustix::io::Errno;
-    let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN];
+    let ours = [
+        NO_ROOM,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::ADDRNOTAVAIL,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::AGAIN,
+        // Of epoll: as many watches as its user may have (`fs.epoll.max_user_watches`).
+        Errno::NOSPC,
+    ];
     match error.raw_os_error() {
         Some(code) if ours.iter().any(|errno| errno.raw_os_error() == code) => OpenError::Exhausted,
         _ => OpenError::Unreachable,
@@ -707,9 +733,10 @@ mod tests {
 
     #[test]
     fn our_own_limits_are_not_the_origins_fault() {
-        let error = |errno: rustix::io::Errno| io::Error::from_raw_os_error(errno.raw_os_error());
-        assert_eq!(open_error(&error(rustix::io::Errno::MFILE)), OpenError::Exhausted);
-        assert_eq!(open_error(&error(rustix::io::Errno::CONNREFUSED)), OpenError::Unreachable);
+        for errno in [Errno::MFILE, Errno::NOSPC, NO_ROOM] {
+            assert_eq!(open_error(&errno.into()), OpenError::Exhausted);
+        }
+        assert_eq!(open_error(&Errno::CONNREFUSED.into()), OpenError::Unreachable);
     }
 
     #[test]

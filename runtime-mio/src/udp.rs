@@ -4,6 +4,8 @@
 //! dropped and counted, for late media is worth less than what comes next.
 
 use crate::batch::Run;
+use crate::budget::Held;
+use crate::listen;
 use crate::runtime::Lost;
 use mio::net::UdpSocket;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
@@ -18,12 +20,8 @@ use std::os::fd::AsRawFd;
 /// Datagrams that wait for a full socket: a few milliseconds of one stream.
 pub(crate) const MAX_WAITING: usize = 32;
 
-/// What the kernel may hold of a hub's socket in each direction, in bytes, as far as `net.core.rmem_max` and
-/// `wmem_max` let it: 10 ms of 2 Gbit/s, while the worker does something else.
-const HUB_BUFFER: usize = 4 * 1024 * 1024;
-
-/// The same for one session's socket: a key frame of a heavy stream at once. The system's 208 KiB are some 90 full
-/// datagrams, for each is charged with its overhead.
+/// What the kernel may hold of one session's socket in each direction, in bytes: a key frame of a heavy stream at once.
+/// The system's 208 KiB are some 90 full datagrams, for each is charged with its overhead.
 const LEG_BUFFER: usize = 1024 * 1024;
 
 /// Datagrams of one batch that are like the one before, which make it a burst.
@@ -52,29 +50,38 @@ pub(crate) struct UdpLeg {
     /// The run of the current batch that was last added for this leg.
     pub(crate) run: usize,
     waiting: VecDeque<(Option<SocketAddr>, Box<[u8]>)>,
+    _held: Option<Held>,
 }
 
 impl UdpLeg {
-    /// A listening socket.
+    /// A listening socket, which has what buffers it was bound with.
     pub(crate) fn hub(socket: UdpSocket, segments: bool) -> Self {
-        Self::new(socket, None, HUB_BUFFER, segments)
+        Self::new(socket, None, segments)
     }
 
     /// A socket of its own, connected to `to`.
-    pub(crate) fn connect(to: SocketAddr, segments: bool) -> io::Result<Self> {
+    pub(crate) fn connect(to: SocketAddr, segments: bool, held: Held) -> io::Result<Self> {
         // Connecting binds it, too.
         let socket = Socket::new(Domain::for_address(to), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         socket.connect(&to.into())?;
-        Ok(Self::new(UdpSocket::from_std(socket.into()), Some(to), LEG_BUFFER, segments))
+        listen::ask_for_buffers(&SockRef::from(&socket), LEG_BUFFER);
+        let socket = UdpSocket::from_std(socket.into());
+        Ok(Self { _held: Some(held), ..Self::new(socket, Some(to), segments) })
     }
 
-    fn new(socket: UdpSocket, peer: Option<SocketAddr>, buffer: usize, segments: bool) -> Self {
-        let options = SockRef::from(&socket);
-        // As large as the system lets it be.
-        let _ = options.set_recv_buffer_size(buffer);
-        let _ = options.set_send_buffer_size(buffer);
+    fn new(socket: UdpSocket, peer: Option<SocketAddr>, segments: bool) -> Self {
         let mapped = socket.local_addr().is_ok_and(|local| local.is_ipv6());
-        Self { socket, readable: false, mapped, peer, bursts: 0, segments, run: 0, waiting: VecDeque::new() }
+        Self {
+            socket,
+            readable: false,
+            mapped,
+            peer,
+            bursts: 0,
+            segments,
+            run: 0,
+            waiting: VecDeque::new(),
+            _held: None,
+        }
     }
 
     /// Receives one datagram. Not if the kernel may have put several together.
@@ -218,6 +225,7 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 mod tests {
     use super::*;
     use crate::batch::{Batch, Piece};
+    use crate::budget::Budget;
     use srs_proxy_core::machine::Leg;
     use std::net::Ipv4Addr;
     use std::os::fd::OwnedFd;
@@ -230,7 +238,8 @@ mod tests {
         far.set_nonblocking(true).unwrap();
         let socket = UdpSocket::from_std(std::net::UdpSocket::from(OwnedFd::from(near)));
         // A few datagrams fill it.
-        (UdpLeg::new(socket, None, 4096, false), far)
+        listen::ask_for_buffers(&SockRef::from(&socket), 4096);
+        (UdpLeg::new(socket, None, false), far)
     }
 
     fn read_available(from: &UnixDatagram) -> Vec<u8> {
@@ -283,7 +292,8 @@ mod tests {
 
     fn udp_leg(segments: bool) -> (UdpLeg, std::net::UdpSocket) {
         let far = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        (UdpLeg::connect(far.local_addr().unwrap(), segments).unwrap(), far)
+        let held = Budget::new(1).take_anyway(1);
+        (UdpLeg::connect(far.local_addr().unwrap(), segments, held).unwrap(), far)
     }
 
     /// Runs of the datagrams 0, 1, 2 … with these sizes, as they go out.
@@ -328,7 +338,7 @@ mod tests {
         far.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
         let near = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), lite).unwrap();
         near.connect(&far.local_addr().unwrap()).unwrap();
-        let leg = UdpLeg::new(UdpSocket::from_std(near.into()), None, LEG_BUFFER, true);
+        let leg = UdpLeg::new(UdpSocket::from_std(near.into()), None, true);
         let (leg, lost, _) = run_through(leg, &far.into(), &[100; 5]);
         assert_eq!((leg.segments, lost), (false, Lost::default()), "and it is not tried again");
     }

@@ -1,10 +1,11 @@
 //! One event loop: accepts, dispatches events, fires timers, hands out late answers.
 
 use crate::batch::Batch;
+use crate::budget::{self, Held};
 use crate::clock::Clock;
 use crate::outbox::Pipes;
 use crate::pool::Pool;
-use crate::runtime::{Accepted, BoxMachine, Class, Common, Listener, NewMachine, SessionId, Shared, mode};
+use crate::runtime::{Accepted, BoxMachine, Class, Common, NewMachine, SessionId, Share, Shared, mode};
 use crate::task::{BUFFER, Io, Task};
 use crate::timers::{TaskId, Timers};
 use chacha20::ChaCha12Rng;
@@ -27,7 +28,7 @@ const EVENTS: usize = 1024;
 /// Connections accepted before the running sessions have their turn again.
 const ACCEPT_BUDGET: usize = 64;
 
-/// Accepting rests this long when the process has no descriptor or session left.
+/// Accepting rests this long when the process has no descriptor left, or a listener's class no room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Control connections one worker holds: enough for every origin's heartbeat, few enough to leave room for sessions.
@@ -35,6 +36,9 @@ const MAX_CONTROL: usize = 256;
 
 /// Connections that are being closed or kept are looked over this often.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// Connections being closed for which the room is kept when there are none.
+const SPARE_CLOSING: usize = 64;
 
 // A token says what it is in its upper two bits, and which one in the others:
 //   0 leg:  16 bits stamp, 20 bits slot, 24 bits task    1 closing    2 listener, the last one the waker    3 kept
@@ -97,6 +101,15 @@ struct Accepting {
     new: NewMachine,
     /// There may be a connection to accept.
     ready: bool,
+    /// There was no room for one: to be looked at again then.
+    again: Option<Time>,
+}
+
+impl Accepting {
+    /// When to accept next; `None` if there is nothing to accept, as far as known.
+    fn next(&self) -> Option<Time> {
+        self.ready.then_some(self.again.unwrap_or(Time::ZERO))
+    }
 }
 
 pub(crate) struct Worker {
@@ -109,7 +122,7 @@ pub(crate) struct Worker {
     listeners: Vec<Accepting>,
     /// The tasks that are hubs.
     hubs: Vec<usize>,
-    /// Nothing more could be taken: accept again then.
+    /// The process could take nothing more: accept again then.
     accept_again: Option<Time>,
     next_sweep: Option<Time>,
     /// Tasks are told so, each once.
@@ -130,8 +143,10 @@ impl Worker {
         index: usize,
         rng: ChaCha12Rng,
         mailbox: Arc<Mailbox>,
-        listeners: Vec<Listener>,
+        mut shares: Vec<Share>,
     ) -> io::Result<Self> {
+        // Who steers the process is accepted before those who may take its last descriptors.
+        shares.sort_by_key(|share| !matches!(share, Share::Tcp { class: Class::Control, .. }));
         let io = Io {
             registry: poll.registry().try_clone()?,
             buffer: vec![0; BUFFER].into_boxed_slice(),
@@ -139,6 +154,7 @@ impl Worker {
             actions: Actions::new(),
             pipes: Pipes::default(),
             timers: Timers::default(),
+            budget: common.shared.budget.clone(),
             ready: VecDeque::new(),
             closing: Slab::new(),
             pool: Pool::default(),
@@ -168,36 +184,26 @@ impl Worker {
             shared: Arc::clone(common.shared),
             clock: common.clock,
         };
-        for listener in listeners {
-            worker.listen(listener)?;
+        for share in shares {
+            worker.listen(share)?;
         }
         Ok(worker)
     }
 
-    fn listen(&mut self, listener: Listener) -> io::Result<()> {
-        match listener {
-            Listener::Tcp(name, class, sockets, new) => {
-                for socket in sockets {
-                    let mut socket = TcpListener::from_std(socket);
-                    let token = mio::Token(2 << KIND | self.listeners.len());
-                    self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-                    self.listeners.push(Accepting {
-                        name,
-                        class,
-                        socket,
-                        new: Arc::clone(&new),
-                        ready: true,
-                    });
-                }
+    fn listen(&mut self, share: Share) -> io::Result<()> {
+        match share {
+            Share::Tcp { name, class, socket, new } => {
+                let mut socket = TcpListener::from_std(socket);
+                let token = mio::Token(2 << KIND | self.listeners.len());
+                self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
+                self.listeners.push(Accepting { name, class, socket, new, ready: true, again: None });
             }
-            Listener::Udp(name, sockets, new) => {
-                for socket in sockets {
-                    let peer = socket.local_addr()?;
-                    self.hubs.push(self.tasks.vacant_key());
-                    self.spawn(name, None, peer, &new, |io, id, session, machine| {
-                        Task::hub(io, id, session, peer, machine, UdpSocket::from_std(socket))
-                    })?;
-                }
+            Share::Udp { name, socket, new } => {
+                let peer = socket.local_addr()?;
+                self.hubs.push(self.tasks.vacant_key());
+                self.spawn(name, None, peer, &new, |io, id, session, machine| {
+                    Task::hub(io, id, session, peer, machine, UdpSocket::from_std(socket))
+                })?;
             }
         }
         Ok(())
@@ -214,6 +220,7 @@ impl Worker {
                 return;
             }
             self.io.now = self.clock.now();
+            let mut woken = false;
             for event in &events {
                 match Token::of(event.token()) {
                     Token::Leg { index, slot, stamp } => {
@@ -225,20 +232,22 @@ impl Worker {
                             listener.ready = true;
                         }
                     }
-                    Token::Waker => {}
+                    Token::Waker => woken = true,
                     Token::Kept(index) => self.io.pool.check(index),
                 }
             }
-            self.hand_out_answers();
+            if woken {
+                self.hand_out_answers();
+            }
             self.go_on();
             self.fire();
-            self.sweep();
             self.accept();
             match self.shared.mode() {
                 mode::RUN => {}
                 mode::DRAIN => self.drain(),
                 _ => break,
             }
+            self.sweep();
         }
         self.stop();
     }
@@ -274,13 +283,18 @@ impl Worker {
     }
 
     fn timeout(&self) -> Option<std::time::Duration> {
-        let accepting = self.accept_again.is_none() && self.listeners.iter().any(|listener| listener.ready);
-        if accepting || !self.io.ready.is_empty() {
+        if !self.io.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let next = [self.io.timers.next(), self.accept_again, self.next_sweep].into_iter().flatten().min();
-        // Rounded up to what the system call can tell, so that a deadline is past when it wakes.
-        next.map(|at| at.since(self.clock.now()) + Duration::from_micros(999))
+        let accepting = self.listeners.iter().filter_map(Accepting::next).min();
+        let accepting = accepting.map(|at| at.max(self.accept_again.unwrap_or(Time::ZERO)));
+        let next = [self.io.timers.next(), accepting, self.next_sweep].into_iter().flatten().min();
+        let now = self.clock.now();
+        next.map(|at| match at.since(now) {
+            Duration::ZERO => Duration::ZERO,
+            // Rounded up to what the system call can tell, so that a deadline is past when it wakes.
+            wait => wait + Duration::from_micros(999),
+        })
     }
 
     /// Runs something with a task, and buries it if it is over then.
@@ -344,6 +358,10 @@ impl Worker {
     fn sweep(&mut self) {
         if self.io.closing.is_empty() && self.io.pool.is_empty() {
             self.next_sweep = None;
+            if self.io.closing.capacity() > SPARE_CLOSING {
+                // The memory that a crowd has left.
+                self.io.closing = Slab::new();
+            }
         } else if self.next_sweep.is_none_or(|at| at <= self.io.now) {
             let Io { closing, pool, pipes, now, .. } = &mut self.io;
             closing.retain(|_, closing| !closing.is_over(pipes, *now));
@@ -352,12 +370,15 @@ impl Worker {
         }
     }
 
-    fn has_room(&self, class: Class) -> bool {
-        let room = match class {
-            Class::Session => self.shared.sessions.load(Ordering::Relaxed) < self.io.config.max_sessions,
-            Class::Control => self.controls < MAX_CONTROL,
-        };
-        room && self.tasks.len() < MAX_TASKS
+    /// Room for one more; for a session, with what it may hold.
+    fn room(&self, class: Class) -> Option<Option<Held>> {
+        if self.tasks.len() >= MAX_TASKS {
+            return None;
+        }
+        match class {
+            Class::Session => self.io.budget.take(budget::SESSION).map(Some),
+            Class::Control => (self.controls < MAX_CONTROL).then_some(None),
+        }
     }
 
     fn accept(&mut self) {
@@ -367,42 +388,57 @@ impl Worker {
         self.accept_again = None;
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPT_BUDGET {
-                let Some(Accepting { class, .. }) = self.listeners.get(index).filter(|l| l.ready) else {
+                if self.accept_one(index).is_none() {
                     break;
-                };
-                let has_room = self.has_room(*class);
-                let Some(listener) = self.listeners.get_mut(index).filter(|_| has_room) else {
-                    self.accept_again = Some(self.io.now + ACCEPT_PAUSE);
-                    break;
-                };
-                match listener.socket.accept() {
-                    Ok((stream, peer)) => self.accepted(index, stream, peer),
-                    Err(error) => match error.kind() {
-                        io::ErrorKind::WouldBlock => listener.ready = false,
-                        // The client left before its turn came.
-                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                        _ => {
-                            log::warn!("cannot accept connections for a moment: {error}");
-                            self.accept_again = Some(self.io.now + ACCEPT_PAUSE);
-                            self.io.pool.clear();
-                            return;
-                        }
-                    },
                 }
             }
         }
     }
 
-    fn accepted(&mut self, listener: usize, stream: TcpStream, peer: SocketAddr) {
-        let Some(Accepting { name, class, new, .. }) = self.listeners.get(listener) else { return };
-        let (name, class, new) = (*name, Some(*class), Arc::clone(new));
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let made = self.spawn(name, class, peer, &new, |io, id, session, machine| {
-            Task::accept(io, id, session, peer, machine, stream)
-        });
-        if let Err(error) = made {
-            log::warn!("cannot serve a connection of {peer}: {error}");
+    /// Accepts a connection; `None` if there is none now, or none can be taken.
+    fn accept_one(&mut self, index: usize) -> Option<()> {
+        let now = self.io.now;
+        let listener = self.listeners.get(index)?;
+        listener.next().filter(|at| *at <= now && self.accept_again.is_none())?;
+        let room = self.room(listener.class);
+        let listener = self.listeners.get_mut(index)?;
+        listener.again = if room.is_none() { Some(now + ACCEPT_PAUSE) } else { None };
+        let held = room?;
+        let accepted = match listener.socket.accept() {
+            Ok((stream, peer)) => {
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                self.accepted(index, stream, peer, held)
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    listener.ready = false;
+                    return None;
+                }
+                // The client left before its turn came.
+                io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => Ok(()),
+                _ => Err(error),
+            },
+        };
+        if let Err(error) = accepted {
+            log::warn!("cannot accept connections for a moment: {error}");
+            self.accept_again = Some(now + ACCEPT_PAUSE);
+            self.io.pool.clear();
         }
+        Some(())
+    }
+
+    fn accepted(
+        &mut self,
+        listener: usize,
+        stream: TcpStream,
+        peer: SocketAddr,
+        held: Option<Held>,
+    ) -> io::Result<()> {
+        let Some(Accepting { name, class, new, .. }) = self.listeners.get(listener) else { return Ok(()) };
+        let (name, class, new) = (*name, Some(*class), Arc::clone(new));
+        self.spawn(name, class, peer, &new, |io, id, session, machine| {
+            Task::accept(io, id, session, peer, machine, stream, held)
+        })
     }
 
     fn spawn(

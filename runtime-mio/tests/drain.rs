@@ -188,3 +188,22 @@ fn whoever_is_left_at_the_end_is_told_and_counted() {
     assert_finishes(&runtime);
     assert_eq!(runtime.cut(), clients.len());
 }
+
+#[test]
+fn a_peer_that_does_not_close_is_waited_for_no_longer_than_others() {
+    let sockets = bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
+    let at = sockets[0].local_addr().unwrap();
+    let machine = Arc::new(|_| -> BoxMachine { Box::new(Echo::default()) });
+    let runtime = common::serve(Listener::Tcp("echo", Class::Session, sockets, machine), at, common::STALL);
+    let mut idle = TcpStream::connect(at).unwrap();
+    idle.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    while runtime.sessions() == 0 {
+        std::thread::yield_now();
+    }
+    runtime.drain();
+    // It hears the last word and the end, and stays.
+    let mut heard = Vec::new();
+    idle.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"d");
+    assert_finishes(&runtime);
+}

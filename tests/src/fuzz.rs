@@ -308,7 +308,8 @@ pub fn rtmp_session(bytes: &[u8]) {
                 driver.open_failed([OpenError::Unreachable, OpenError::Exhausted][usize::from(why % 2)])
             }
             (5, who) => driver.eof(if who % 2 == 0 { Leg::CLIENT } else { leg }, who % 4 > 1),
-            (6, _) => driver.tick(),
+            (6, 0..=250) => driver.tick(),
+            (6, _) => driver.drain(),
             (7, what) => driver.bytes(Leg::CLIENT, &said(what, &mut client)),
             (8, what) => driver.bytes(leg, &answered(what, &mut origin)),
             (_, _) => {

@@ -5,7 +5,7 @@ use srs_proxy_tests::peers::http_origin::{Answer, Gate, HttpOrigin, Step};
 use srs_proxy_tests::peers::nginx::Nginx;
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::temp::TempDir;
-use srs_proxy_tests::peers::{PATIENCE, packaged, wait_until};
+use srs_proxy_tests::peers::{PATIENCE, ffmpeg, packaged, wait_until};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -31,6 +31,20 @@ fn hls_that_ffmpeg_puts_is_whole_at_its_origin() {
     let folder = origin.files().join("ingest/film");
     wait_until("all files are there", PATIENCE, || files(&folder).len() == made.len());
     wait_until("they are what ffmpeg makes", PATIENCE, || files(&folder) == made);
+}
+
+#[test]
+fn a_stream_that_ffmpeg_posts_is_whole_at_its_origin() {
+    let dir = TempDir::new("film");
+    let (made, arrived) = (dir.path().join("made.flv"), dir.path().join("arrived.flv"));
+    packaged::flash_video(&made.display().to_string());
+    let origin = HttpOrigin::answering(Answer::ok("text/plain", b"taken"));
+    let proxy = Proxy::before(origin.addr(), &[]);
+    packaged::flash_video(&proxy.http_url("live/x.flv"));
+    let seen = origin.wait_request("the whole of it", |seen| seen.whole);
+    fs::write(&arrived, &seen.body.0).expect("a file");
+    assert_eq!((&seen.method[..], &seen.target[..]), ("POST", "/live/x.flv"));
+    assert!(ffmpeg::file_packets(&arrived) == ffmpeg::file_packets(&made), "other packets");
 }
 
 #[test]

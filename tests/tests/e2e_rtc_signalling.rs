@@ -5,7 +5,7 @@ use srs_proxy_tests::peers::http::{Connection, Request, Response};
 use srs_proxy_tests::peers::http_origin::{Answer, HttpOrigin, Seen};
 use srs_proxy_tests::peers::pion::{Location, Pion, Publisher};
 use srs_proxy_tests::peers::proxy::Proxy;
-use srs_proxy_tests::peers::{PATIENCE, ports::free_port, wait_until};
+use srs_proxy_tests::peers::{PATIENCE, ports::free_port, wait_for, wait_until};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -97,6 +97,19 @@ fn an_offer_reaches_the_origin_as_it_is_and_its_answer_leads_to_the_proxy() {
     ] {
         assert_eq!(seen.fields.all(name), [value], "{name}");
     }
+}
+
+#[test]
+fn a_port_that_the_system_chose_is_the_one_that_answers_name() {
+    let origin = srs("/x");
+    let proxy = before(origin.addr(), &[("PROXY_WEBRTC_SERVER", "127.0.0.1:0")]);
+    let answer = ask(&proxy, &offer(WHEP));
+    let line = wait_for("a line of the start", PATIENCE, || {
+        proxy.log().lines().find(|line| line.contains("webrtc listens on")).map(str::to_owned)
+    });
+    let (_, port) = line.rsplit_once(':').expect("a port");
+    assert_ne!(port, "0");
+    assert_eq!(candidates(&answer.body.text())[0], format!("10.99.0.1 {port}"));
 }
 
 #[test]

@@ -233,3 +233,16 @@ fn a_session_waits_only_as_long_as_it_says() {
     }
     assert!(RtmpSession::new(Time::ZERO).deadline().is_some());
 }
+
+#[test]
+fn a_drain_ends_who_has_named_no_stream_and_nobody_else() {
+    for Recorded { client, .. } in recorded() {
+        for cut in [0, 1, 1537, HANDSHAKE, HANDSHAKE + 50, client.len()] {
+            let mut driver = Straight::new(1, RtmpSession::new(Time::ZERO));
+            driver.bytes(Leg::CLIENT, &client[..cut]);
+            let has_named_one = !driver.questions.is_empty();
+            driver.drain();
+            assert_eq!(driver.is_over(), !has_named_one, "after {cut} bytes");
+        }
+    }
+}

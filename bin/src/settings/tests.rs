@@ -106,6 +106,7 @@ fn each_wrong_value_is_named_with_what_is_allowed() {
         ("PROXY_HTTP_API_AUTH_TYPE", "\u{1}", "visible"),
         ("PROXY_DEFAULT_BACKEND_ENABLED", "2", "on, off"),
         ("PROXY_DEFAULT_BACKEND_IP", "0.0.0.0", "address"),
+        ("PROXY_WEBRTC_CANDIDATE", "rtc.example.com", "203.0.113.7"),
         ("PROXY_DEFAULT_BACKEND_RTMP", "0", "1935"),
         ("PROXY_DEFAULT_BACKEND_HTTP", "x", "1935"),
         ("PROXY_DEFAULT_BACKEND_API", "http://:1985", "1935"),

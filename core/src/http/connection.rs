@@ -317,7 +317,14 @@ impl Connection {
             }
             _ => routes::wanted(*server, head, has_files),
         };
+        let is_draining = *is_last;
         match wanted {
+            // Its media would come too late.
+            Some(wanted) if is_draining && wanted.kind.is_offer() && head.method == "POST" => {
+                self.respond_bare(cx, head, |client| {
+                    client.problem(Status::UNAVAILABLE, "no new sessions, the process ends")
+                });
+            }
             Some(wanted) => {
                 let (exchange, next) = Exchange::begin(cx, &mut self.client, head, wanted);
                 self.state = State::Exchange(Box::new(exchange));
@@ -547,8 +554,8 @@ fn describe(client: &Client, head: &Head<'_>) -> Bytes {
         .empty()
 }
 
-impl Machine for Connection {
-    fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
+impl Connection {
+    fn take(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
         let is_uploading = self.is_uploading();
         match (&mut self.state, input) {
             (_, Input::Stream { leg: Leg::CLIENT, bytes }) => return self.read(cx, bytes),
@@ -570,6 +577,7 @@ impl Machine for Connection {
                     self.close(cx, Close::Flush);
                 }
             }
+            (State::Exchange(exchange), Input::Stop) => exchange.end_use(cx),
             (State::Exchange(exchange), input) => {
                 let (used, next) = exchange.handle(cx, &mut self.client, input)?;
                 if next == Next::Done {
@@ -589,6 +597,16 @@ impl Machine for Connection {
             _ => {}
         }
         Ok(0)
+    }
+}
+
+impl Machine for Connection {
+    fn handle(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<usize, Fault> {
+        let outcome = self.take(cx, input);
+        if let (Err(_), State::Exchange(exchange)) = (&outcome, &mut self.state) {
+            exchange.end_use(cx);
+        }
+        outcome
     }
 
     fn deadline(&self) -> Option<Time> {

@@ -15,13 +15,14 @@ use super::forward;
 use super::head::{Expectation, Head, HeadReader};
 use super::response::{CONTINUE, Status};
 use super::routes::{Kind, Wanted, is_session_id};
+use super::signalling::publishes;
 use crate::key::StreamKey;
 use crate::machine::{Action, Close, Cx, Fault, Input, Leg, Note, Opened, Ticket, Transport};
 use crate::origin::Protocol;
 use crate::query::{Answer, Need, Picked, Query, Report};
 use crate::reach::{Failure, REACH_TIMEOUT, Reach, Step};
 use crate::time::{Duration, Time};
-use crate::usage::Usage;
+use crate::usage::{USE_INTERVAL, Usage};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
@@ -39,7 +40,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 const BLOCKING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// For the next bytes of a request's body: a live stream may be pushed by one, and encoders pause.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What becomes of a request that was begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,7 +127,7 @@ impl Exchange {
             need: Need {
                 protocol: need,
                 media: kind.is_offer().then_some(Protocol::Rtc),
-                publishes: kind == Kind::Live && upload.is_some(),
+                publishes: kind == Kind::Live && upload.is_some() || kind.is_offer() && publishes(target),
             },
             is_safe: upload.is_none() && matches!(head.method, "GET" | "HEAD" | "OPTIONS"),
             head: forward::request(head, target, kind, client.peer),
@@ -246,6 +247,14 @@ impl Exchange {
             cx.actions.close(leg, how);
         }
         self.stage = Stage::Over;
+        self.end_use(cx);
+    }
+
+    /// The stream is no more in use by this.
+    pub(super) fn end_use(&mut self, cx: &mut Cx<'_>) {
+        if let Some(usage) = self.usage.take() {
+            usage.end(cx);
+        }
     }
 
     /// The origin's connection, once it has been sent the request.
@@ -428,14 +437,19 @@ impl Exchange {
             let verb = if asked.need.protocol == Protocol::Api { "api" } else { "play" };
             cx.actions.note(Note::Routed { verb, key, origin: origin.origin.clone(), to: origin.to });
         }
+        if self.kind == Kind::Live
+            && self.upload.is_some()
+            && let Some(key) = self.key.clone()
+        {
+            // One that lasts. Segments are sent like streams.
+            let report = Report::Publishing(key, origin.origin.clone());
+            self.usage = Some(Usage::from(cx.now + USE_INTERVAL, report));
+        }
         asked.origin = Some(origin);
         let again = (*what == Opened::Reused).then_some(asked);
         self.stage = Stage::Waiting { leg, reader: HeadReader::default(), again };
         self.wait(cx.now);
         if self.upload.is_some() {
-            if self.kind == Kind::Live {
-                self.is_in_use(cx);
-            }
             cx.actions.push(Action::Resume { leg: Leg::CLIENT });
         }
     }
@@ -471,7 +485,7 @@ impl Exchange {
         self.fail(cx, client, status, fault)
     }
 
-    /// A live stream flows, to the client or from it. The load balancer hears of it until the exchange is over.
+    /// A live stream flows to the client. The load balancer hears of it until the exchange is over.
     fn is_in_use(&mut self, cx: &mut Cx<'_>) {
         if self.usage.is_none()
             && let Some(key) = &self.key

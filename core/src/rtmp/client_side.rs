@@ -125,6 +125,11 @@ impl ClientSide {
                 cx.actions.close(leg, Close::Abort);
                 Ok((0, Next::Over))
             }
+            // It has named no stream: it is as well served elsewhere.
+            Input::Drain => {
+                cx.actions.close(Leg::CLIENT, Close::Flush);
+                Ok((0, Next::Over))
+            }
             Input::Tick if cx.now >= self.deadline => Err(Fault::Client(match self.hello {
                 Hello::Done => "no publish or play in time",
                 _ => "no handshake in time",

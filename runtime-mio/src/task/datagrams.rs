@@ -24,10 +24,11 @@ impl Task {
         let Some(Some(Slot { link: Link::Udp(udp), .. })) = self.slots.get_mut(leg.slot as usize) else {
             return 0;
         };
-        let unreachable = self.lost.unreachable;
-        let messages = io.batch.receive(udp, &mut self.lost);
+        let lost = &mut self.losses.get_or_insert_default().sum;
+        let unreachable = lost.unreachable;
+        let messages = io.batch.receive(udp, lost);
         // Of the listening socket it says nothing: which of all peers is not there is not known.
-        let is_gone = leg.slot > 0 && self.lost.unreachable > unreachable;
+        let is_gone = leg.slot > 0 && lost.unreachable > unreachable;
         let (mut cost, mut bytes) = (0, 0);
         io.batch.open = true;
         for index in 0..messages {
@@ -75,13 +76,17 @@ impl Task {
     /// Sends what has been collected.
     pub(super) fn end_runs(&mut self, io: &mut Io) {
         let Io { batch: Batch { runs, buffer, .. }, registry, .. } = io;
+        if runs.is_empty() {
+            return;
+        }
+        let lost = &mut self.losses.get_or_insert_default().sum;
         for run in runs.drain(..) {
             if let Some(Some(Slot { generation, stamp, link: Link::Udp(udp) })) =
                 self.slots.get_mut(run.leg.slot as usize)
                 && *generation == run.leg.generation
             {
                 let was_blocked = udp.is_blocked();
-                udp.send_run(&run, buffer, &mut self.lost);
+                udp.send_run(&run, buffer, lost);
                 if udp.is_blocked() != was_blocked {
                     watch(registry, &mut udp.socket, self.id, run.leg.slot, *stamp, true);
                 }
@@ -94,7 +99,7 @@ impl Task {
         if let Some(Some(Slot { stamp, link: Link::Udp(udp), .. })) = self.slots.get_mut(slot as usize)
             && udp.is_blocked()
         {
-            udp.flush(&mut self.lost);
+            udp.flush(&mut self.losses.get_or_insert_default().sum);
             if !udp.is_blocked() {
                 watch(&io.registry, &mut udp.socket, self.id, slot, *stamp, false);
             }
@@ -103,10 +108,10 @@ impl Task {
 
     /// Tells the observer of datagrams that were lost, from time to time.
     pub(super) fn tell_lost(&mut self, io: &Io) {
-        let (told, at) = self.told;
-        if self.lost != told && io.now.since(at) >= TELL_LOST {
-            io.observer.lost(self.session, &(self.lost - told));
-            self.told = (self.lost, io.now);
+        let Some(losses) = &mut self.losses else { return };
+        if losses.sum != losses.told && io.now.since(losses.at) >= TELL_LOST {
+            io.observer.lost(self.session, &(losses.sum - losses.told));
+            (losses.told, losses.at) = (losses.sum, io.now);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A load balancer that always answers late, from another thread, and a runtime around one machine.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::Note;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
@@ -101,16 +103,27 @@ pub(crate) fn serve_observed(
     stall: Duration,
     observer: &Arc<dyn Observer>,
 ) -> Runtime {
-    let config = Config {
-        idle: Duration::from_secs(60),
-        stall,
-        max_sessions: 1000,
-        files: Some(Files::below(env!("CARGO_TARGET_TMPDIR").as_ref()).unwrap()),
-    };
+    start(vec![listener], 1000, origin, stall, observer)
+}
+
+/// Several listeners, that have room for so many sessions together.
+pub(crate) fn serve_within(listeners: Vec<Listener>, max_sessions: usize, origin: SocketAddr) -> Runtime {
+    start(listeners, max_sessions, origin, STALL, &(Arc::new(Silent) as Arc<dyn Observer>))
+}
+
+fn start(
+    listeners: Vec<Listener>,
+    max_sessions: usize,
+    origin: SocketAddr,
+    stall: Duration,
+    observer: &Arc<dyn Observer>,
+) -> Runtime {
+    let files = Some(Files::below(env!("CARGO_TARGET_TMPDIR").as_ref()).unwrap());
+    let config = Config { idle: Duration::from_secs(60), stall, max_sessions, files };
     let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Late(origin));
-    let workers = match &listener {
+    let workers = match &listeners[0] {
         Listener::Tcp(_, _, sockets, _) => sockets.len(),
         Listener::Udp(_, sockets, _) => sockets.len(),
     };
-    Runtime::start(workers, config, vec![listener], &lb, observer, Clock::start(), [1; 32]).unwrap()
+    Runtime::start(workers, config, listeners, &lb, observer, Clock::start(), [1; 32]).unwrap()
 }

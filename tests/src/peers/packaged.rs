@@ -100,6 +100,17 @@ fn package(folder: &Path, options: &[&str], paths: &[(&str, &str)]) {
     run("ffmpeg package", &mut package, PATIENCE).success();
 }
 
+/// The film as one FLV file, or sent by a `POST` to a URL.
+#[track_caller]
+pub fn flash_video(to: &str) {
+    let mut package = ffmpeg();
+    package.args(["-y", "-i"]).arg(film()).args(["-c", "copy", "-f", "flv"]);
+    if to.starts_with("http://") {
+        package.args(["-method", "POST"]);
+    }
+    run("ffmpeg to FLV", package.arg(to), PATIENCE).success();
+}
+
 /// The film as one MPEG-TS file.
 #[track_caller]
 pub fn transport_stream(path: &Path) {

@@ -1,9 +1,11 @@
+use super::super::exchange::UPLOAD_TIMEOUT;
 use super::*;
 use crate::key::StreamKey;
 use crate::machine::Actions;
 use crate::origin::Origin;
 use crate::origin::OriginId;
-use crate::query::{Answer, Health, OriginStatus, Refusal};
+use crate::query::{Answer, Health, OriginStatus, Refusal, Report};
+use crate::usage::USE_INTERVAL;
 use alloc::collections::VecDeque;
 use alloc::format;
 use proptest::prelude::*;
@@ -549,6 +551,94 @@ fn a_playlist_is_found_by_its_name_where_its_session_cannot_be() {
             assert_eq!((picks, client.responses().is_empty()), (is_found, is_found), "{target} {answer:?}");
         }
     }
+}
+
+/// A client whose request has reached its origin, by hand.
+struct Reached {
+    connection: Connection,
+    now: Time,
+    origin: Leg,
+}
+
+impl Reached {
+    /// After this request, with this at the other end.
+    fn new(request: &[u8], what: Opened) -> Self {
+        let peer = SocketAddr::from(([10, 0, 0, 9], 1234));
+        let connection = Connection::new(Arc::new(HttpConfig::default()), Server::Http, peer, Time::ZERO);
+        let mut reached = Self { connection, now: Time::ZERO, origin: Leg::CLIENT };
+        let actions = reached.input(Input::Stream { leg: Leg::CLIENT, bytes: request });
+        let Some(Action::Ask { ticket, .. }) = actions.last() else { panic!("{actions:?}") };
+        let picked = Answer::Picked(crate::query::Picked { origin: origin().id(), to: peer });
+        let actions = reached.input(Input::Answer { ticket: *ticket, answer: picked });
+        let Some(Action::Open { leg, .. }) = actions.last() else { panic!("{actions:?}") };
+        reached.origin = *leg;
+        reached.input(Input::Opened { leg: *leg, what });
+        reached
+    }
+
+    fn input(&mut self, input: Input<'_>) -> Vec<Action> {
+        let mut actions = Actions::new();
+        let mut cx = Cx { now: self.now, rng: &mut Pcg32::new(1, 1), actions: &mut actions };
+        let _ = self.connection.handle(&mut cx, input);
+        actions.drain().collect()
+    }
+
+    /// What the load balancer is told at this input, so much later.
+    fn told(&mut self, later: Duration, input: Input<'_>) -> Vec<Report> {
+        self.now = self.now + later;
+        let reports = self.input(input).into_iter().filter_map(|action| match action {
+            Action::Tell(report) => Some(report),
+            _ => None,
+        });
+        reports.collect()
+    }
+}
+
+/// What is held for a viewer of a live stream is held by the hundred thousand.
+#[test]
+fn a_request_is_forgotten_once_its_answer_begins() {
+    let request = b"GET /live/a.flv?token=secret HTTP/1.1\r\nHost: h\r\n\r\n";
+    // It may have to be sent again, if a connection that served before turns out to be dead.
+    for (what, is_held) in [(Opened::Fresh, false), (Opened::Reused, true)] {
+        let mut viewer = Reached::new(request, what);
+        assert_eq!(format!("{:?}", viewer.connection).contains("secret"), is_held);
+        viewer.input(Input::Stream { leg: viewer.origin, bytes: b"HTTP/1.1 200 OK\r\n\r\nFLV" });
+        let held = format!("{:?}", viewer.connection);
+        assert!(held.contains("Endless") && !held.contains("secret"), "{held}");
+    }
+    assert!(size_of::<Connection>() + size_of::<Exchange>() <= 512);
+}
+
+#[test]
+fn who_sends_a_stream_is_its_publisher_until_it_ends() {
+    let post = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let key = StreamKey::new("", "live", "a").unwrap();
+    let begins = [Report::Publishing(key.clone(), origin().id())];
+    let ends = [Report::Ended(key, origin().id())];
+    let body = |bytes| Input::Stream { leg: Leg::CLIENT, bytes };
+    let gone = || Input::Eof { leg: Leg::CLIENT, broken: true };
+    let publisher = || {
+        let mut publisher = Reached::new(post("/live/a.flv").as_bytes(), Opened::Fresh);
+        assert_eq!(publisher.told(Duration::ZERO, body(b"3\r\nFLV\r\n")), []);
+        assert_eq!(publisher.told(USE_INTERVAL, Input::Tick), begins);
+        assert_eq!(publisher.told(USE_INTERVAL, Input::Tick), begins);
+        publisher
+    };
+    assert_eq!(publisher().told(Duration::ZERO, gone()), ends);
+    assert_eq!(publisher().told(Duration::ZERO, Input::Stop), ends);
+    assert_eq!(publisher().told(Duration::ZERO, body(b"broken\r\n")), ends);
+    assert_eq!(publisher().told(UPLOAD_TIMEOUT, Input::Tick).last(), ends.last());
+    let mut publisher = publisher();
+    assert_eq!(publisher.told(Duration::ZERO, body(b"0\r\n\r\n")), []);
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let answer = Input::Stream { leg: publisher.origin, bytes: answer };
+    assert_eq!(publisher.told(Duration::ZERO, answer), ends);
+
+    // What takes no longer than a segment is no publisher, nor is what goes where no stream would.
+    let mut segment = Reached::new(post("/live/a-1.ts").as_bytes(), Opened::Fresh);
+    assert_eq!(segment.told(Duration::from_secs(2), gone()), []);
+    let mut playlist = Reached::new(post("/live/a.m3u8").as_bytes(), Opened::Fresh);
+    assert_eq!(playlist.told(USE_INTERVAL, Input::Tick), []);
 }
 
 #[test]

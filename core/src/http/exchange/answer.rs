@@ -260,7 +260,8 @@ impl Exchange {
         Next::Done
     }
 
-    fn release(&self, cx: &mut Cx<'_>, leg: Leg, keep: bool) {
+    fn release(&mut self, cx: &mut Cx<'_>, leg: Leg, keep: bool) {
+        self.end_use(cx);
         let keep = keep && !self.is_uploading();
         cx.actions.close(leg, if keep { Close::Keep } else { Close::Abort });
     }

@@ -8,6 +8,7 @@ use srs_proxy_tests::peers::srt_callers::{Caller, Callers};
 use srs_proxy_tests::peers::srt_wire::{
     ask_cookie, conclusion, data, induction, read, receive, shutdown, socket, socket_of,
 };
+use srs_proxy_tests::peers::{PATIENCE, wait_until};
 use std::net::{SocketAddr, UdpSocket};
 
 /// How much larger a process may look that has done work but keeps nothing, KiB.
@@ -59,8 +60,10 @@ impl Live {
     #[track_caller]
     fn assert_undisturbed(mut self, reasons: &[&str]) {
         self.settle();
-        let log = self.proxy.log();
-        assert!(reasons.iter().all(|reason| log.contains(reason)), "{reasons:?}\n{log}");
+        wait_until(&format!("the log tells of {reasons:?}"), PATIENCE, || {
+            let log = self.proxy.log();
+            reasons.iter().all(|reason| log.contains(reason))
+        });
         self.callers.wait_flow(&["v"], 3);
         let after = self.proxy.usage();
         assert!(after.descriptors <= self.before.descriptors, "{after:?}");

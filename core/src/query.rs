@@ -81,7 +81,7 @@ pub enum Report {
     Publishing(StreamKey, OriginId),
     /// It is published there no more, or not by the one who said so.
     Ended(StreamKey, OriginId),
-    /// The media of a WebRTC session flows: it and its stream are in use.
+    /// The media of a WebRTC session flows: it is in use.
     Flowing(RtcSession),
     /// The client of a WebRTC session has left, and its origin agrees: the session of this stream that has this
     /// resource at its origin is over.

@@ -43,6 +43,11 @@ impl Usage {
         }
     }
 
+    /// Nothing was heard of it lately, so that nothing is told until the next time.
+    pub(crate) fn rest(&mut self, now: Time) {
+        self.next = now + USE_INTERVAL;
+    }
+
     /// It is over. Of a publisher that is worth knowing at once: the stream may come back elsewhere. One that nobody has
     /// heard of may have failed where another one is.
     pub(crate) fn end(self, cx: &mut Cx<'_>) {

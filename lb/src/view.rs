@@ -259,7 +259,6 @@ impl View {
     }
 
     pub(crate) fn flowing(&mut self, now: Time, session: &RtcSession) {
-        self.home(now, &session.key);
         // One that is known is thereby renewed; one that was lost comes back, if there is room.
         let _full = self.store_rtc(now, session.clone());
     }

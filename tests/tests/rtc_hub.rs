@@ -4,10 +4,11 @@ use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Fault, Leg, Machine, Note, OpenError};
 use srs_proxy_core::origin::{OriginId, Protocol};
 use srs_proxy_core::query::{Answer, Need, Picked, Query, Refusal, Report};
-use srs_proxy_core::rtc::{DropReason, FLOWING_INTERVAL, IDLE, SETUP_TIMEOUT, UNKNOWN_LIFE};
+use srs_proxy_core::rtc::{DRAIN_GRACE, DropReason, IDLE, SETUP_TIMEOUT, UNKNOWN_LIFE};
 use srs_proxy_core::time::Duration;
+use srs_proxy_core::usage::USE_INTERVAL;
 use srs_proxy_tests::sim::rtc::wire::{REQUEST, stun};
-use srs_proxy_tests::sim::rtc::{Desk, Sent, check, dtls, media, refusal, session, success};
+use srs_proxy_tests::sim::rtc::{Desk, Sent, check, dtls, media, refusal, rtcp, session, success};
 use std::net::SocketAddr;
 
 const MS: Duration = Duration::from_millis(1);
@@ -71,7 +72,7 @@ fn a_check_finds_its_session_and_then_everything_flows() {
     assert_eq!(desk.origin(leg, &dtls(1, 0)), [], "nor where the client is");
     assert_eq!(desk.told, []);
     assert_eq!(desk.origin(leg, &success(id(1))), to_client(client(1), &success(id(1))));
-    assert_eq!(desk.told, [Report::Flowing(flow)]);
+    assert_eq!(desk.told, [Report::Flowing(flow.clone()), Report::Playing(flow.key)]);
     for packet in [dtls(1, 0), media(1, 1)] {
         assert_eq!(desk.client(client(1), &packet), to_origin(leg, &packet));
         assert_eq!(desk.origin(leg, &packet), to_client(client(1), &packet));
@@ -215,6 +216,26 @@ fn an_origin_that_checks_too_is_answered() {
     assert_eq!(desk.client(client(1), &indication), to_origin(leg, &indication));
     let nameless = stun(REQUEST, id(11), &[]);
     assert_eq!(desk.client(client(1), &nameless), to_origin(leg, &nameless));
+    assert_eq!(desk.origin(leg, &success(id(11))), to_client(client(1), &success(id(11))));
+}
+
+#[test]
+fn an_answer_to_no_check_goes_nowhere() {
+    let mut desk = desk();
+    let leg = desk.establish(client(1), &session("s:c"), origin());
+    assert_eq!((desk.origin(leg, &success(id(9))), desk.origin(leg, &refusal(id(10)))), (vec![], vec![]));
+    assert_eq!(desk.dropped(DropReason::Unasked), 2);
+    // Nor does one that comes too late.
+    desk.client(client(1), &check(id(11), "s:c", 0));
+    desk.pass(SECOND * 10);
+    assert_eq!(desk.origin(leg, &success(id(11))), []);
+    // A success of what is no check says nothing of who is there.
+    let new = desk.establish(client(2), &session("t:d"), origin());
+    desk.client(client(2), &stun(REQUEST, id(12), &[]));
+    desk.client(client(2), &check(id(13), "s:c", 0));
+    desk.origin(leg, &success(id(13)));
+    assert_eq!(desk.origin(new, &success(id(12))), to_client(client(2), &success(id(12))));
+    assert_eq!(desk.client(client(2), &media(1, 0)), to_origin(leg, &media(1, 0)));
 }
 
 #[test]
@@ -287,12 +308,123 @@ fn the_load_balancer_hears_that_media_flow_as_long_as_they_do() {
     let leg = desk.establish(client(1), &flow, origin());
     for _ in 0..100 {
         desk.pass(SECOND);
-        desk.client(client(1), &media(1, 0));
+        desk.client(client(1), &rtcp(201));
         desk.origin(leg, &media(1, 0));
     }
-    assert_eq!(desk.told, vec![Report::Flowing(flow); 6], "at once, and each 20 s");
-    desk.pass(FLOWING_INTERVAL * 2);
-    assert_eq!(desk.told.len(), 6);
+    let told = [Report::Flowing(flow.clone()), Report::Playing(flow.key)];
+    assert_eq!(desk.told, vec![told; 6].concat(), "at once, and each 20 s");
+    desk.pass(USE_INTERVAL * 2);
+    assert_eq!(desk.told.len(), 12);
+}
+
+#[test]
+fn who_sends_media_publishes_until_it_is_over() {
+    let flow = session("s:c");
+    let origin_id = || OriginId::new("origin", "0", "1");
+    let publishing = Report::Publishing(flow.key.clone(), origin_id());
+    for way_out in ["silence", "goodbye", "stop"] {
+        let mut desk = desk();
+        let leg = desk.establish(client(1), &flow, origin());
+        desk.told.clear();
+        for kind in [64, 95, 192, 200, 207, 223] {
+            desk.client(client(1), &rtcp(kind));
+        }
+        desk.client(client(1), &dtls(1, 0));
+        desk.client(client(666), &media(1, 0));
+        desk.client(client(1), &[0x80]);
+        assert_eq!(desk.told, [], "what a player says, a stranger, and half of a packet");
+        desk.client(client(1), &media(1, 0));
+        assert_eq!(desk.told, std::slice::from_ref(&publishing), "at once");
+        for _ in 0..60 {
+            desk.pass(SECOND);
+            desk.client(client(1), &media(1, 0));
+            desk.origin(leg, &rtcp(201));
+        }
+        let told = desk.told.split_off(1);
+        assert_eq!(
+            told,
+            vec![[Report::Flowing(flow.clone()), publishing.clone()]; 3].concat(),
+            "and each 20 s"
+        );
+        match way_out {
+            "silence" => desk.pass(IDLE),
+            "goodbye" => desk.end(Answer::Rtc(None)),
+            _ => desk.stop(),
+        }
+        assert_eq!(desk.told.last(), Some(&Report::Ended(flow.key.clone(), origin_id())), "{way_out}");
+    }
+}
+
+#[test]
+fn a_session_that_is_left_is_over_at_once() {
+    let (mut desk, flow) = (desk(), session("s:c"));
+    let leg = desk.establish(client(1), &flow, origin());
+    let other = desk.establish(client(2), &session("t:d"), origin());
+    assert_eq!(desk.ends[0].1, Query::EndOfRtc("s:c".into()));
+    desk.end(Answer::Rtc(None));
+    assert_eq!((desk.hub().sessions(), desk.legs()), (1, 1));
+    let (key, client_at) = (flow.key, Some(client(1)));
+    let ended = Note::Ended { key, client: client_at, fault: None, lasted: Duration::ZERO };
+    assert_eq!(desk.notes.last(), Some(&ended));
+    assert_eq!(desk.told.len(), 4, "players come and go untold: {:?}", desk.told);
+    // Its client may not have heard of it yet.
+    let asked = desk.asked;
+    for n in 0..5 {
+        assert_eq!(desk.client(client(1), &check(id(n), "s:c", 0)), []);
+        assert_eq!(desk.client(client(1), &media(1, 0)), []);
+    }
+    assert_eq!((desk.origin(leg, &media(1, 0)), desk.asked), (vec![], asked));
+    assert_eq!(desk.dropped(DropReason::UnknownName), 5);
+    assert_eq!(desk.client(client(2), &media(2, 0)), to_origin(other, &media(2, 0)));
+    desk.pass(UNKNOWN_LIFE);
+    desk.establish(client(1), &session("s:c"), origin());
+}
+
+#[test]
+fn an_end_that_is_none_or_comes_too_late_ends_nothing() {
+    let mut desk = desk();
+    let leg = desk.establish(client(1), &session("s:c"), origin());
+    for answer in
+        [Answer::Refused(Refusal::Unavailable), Answer::Rtc(Some(session("s:c"))), Answer::Registered]
+    {
+        desk.ends.extend(desk.ends.front().cloned());
+        desk.end(answer);
+        assert_eq!(desk.client(client(1), &media(1, 0)), to_origin(leg, &media(1, 0)));
+    }
+    desk.pass(IDLE);
+    let leg = desk.establish(client(1), &session("s:c"), origin());
+    desk.end(Answer::Rtc(None));
+    assert_eq!(desk.client(client(1), &media(1, 0)), to_origin(leg, &media(1, 0)), "of the session before");
+}
+
+#[test]
+fn a_flood_of_forged_checks_keeps_no_genuine_one_from_its_answer() {
+    // 2,000 a second in the name of a session that just begins, from one address and from a few networks, while its
+    // origin is 20 ms away.
+    for networks in [1, 4] {
+        let mut desk = desk();
+        desk.client(client(1), &check(id(1), "s:c", 0));
+        let leg = desk.route(&session("s:c"), origin());
+        let mut forged = 0_u32;
+        let mut flood = |desk: &mut Desk| {
+            for _ in 0..40 {
+                forged += 1;
+                let transaction = [&[9; 8][..], &forged.to_be_bytes()].concat().try_into().expect("12 bytes");
+                let from = SocketAddr::from(([203, 0, 113, (forged % networks) as u8], 666));
+                desk.client(from, &check(transaction, "s:c", FORGED));
+            }
+            desk.pass(MS * 20);
+        };
+        flood(&mut desk);
+        assert_eq!(desk.origin(leg, &success(id(1))), to_client(client(1), &success(id(1))), "the first");
+        assert_eq!(desk.origin(leg, &media(1, 0)), to_client(client(1), &media(1, 0)));
+        // Nor does it when the client moves, nor at home.
+        for (n, at) in [(2, 2), (3, 1), (4, 1)] {
+            desk.client(client(at), &check(id(n), "s:c", 0));
+            flood(&mut desk);
+            assert_eq!(desk.origin(leg, &success(id(n))), to_client(client(at), &success(id(n))), "{n}");
+        }
+    }
 }
 
 #[test]
@@ -479,17 +611,21 @@ fn sessions_are_limited_in_all_and_of_one_network() {
 }
 
 #[test]
-fn draining_begins_nothing_and_ends_nothing() {
+fn a_drain_ends_nothing_and_begins_only_what_was_signalled_before() {
     let mut desk = desk();
     let leg = desk.establish(client(1), &session("s:c"), origin());
     desk.client(client(2), &check(id(1), "u:e", 0));
     desk.drain();
-    desk.client(client(3), &check(id(2), "t:d", 0));
-    assert_eq!(desk.dropped(DropReason::Draining), 1);
     assert_eq!(desk.client(client(1), &media(1, 0)), to_origin(leg, &media(1, 0)));
     desk.route(&session("u:e"), origin());
-    assert_eq!(desk.hub().sessions(), 2);
+    desk.sent();
+    desk.pass(DRAIN_GRACE - MS);
+    // An offer that was being answered when the drain began.
+    desk.establish(client(3), &session("t:d"), origin());
+    desk.pass(MS);
+    desk.client(client(4), &check(id(2), "v:f", 0));
+    assert_eq!((desk.dropped(DropReason::Draining), desk.hub().sessions()), (1, 3));
     desk.stop();
     let ended = |note: &&Note| matches!(note, Note::Ended { fault: Some(Fault::STOP), .. });
-    assert_eq!(desk.notes.iter().filter(ended).count(), 2);
+    assert_eq!(desk.notes.iter().filter(ended).count(), 3);
 }

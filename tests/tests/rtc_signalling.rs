@@ -237,3 +237,30 @@ fn a_session_is_left_when_its_origin_says_so() {
         }
     }
 }
+
+#[test]
+fn a_process_that_drains_answers_offers_that_were_begun_and_takes_no_new_ones() {
+    let offer = message("POST /rtc/v1/whip/?app=live&stream=a HTTP/1.1", &fixture("whip-pion.offer.sdp"));
+    let mut api = Api::new();
+    let leg = api.ask(&offer);
+    api.input(Input::Drain);
+    let answer = message("HTTP/1.1 201 Created\r\nLocation: 7", &fixture("whip-pion.answer.sdp"));
+    let (ticket, query) = asked(&api.input(Input::Stream { leg, bytes: &answer })).expect("a question");
+    let Query::StoreRtc(session) = query else { panic!("{query:?}") };
+    let actions = api.input(Input::Answer { ticket, answer: Answer::Rtc(Some(session)) });
+    assert!(sent(&actions).starts_with("HTTP/1.1 201 Created\r\n"), "{actions:?}");
+
+    let of_resource = ["PATCH", "DELETE"].map(|method| {
+        let target = "/of/__defaultVhost__%2Flive%2Fa/7";
+        message(&format!("{method} {target} HTTP/1.1"), b"a=end-of-candidates\r\n")
+    });
+    for (request, is_new) in [(&offer, true), (&of_resource[0], false), (&of_resource[1], false)] {
+        let mut api = Api::new();
+        // Its head is not there yet.
+        api.input(Input::Stream { leg: Leg::CLIENT, bytes: &request[..20] });
+        api.input(Input::Drain);
+        let actions = api.input(Input::Stream { leg: Leg::CLIENT, bytes: request });
+        let is_refused = sent(&actions).starts_with("HTTP/1.1 503 Service Unavailable\r\n");
+        assert_eq!((is_refused, asked(&actions).is_some()), (is_new, !is_new), "{actions:?}");
+    }
+}

@@ -2,13 +2,15 @@
 //! the network loses, doubles and reorders, and the load balancer is late, silent or says no.
 
 use srs_proxy_core::flow::Limits;
-use srs_proxy_core::machine::{Machine, Note};
+use srs_proxy_core::key::StreamKey;
+use srs_proxy_core::machine::{Machine, Note, Ticket};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Query, Report};
 use srs_proxy_core::rtc::{DropReason, IDLE, RtcHub};
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_tests::sim::rtc::{Book, Forger, Origin, Plan, Shared, client, session};
-use srs_proxy_tests::sim::{Bounds, Dice, Host, Manner, Scripted, Weather, World, seeds};
+use srs_proxy_tests::sim::{Balancer, Bounds, Dice, Host, Manner, Reply, Scripted, Weather, World, seeds};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -27,7 +29,39 @@ fn origin_address(index: u8) -> SocketAddr {
 struct Scene {
     world: World<RtcHub>,
     book: Shared,
-    reports: Rc<std::cell::Cell<u64>>,
+    told: Rc<RefCell<Told>>,
+}
+
+/// What the load balancer was told.
+#[derive(Default, Debug)]
+struct Told {
+    flowing: u64,
+    playing: u64,
+    publishing: u64,
+    /// Sessions that publish at the moment, by their streams.
+    publishers: BTreeSet<StreamKey>,
+    ended: u64,
+}
+
+impl Told {
+    fn hear(&mut self, report: &Report) {
+        match report {
+            Report::Flowing(_) => self.flowing += 1,
+            Report::Playing(key) => {
+                assert!(!self.publishers.contains(key), "who publishes does not play");
+                self.playing += 1;
+            }
+            Report::Publishing(key, _) => {
+                self.publishing += 1;
+                self.publishers.insert(key.clone());
+            }
+            Report::Ended(key, _) => {
+                assert!(self.publishers.remove(key), "nobody published {key}");
+                self.ended += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -39,6 +73,31 @@ struct Cast {
     manner: Manner,
     is_prompt: bool,
     first_origin_dies: Option<Time>,
+    /// Sessions that are left, per thousand.
+    leave: u64,
+}
+
+/// Some sessions' clients leave by signalling, sooner or later; that of the others nobody hears.
+struct Leaving {
+    balancer: Scripted,
+    part: u64,
+}
+
+impl Balancer for Leaving {
+    fn ask(&mut self, now: Time, dice: &mut Dice, ticket: Ticket, query: Query) -> Reply {
+        match query {
+            Query::EndOfRtc(_) if self.part > 0 && dice.chance(self.part) => {
+                let after = Duration::from_millis(dice.range(0..=20_000));
+                Reply::After(after, Answer::Rtc(None))
+            }
+            Query::EndOfRtc(_) => Reply::Never,
+            query => self.balancer.ask(now, dice, ticket, query),
+        }
+    }
+
+    fn tell(&mut self, now: Time, report: &Report) {
+        self.balancer.tell(now, report);
+    }
 }
 
 fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
@@ -49,8 +108,8 @@ fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
     if cast.clients < 100 {
         world.check(|hub| hub.invariants().unwrap_or_else(|broken| panic!("{broken}")));
     }
-    let (book, reports) = (Shared::default(), Rc::new(std::cell::Cell::new(0)));
-    let (signalled, counted) = (Rc::clone(&book), Rc::clone(&reports));
+    let (book, told) = (Shared::default(), Rc::new(RefCell::new(Told::default())));
+    let (signalled, heard) = (Rc::clone(&book), Rc::clone(&told));
     let answer = move |query, _: &mut Dice| match query {
         Query::LoadRtc(name) => Answer::Rtc(signalled.borrow().find(&name).map(|_| session(&name))),
         Query::Pick { key, .. } => {
@@ -59,11 +118,9 @@ fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
         }
         other => panic!("{other:?} is nothing for a hub"),
     };
-    let told = move |report: &Report| {
-        assert!(matches!(report, Report::Flowing(_)), "{report:?}");
-        counted.set(counted.get() + 1);
-    };
-    world.balancer(Scripted::new(cast.manner, answer).on_report(told));
+    let balancer =
+        Scripted::new(cast.manner, answer).on_report(move |report| heard.borrow_mut().hear(report));
+    world.balancer(Leaving { balancer, part: cast.leave });
     for index in [1, 2] {
         let dies = cast.first_origin_dies.filter(|_| index == 1);
         let origin = Origin::new(&book, cast.is_prompt, dies);
@@ -78,10 +135,11 @@ fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
     }
     for number in 0..cast.forgers {
         let (book, pause) = (Rc::clone(&book), Duration::from_millis(100));
-        let forger = Forger { book, hub: hub(), left: 200, pause, asked: BTreeSet::new() };
+        let (left, pause) = if number == 0 { (1000, pause / 50) } else { (200, pause) };
+        let forger = Forger { book, hub: hub(), left, pause, asked: BTreeSet::new() };
         world.host(([10, 66, 6, number], 666).into(), Host::Datagrams(Box::new(forger)));
     }
-    Scene { world, book, reports }
+    Scene { world, book, told }
 }
 
 fn lively() -> Cast {
@@ -99,6 +157,7 @@ fn lively() -> Cast {
         manner: Manner::Moody,
         is_prompt: false,
         first_origin_dies: None,
+        leave: 200,
     }
 }
 
@@ -107,12 +166,14 @@ fn assert_all_freed(scene: &Scene) {
     assert_eq!(scene.world.open_legs(), 1, "a leg leaked");
     assert_eq!(hub.sessions(), 0, "a session leaked");
     hub.invariants().unwrap_or_else(|broken| panic!("{broken}"));
+    assert_eq!(scene.told.borrow().publishers, BTreeSet::new(), "it was not said that they ended");
     assert_eq!(srs_proxy_core::machine::Machine::deadline(hub), None, "the hub still waits for something");
 }
 
 #[test]
 fn sessions_never_mix_and_all_end_whatever_the_network_does() {
-    let (mut sums, mut reports, mut routed) = (Book::default(), 0, 0);
+    let (mut sums, mut told, mut routed) = (Book::default(), Told::default(), 0);
+    let mut left = 0;
     let (mut strays, mut drops) = (0, [0; DropReason::ALL.len()]);
     seeds::run("rtc", 300, |seed| {
         let mut dice = Dice::new(seed);
@@ -132,13 +193,22 @@ fn sessions_never_mix_and_all_end_whatever_the_network_does() {
         for (sum, reason) in drops.iter_mut().zip(DropReason::ALL) {
             *sum += scene.world.machine().drops().count(reason);
         }
-        reports += scene.reports.get();
+        let heard = scene.told.borrow();
+        told.flowing += heard.flowing;
+        told.playing += heard.playing;
+        told.publishing += heard.publishing;
+        told.ended += heard.ended;
+        left += run.notes.iter().filter(|note| matches!(note, Note::Ended { fault: None, .. })).count();
         routed += run.notes.iter().filter(|note| matches!(note, Note::Routed { .. })).count() as u64;
     });
     // The seeds did show what they are for.
-    for sum in [sums.granted, sums.echoed, sums.moved, sums.restarted, sums.refused, reports, routed] {
-        assert!(sum > 1000, "{sums:?}, {reports} reports, {routed} routed");
+    let reported = [told.flowing, told.playing, told.publishing, told.ended];
+    for sum in
+        [sums.granted, sums.echoed, sums.moved, sums.restarted, sums.refused, routed].iter().chain(&reported)
+    {
+        assert!(*sum > 1000, "{sums:?}, {told:?}, {routed} routed");
     }
+    assert!(left > 300, "{left} were left");
     assert!(strays > 0, "nothing came for a leg that was gone");
     for reason in [
         DropReason::NotWebRtc,
@@ -156,7 +226,8 @@ fn sessions_never_mix_and_all_end_whatever_the_network_does() {
 fn on_a_good_network_all_media_come_back_wherever_their_client_goes() {
     // Faster than a client's pauses: it is where it was when its media come back.
     let weather = Weather { delay: Duration::from_micros(100), ..Weather::fair() };
-    let cast = Cast { manner: Manner::Late(Duration::from_millis(30)), is_prompt: true, ..lively() };
+    let cast =
+        Cast { manner: Manner::Late(Duration::from_millis(30)), is_prompt: true, leave: 0, ..lively() };
     let mut moved = 0;
     for seed in 0..30 {
         let mut scene = scene(seed, weather.clone(), cast);
@@ -174,7 +245,7 @@ fn on_a_good_network_all_media_come_back_wherever_their_client_goes() {
 fn thousands_of_sessions_share_one_hub() {
     let weather = Weather { delay: Duration::from_millis(20), loss: 10, ..Weather::fair() };
     let plan = Plan { media: 6, pause: Duration::from_millis(1000), ..lively().plan };
-    let cast = Cast { clients: 3000, addresses: 2, forgers: 10, plan, ..lively() };
+    let cast = Cast { clients: 3000, addresses: 2, forgers: 10, plan, leave: 0, ..lively() };
     let mut scene = scene(1, weather, Cast { manner: Manner::Prompt, ..cast });
     scene.world.run(Duration::from_secs(15));
     assert!(scene.world.machine().sessions() >= 3000, "{}", scene.world.machine().sessions());

@@ -64,12 +64,13 @@ pub(crate) struct Gate {
     budget: Budget,
     /// Sessions that were let in and are not settled.
     waiting: usize,
-    is_draining: bool,
+    /// When nobody is let in any more.
+    closes: Option<Time>,
 }
 
 impl Gate {
     pub(crate) fn new(limits: Limits, keyed: Keyed) -> Self {
-        Self { limits, budget: Budget::new(keyed), waiting: 0, is_draining: false }
+        Self { limits, budget: Budget::new(keyed), waiting: 0, closes: None }
     }
 
     /// A session ends when its client or its origin was silent for so long.
@@ -87,7 +88,7 @@ impl Gate {
         let Limits {
             max_sessions, max_sessions_per_network, lookups_per_second, lookups_per_network, ..
         } = self.limits;
-        if self.is_draining {
+        if self.closes.is_some_and(|closes| now >= closes) {
             return Err(Turned::Draining);
         }
         if self.waiting >= MAX_WAITING || sessions.len() >= max_sessions {
@@ -108,9 +109,9 @@ impl Gate {
         self.waiting -= 1;
     }
 
-    /// Nobody is let in any more.
-    pub(crate) fn drain(&mut self) {
-        self.is_draining = true;
+    /// Nobody is let in from then on.
+    pub(crate) fn drain(&mut self, from: Time) {
+        self.closes.get_or_insert(from);
     }
 
     /// What must always hold of so many sessions, so many of which wait.

@@ -317,7 +317,14 @@ impl Connection {
             }
             _ => routes::wanted(*server, head, has_files),
         };
+        let is_draining = *is_last;
         match wanted {
+            // Its media would come too late.
+            Some(wanted) if is_draining && wanted.kind.is_offer() && head.method == "POST" => {
+                self.respond_bare(cx, head, |client| {
+                    client.problem(Status::UNAVAILABLE, "no new sessions, the process ends")
+                });
+            }
             Some(wanted) => {
                 let (exchange, next) = Exchange::begin(cx, &mut self.client, head, wanted);
                 self.state = State::Exchange(Box::new(exchange));

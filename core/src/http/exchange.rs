@@ -15,6 +15,7 @@ use super::forward;
 use super::head::{Expectation, Head, HeadReader};
 use super::response::{CONTINUE, Status};
 use super::routes::{Kind, Wanted, is_session_id};
+use super::signalling::publishes;
 use crate::key::StreamKey;
 use crate::machine::{Action, Close, Cx, Fault, Input, Leg, Note, Opened, Ticket, Transport};
 use crate::origin::Protocol;
@@ -126,7 +127,7 @@ impl Exchange {
             need: Need {
                 protocol: need,
                 media: kind.is_offer().then_some(Protocol::Rtc),
-                publishes: kind == Kind::Live && upload.is_some(),
+                publishes: kind == Kind::Live && upload.is_some() || kind.is_offer() && publishes(target),
             },
             is_safe: upload.is_none() && matches!(head.method, "GET" | "HEAD" | "OPTIONS"),
             head: forward::request(head, target, kind, client.peer),

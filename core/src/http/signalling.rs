@@ -107,6 +107,13 @@ pub(super) fn resource(target: &str) -> Option<(StreamKey, &str)> {
     Some((StreamKey::from_segment(segment)?, target))
 }
 
+/// Whether who makes an offer there publishes, as the path has it.
+pub(super) fn publishes(target: &str) -> bool {
+    let path = target.split('?').next().unwrap_or(target);
+    path.split('/').any(|segment| segment == "whip")
+        || path.trim_end_matches('/').ends_with("/rtc/v1/publish")
+}
+
 /// Whether the fields announce a session description, or a fragment of one.
 pub(super) fn is_description(fields: &Fields<'_>) -> bool {
     let media_type =
@@ -217,6 +224,24 @@ mod tests {
                 panic!("{location:?}")
             };
             assert_eq!((&*session.username, &*session.resource), ("serv:clie", resource), "{location:?}");
+        }
+    }
+
+    #[test]
+    fn who_publishes_says_so_by_where_the_offer_goes() {
+        for (target, expected) in [
+            ("/rtc/v1/whip/?app=live&stream=a", true),
+            ("/rtc/v1/whip?app=live&stream=a", true),
+            ("/whip/live/a", true),
+            ("/live/a/whip?x=/whep/", true),
+            ("/rtc/v1/publish/", true),
+            ("/rtc/v1/publish", true),
+            ("/rtc/v1/whip-play/?app=live&stream=a", false),
+            ("/rtc/v1/whep/?from=/whip/", false),
+            ("/rtc/v1/play/", false),
+            ("/live/a", false),
+        ] {
+            assert_eq!(publishes(target), expected, "{target}");
         }
     }
 

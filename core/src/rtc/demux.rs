@@ -17,6 +17,12 @@ pub enum Kind {
     Rtp,
 }
 
+/// Whether a datagram of [`Kind::Rtp`] is media, and not RTCP that reports of them: whoever receives sends reports, too.
+/// RTCP's packet types are where no payload type is, with or without a marker (RFC 5761 §4).
+pub fn is_media(datagram: &[u8]) -> bool {
+    datagram.get(1).is_some_and(|second| !matches!(second & 0x7f, 64..=95))
+}
+
 impl Kind {
     /// What this datagram is; `None` if nothing that WebRTC sends.
     pub const fn of(datagram: &[u8]) -> Option<Self> {
@@ -32,6 +38,15 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn media_are_told_from_reports_of_them() {
+        for (second, expected) in [(0, true), (63, true), (64, false), (72, false), (95, false), (96, true)] {
+            assert_eq!(is_media(&[0x80, second, 0]), expected, "{second}");
+            assert_eq!(is_media(&[0x80, second | 0x80, 0]), expected, "{second} and a marker");
+        }
+        assert!(!is_media(&[0x80]));
+    }
 
     #[test]
     fn every_first_byte_is_one_protocol_or_none() {

@@ -29,13 +29,15 @@ pub enum DropReason {
     NotWebRtcOrigin,
     /// From an origin, to a client whose address is not known (any more).
     NoClient,
+    /// From an origin: an answer to a check that is not remembered (any more).
+    Unasked,
     /// A check with a new USERNAME, when the process is about to end.
     Draining,
 }
 
 impl DropReason {
     /// Each reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NotWebRtc,
         Self::BadStun,
         Self::Stranger,
@@ -47,6 +49,7 @@ impl DropReason {
         Self::Repeated,
         Self::NotWebRtcOrigin,
         Self::NoClient,
+        Self::Unasked,
         Self::Draining,
     ];
 }
@@ -69,6 +72,7 @@ impl Reason for DropReason {
             Self::Repeated => Fault::Client("another's check, repeated"),
             Self::NotWebRtcOrigin => Fault::Origin("neither STUN nor DTLS nor RTP"),
             Self::NoClient => Fault::Origin("media for a client that is not there"),
+            Self::Unasked => Fault::Origin("an answer to no check"),
             Self::Draining => Fault::Proxy("no new sessions, the process ends"),
         }
     }

@@ -49,17 +49,16 @@ mod table;
 
 pub use strangers::UNKNOWN_LIFE;
 
-use super::demux::Kind;
+use super::demux::{Kind, is_media};
 use super::drops::DropReason;
 use super::stun::{BINDING, Class, Message};
 use crate::flow::{Drops, Gate, Keyed, Limits, Network, Tickets, Turned};
-use crate::machine::{
-    Action, Actions, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Ticket, Transport,
-};
+use crate::machine::{Action, Close, Cx, Fault, Input, Leg, Machine, Note, OpenError, Ticket, Transport};
 use crate::origin::Protocol;
 use crate::query::{Answer, Need, Picked, Query, Report};
 use crate::time::{Duration, Time};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 use session::{Live, MAX_PARKED_DATAGRAM, Parked, Session, Stage};
 use strangers::Strangers;
@@ -72,8 +71,9 @@ pub const SETUP_TIMEOUT: Duration = Duration::from_secs(3);
 /// 7675 §5.1).
 pub const IDLE: Duration = Duration::from_secs(30);
 
-/// How often the load balancer is told that a session's media flow.
-pub const FLOWING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long sessions may begin once the process drains: offers that were taken before are answered yet, and their clients
+/// check then.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 /// What sessions have parked whose origin is being found, all together, in bytes.
 const MAX_PARKED_BYTES: usize = 2 * 1024 * 1024;
@@ -135,8 +135,8 @@ impl RtcHub {
     fn client_datagram(&mut self, cx: &mut Cx<'_>, from: SocketAddr, bytes: &[u8]) {
         match Kind::of(bytes) {
             Some(Kind::Stun) => self.stun_from_client(cx, from, bytes),
-            Some(Kind::Dtls | Kind::Rtp) => match self.table.of_address(from) {
-                Some(at) => self.pass_on(cx, at, from, bytes.len(), true),
+            Some(kind @ (Kind::Dtls | Kind::Rtp)) => match self.table.of_address(from) {
+                Some(at) => self.pass_on(cx, at, from, bytes, kind),
                 None => self.discard(cx, DropReason::Stranger),
             },
             None => self.discard(cx, DropReason::NotWebRtc),
@@ -149,16 +149,27 @@ impl RtcHub {
         let is_check = message.class == Class::Request && message.method == BINDING;
         match (message.username.filter(|_| is_check), known) {
             (Some(name), _) => self.check(cx, known, from, name, &message, bytes),
-            (None, Some(at)) => self.pass_on(cx, at, from, bytes.len(), false),
+            (None, Some(at)) => {
+                if message.class == Class::Request
+                    && let Some(Session { stage: Stage::Live(live), .. }) = self.table.sessions.get_mut(at)
+                    && !live.ask_else(message.transaction, from, cx.now)
+                {
+                    return self.discard(cx, DropReason::Repeated);
+                }
+                self.pass_on(cx, at, from, bytes, Kind::Stun);
+            }
             (None, None) => self.discard(cx, DropReason::Stranger),
         }
     }
 
     /// What a client sends from an address that is its own goes to its origin.
-    fn pass_on(&mut self, cx: &mut Cx<'_>, at: usize, from: SocketAddr, length: usize, is_media: bool) {
+    fn pass_on(&mut self, cx: &mut Cx<'_>, at: usize, from: SocketAddr, bytes: &[u8], kind: Kind) {
         if let Some(Session { stage: Stage::Live(live), leg, .. }) = self.table.sessions.get_mut(at) {
-            live.hear(from, cx.now, is_media);
-            cx.actions.forward(*leg, 0..length);
+            live.hear(from, cx.now, kind != Kind::Stun);
+            cx.actions.forward(*leg, 0..bytes.len());
+            if kind == Kind::Rtp && is_media(bytes) {
+                live.send_media(cx);
+            }
         }
     }
 
@@ -242,6 +253,13 @@ impl RtcHub {
         let Some(at) = self.tickets.answered(ticket) else { return };
         let Some(session) = self.table.sessions.get_mut(at) else { return };
         let refused = match (&mut session.stage, answer) {
+            (Stage::Live(live), answer) => {
+                live.end = None;
+                if answer == Answer::Rtc(None) {
+                    self.end(cx, at, None);
+                }
+                return;
+            }
             (Stage::Loading(_, parked), Answer::Rtc(Some(flow))) => {
                 let query = Query::Pick { key: flow.key.clone(), need: Need::to_play(Protocol::Rtc) };
                 let ticket = self.tickets.ask(at, query, cx.actions);
@@ -271,7 +289,9 @@ impl RtcHub {
         let Some(session) = self.table.sessions.get_mut(at) else { return };
         let Stage::Opening(parked, flow, Picked { origin, to }) = &mut session.stage else { return };
         let (parked, origin, to) = (core::mem::take(parked), origin.clone(), *to);
-        let (key, mut live) = (flow.key.clone(), Live::new(flow.clone(), cx.now));
+        let (key, flow) = (flow.key.clone(), flow.clone());
+        let end = self.tickets.ask(at, Query::EndOfRtc(Arc::clone(&session.name)), cx.actions);
+        let mut live = Live::new(flow, origin.clone(), end, cx.now);
         self.gate.settle();
         self.parked -= parked.bytes();
         cx.actions.note_of(leg, Note::Routed { verb: "webrtc", key, origin, to });
@@ -324,15 +344,31 @@ impl RtcHub {
 
     /// Frees a session that never was live. Its name is unknown for a moment, so that not every check asks anew.
     fn forget(&mut self, now: Time, at: usize) {
-        let Some(session) = self.table.remove(at) else { return };
-        if let Some(ticket) = session.stage.ticket() {
-            self.tickets.forget(ticket);
-        }
+        let Some(session) = self.remove(at) else { return };
         if let Some(parked) = session.stage.parked() {
             self.gate.settle();
             self.parked -= parked.bytes();
         }
         self.strangers.remember(now, &session.name);
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Session> {
+        let session = self.table.remove(at)?;
+        if let Some(ticket) = session.stage.ticket() {
+            self.tickets.forget(ticket);
+        }
+        Some(session)
+    }
+
+    /// A live session is over: for a fault, or because its client has left. Then its name is unknown for a moment, for
+    /// its client may not have heard of it yet.
+    fn end(&mut self, cx: &mut Cx<'_>, at: usize, fault: Option<Fault>) {
+        let Some(Session { name, leg, stage: Stage::Live(mut live), .. }) = self.remove(at) else { return };
+        cx.actions.close(leg, Close::Abort);
+        live.end(cx, leg, fault);
+        if fault.is_none() {
+            self.strangers.remember(cx.now, &name);
+        }
     }
 
     // From origins.
@@ -344,7 +380,13 @@ impl RtcHub {
         let present = live.client();
         let to = match Kind::of(bytes) {
             None => return self.discard(cx, DropReason::NotWebRtcOrigin),
-            Some(Kind::Stun) => self.response(cx, at, bytes).or(present),
+            Some(Kind::Stun) => match Message::parse(bytes) {
+                Ok(message) if message.class.is_response() => match self.response(cx, at, &message) {
+                    Some(asker) => Some(asker),
+                    None => return self.discard(cx, DropReason::Unasked),
+                },
+                _ => present,
+            },
             Some(Kind::Dtls | Kind::Rtp) => present,
         };
         let Some(peer) = to else { return self.discard(cx, DropReason::NoClient) };
@@ -353,13 +395,8 @@ impl RtcHub {
 
     /// The address that sent the check which this answers, if it is an answer to one that is remembered. A
     /// success makes that address the session's.
-    fn response(&mut self, cx: &mut Cx<'_>, at: usize, bytes: &[u8]) -> Option<SocketAddr> {
-        let message = Message::parse(bytes).ok()?;
-        let is_success = match message.class {
-            Class::Success => true,
-            Class::Error => false,
-            Class::Request | Class::Indication => return None,
-        };
+    fn response(&mut self, cx: &mut Cx<'_>, at: usize, message: &Message<'_>) -> Option<SocketAddr> {
+        let is_success = message.class == Class::Success;
         let Some(Session { stage: Stage::Live(live), .. }) = self.table.sessions.get_mut(at) else {
             return None;
         };
@@ -368,7 +405,7 @@ impl RtcHub {
             let begins = !live.has_begun();
             self.table.confirm(at, answered.from, cx.now);
             if begins {
-                self.look(cx.now, cx.actions, at);
+                self.look(cx, at);
             }
         }
         Some(answered.from)
@@ -383,7 +420,7 @@ impl RtcHub {
         {
             match self.table.sessions.get(at).map(|session| &session.stage) {
                 Some(Stage::Live(_)) => {
-                    self.look(cx.now, cx.actions, at);
+                    self.look(cx, at);
                     self.table.forget_silent(at, cx.now, self.gate.idle());
                 }
                 Some(Stage::Loading(..) | Stage::Picking(..)) => {
@@ -395,31 +432,26 @@ impl RtcHub {
         }
     }
 
-    /// Ends a live session that has been silent, reports one that flows, and sets when to look again. Nothing of
+    /// Ends a live session that has been silent, tells of one that flows, and sets when to look again. Nothing of
     /// this is done with a datagram, but for the one that begins it.
-    fn look(&mut self, now: Time, actions: &mut Actions, at: usize) {
-        let Some(Session { stage: Stage::Live(live), leg, .. }) = self.table.sessions.get_mut(at) else {
-            return;
-        };
+    fn look(&mut self, cx: &mut Cx<'_>, at: usize) {
+        let Some(Session { stage: Stage::Live(live), .. }) = self.table.sessions.get_mut(at) else { return };
         let ends_at = live.ends_at(self.gate.idle());
-        if ends_at <= now {
-            actions.close(*leg, Close::Abort);
-            actions.note_of(*leg, live.ended(now, live.silent()));
-            self.table.remove(at);
-            return;
+        if ends_at <= cx.now {
+            let silent = live.silent();
+            return self.end(cx, at, Some(silent));
         }
-        if live.report(now, FLOWING_INTERVAL) {
-            actions.push(Action::Tell(Report::Flowing(live.flow.clone())));
-        }
-        let wake = live.report_at().map_or(ends_at, |report_at| report_at.min(ends_at));
+        live.tell(cx);
+        let wake = live.tell_at().map_or(ends_at, |tell_at| tell_at.min(ends_at));
         self.table.sessions.wake(at, wake);
     }
 
     /// The process ends, and with it all sessions. Only who holds the keys of DTLS could say goodbye.
-    fn stop(&self, cx: &mut Cx<'_>) {
-        for (_, session) in self.table.sessions.iter() {
-            if let Stage::Live(live) = &session.stage {
-                cx.actions.note_of(session.leg, live.ended(cx.now, Fault::STOP));
+    fn stop(&mut self, cx: &mut Cx<'_>) {
+        let all: Vec<_> = self.table.sessions.iter().map(|(at, _)| at).collect();
+        for at in all {
+            if let Some(Session { leg, stage: Stage::Live(live), .. }) = self.table.sessions.get_mut(at) {
+                live.end(cx, *leg, Some(Fault::STOP));
             }
         }
     }
@@ -434,7 +466,7 @@ impl Machine for RtcHub {
             Input::Opened { leg, .. } => self.opened(cx, leg),
             Input::OpenFailed { leg, why } => self.open_failed(cx, leg, why),
             Input::Tick => self.tick(cx),
-            Input::Drain => self.gate.drain(),
+            Input::Drain => self.gate.drain(cx.now + DRAIN_GRACE),
             // Of a datagram socket the end is what ICMP says: anybody's word. Silence ends a session.
             Input::Eof { .. } | Input::HungUp { .. } | Input::Stream { .. } | Input::Spliced { .. } => {}
             Input::Stop => self.stop(cx),

@@ -9,4 +9,4 @@ pub mod sdp;
 pub mod stun;
 
 pub use drops::DropReason;
-pub use hub::{FLOWING_INTERVAL, IDLE, RtcHub, SETUP_TIMEOUT, UNKNOWN_LIFE};
+pub use hub::{DRAIN_GRACE, IDLE, RtcHub, SETUP_TIMEOUT, UNKNOWN_LIFE};

@@ -48,6 +48,13 @@ pub enum Class {
     Error,
 }
 
+impl Class {
+    /// Whether it answers a request.
+    pub const fn is_response(self) -> bool {
+        matches!(self, Self::Success | Self::Error)
+    }
+}
+
 /// What a response has in common with its request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct TransactionId(pub [u8; 12]);

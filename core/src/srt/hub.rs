@@ -348,7 +348,7 @@ impl Machine for SrtHub {
             Input::OpenFailed { leg, why } => self.open_failed(cx, leg, why),
             Input::Eof { leg, .. } => self.origin_gone(cx, leg),
             Input::Tick => self.tick(cx),
-            Input::Drain => self.gate.drain(),
+            Input::Drain => self.gate.drain(cx.now),
             Input::Stop => self.stop(cx),
             Input::HungUp { .. } | Input::Stream { .. } | Input::Spliced { .. } => {}
         }

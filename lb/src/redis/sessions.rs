@@ -139,7 +139,6 @@ impl Desk {
     pub(super) fn flowing(&mut self, now: Time, session: &RtcSession) {
         self.view.flowing(now, session);
         self.renew_rtc(now, session);
-        self.playing(now, &session.key);
     }
 
     fn renew_rtc(&mut self, now: Time, session: &RtcSession) {

@@ -137,6 +137,8 @@ pub fn rtc_hub(bytes: &[u8]) {
             7 if a < 200 => story.opened(),
             7 => story.desk.open_failed([OpenError::Unreachable, OpenError::Exhausted][usize::from(b % 2)]),
             8 if a == 255 => story.desk.drain(),
+            8 if a == 254 => story.desk.end(Answer::Rtc(None)),
+            8 if a == 253 => story.desk.end(Answer::Registered),
             8 if a > 200 => story.desk.eof(story.leg(b)),
             8 => story.desk.pass(Duration::from_millis(u64::from(a) * u64::from(b))),
             // A whole session, to get far.

@@ -49,6 +49,8 @@ pub struct Desk<H> {
     pub opening: VecDeque<(Leg, SocketAddr)>,
     /// Questions that nobody has answered.
     pub questions: VecDeque<(Ticket, Query)>,
+    /// Those for the end of something, which may have none.
+    pub ends: VecDeque<(Ticket, Query)>,
     /// What was sent since it was taken last.
     sent: Vec<Sent>,
     /// What the load balancer was told.
@@ -73,6 +75,7 @@ impl<H: Hub> Desk<H> {
             newest: BTreeMap::new(),
             opening: VecDeque::new(),
             questions: VecDeque::new(),
+            ends: VecDeque::new(),
             sent: Vec::new(),
             told: Vec::new(),
             notes: Vec::new(),
@@ -129,6 +132,13 @@ impl<H: Hub> Desk<H> {
     /// Answers the oldest question.
     pub fn answer(&mut self, answer: Answer) {
         if let Some((ticket, _)) = self.questions.pop_front() {
+            self.feed(Input::Answer { ticket, answer }, &[]);
+        }
+    }
+
+    /// Answers the oldest question for an end.
+    pub fn end(&mut self, answer: Answer) {
+        if let Some((ticket, _)) = self.ends.pop_front() {
             self.feed(Input::Answer { ticket, answer }, &[]);
         }
     }
@@ -206,6 +216,7 @@ impl<H: Hub> Desk<H> {
                 assert!(self.open.keys().all(|open| open.slot != leg.slot), "{leg:?}: the slot is in use");
                 self.opening.push_back((leg, to));
             }
+            Action::Ask { ticket, query: query @ Query::EndOfRtc(_) } => self.ends.push_back((ticket, query)),
             Action::Ask { ticket, query } => {
                 assert!(self.questions.iter().all(|(open, _)| *open != ticket), "{ticket:?} is unanswered");
                 self.asked += 1;

@@ -1,10 +1,12 @@
-//! One session of the hub: where it stands, at which addresses its client is, and which checks are out. Sends nothing.
+//! One session of the hub: where it stands, at which addresses its client is, and which checks are out. Sends no datagram.
 
 use crate::flow::{Network, Slotted};
-use crate::machine::{Fault, Leg, Note, Ticket};
-use crate::query::{Picked, RtcSession};
+use crate::machine::{Action, Cx, Fault, Leg, Note, Ticket};
+use crate::origin::OriginId;
+use crate::query::{Picked, Report, RtcSession};
 use crate::rtc::stun::TransactionId;
 use crate::time::{Duration, Time};
+use crate::usage::{USE_INTERVAL, Usage};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -14,9 +16,18 @@ use smallvec::SmallVec;
 /// Addresses of one client: a browser checks from each of its networks, over IPv4 and IPv6.
 pub(super) const MAX_PATHS: usize = 8;
 
-/// Checks of one session that wait for their responses, and as many that were granted; a client sends one each 50 ms
-/// (RFC 8445 §14.2).
-pub(super) const MAX_ASKED: usize = 8;
+/// Checks of one session that wait for their responses.
+const MAX_ASKED: usize = 64;
+
+/// Of them, those of one network: a client sends one each 50 ms (RFC 8445 §14.2), and its origin is less than 0.8 s away.
+/// Who forges checks from a few networks takes nobody else's place.
+const MAX_ASKED_OF_ONE: usize = 16;
+
+/// Checks that were granted, of which one may come again.
+const MAX_GRANTED: usize = 8;
+
+/// Checks of one session that are remembered.
+pub(super) const MAX_CHECKS: usize = MAX_ASKED + MAX_GRANTED;
 
 /// After this time no response to a check is waited for: longer than any round trip.
 const TRANSACTION_LIFE: Duration = Duration::from_secs(10);
@@ -70,7 +81,8 @@ impl Stage {
     pub(super) fn ticket(&self) -> Option<Ticket> {
         match self {
             Self::Loading(ticket, _) | Self::Picking(ticket, ..) => Some(*ticket),
-            Self::Opening(..) | Self::Live(_) => None,
+            Self::Live(live) => live.end,
+            Self::Opening(..) => None,
         }
     }
 
@@ -129,6 +141,9 @@ impl Parked {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) flow: RtcSession,
+    origin: OriginId,
+    /// The question whether its client has left by signalling.
+    pub(super) end: Option<Ticket>,
     /// Addresses of which the origin has granted a check, the client's present one first.
     paths: SmallVec<[Path; 1]>,
     /// Checks that the origin has not answered yet, or not long ago.
@@ -137,8 +152,10 @@ pub(super) struct Live {
     since: Time,
     /// When the origin was heard last.
     origin_heard: Time,
-    /// When to report next that it flows; never before it has begun to.
-    report_at: Option<Time>,
+    /// What the load balancer is told of it, once it has a client.
+    usage: Option<Usage>,
+    /// Its client has sent media.
+    publishes: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +169,8 @@ struct Asked {
     transaction: TransactionId,
     from: SocketAddr,
     at: Time,
+    /// It has a USERNAME, so that its success is the origin's word for where the client is.
+    is_check: bool,
     granted: bool,
 }
 
@@ -165,9 +184,18 @@ pub(super) struct Answered {
 }
 
 impl Live {
-    pub(super) fn new(flow: RtcSession, now: Time) -> Self {
-        let (paths, asked) = (SmallVec::new(), Vec::new());
-        Self { flow, paths, asked, since: now, origin_heard: now, report_at: None }
+    pub(super) fn new(flow: RtcSession, origin: OriginId, end: Ticket, now: Time) -> Self {
+        Self {
+            flow,
+            origin,
+            end: Some(end),
+            paths: SmallVec::new(),
+            asked: Vec::new(),
+            since: now,
+            origin_heard: now,
+            usage: None,
+            publishes: false,
+        }
     }
 
     /// Where the client is.
@@ -180,14 +208,14 @@ impl Live {
         self.paths.iter().map(|path| path.address)
     }
 
-    /// A datagram came from one of its addresses. With media a client says which one it uses; a check is sent
-    /// from all of them.
-    pub(super) fn hear(&mut self, from: SocketAddr, now: Time, is_media: bool) {
+    /// A datagram came from one of its addresses. With what is no check a client says which one it uses; a check is
+    /// sent from all of them.
+    pub(super) fn hear(&mut self, from: SocketAddr, now: Time, is_use: bool) {
         let Some(at) = self.paths.iter().position(|path| path.address == from) else { return };
         if let Some(path) = self.paths.get_mut(at) {
             path.heard = now;
         }
-        if is_media && at > 0 {
+        if is_use && at > 0 {
             self.bring_to_front(at);
         }
     }
@@ -199,6 +227,15 @@ impl Live {
 
     /// Remembers who sent a check, so that the response goes there. False if it is another's.
     pub(super) fn ask(&mut self, transaction: TransactionId, from: SocketAddr, now: Time) -> bool {
+        self.remember(transaction, from, now, true)
+    }
+
+    /// The same of a request that is no check: its response says nothing of who is there.
+    pub(super) fn ask_else(&mut self, transaction: TransactionId, from: SocketAddr, now: Time) -> bool {
+        self.remember(transaction, from, now, false)
+    }
+
+    fn remember(&mut self, transaction: TransactionId, from: SocketAddr, now: Time, is_check: bool) -> bool {
         if let Some(asked) = self.asked.iter_mut().find(|asked| asked.transaction == transaction) {
             if asked.from == from {
                 asked.at = now;
@@ -206,8 +243,8 @@ impl Live {
             return asked.from == from;
         }
         self.asked.retain(|asked| now.since(asked.at) < TRANSACTION_LIFE);
-        self.asked.push(Asked { transaction, from, at: now, granted: false });
-        self.forget_surplus(false);
+        self.asked.push(Asked { transaction, from, at: now, is_check, granted: false });
+        self.make_room(from);
         true
     }
 
@@ -223,22 +260,41 @@ impl Live {
         if now.since(asked.at) >= TRANSACTION_LIFE {
             return None;
         }
-        let granted = is_success && !asked.granted;
-        asked.granted |= is_success;
+        let granted = is_success && asked.is_check && !asked.granted;
+        asked.granted |= granted;
         let from = asked.from;
         if granted {
-            self.forget_surplus(true);
+            self.forget_granted();
         }
         Some(Answered { from, granted })
     }
 
-    /// Forgets the oldest check if there are too many that were granted, or too many that were not. Each kind has room
-    /// of its own: what was granted must not be heard again from elsewhere, so forged checks do not push it out; nor
-    /// does it push out those that wait for their responses.
-    fn forget_surplus(&mut self, granted: bool) {
-        let mut of_kind = self.asked.iter().enumerate().filter(|(_, asked)| asked.granted == granted);
-        let oldest = of_kind.next().map(|(at, _)| at);
-        if let Some(oldest) = oldest.filter(|_| of_kind.count() >= MAX_ASKED) {
+    /// Forgets a check that waits for its response, if there are too many: the oldest of the newcomer's own network, if
+    /// that has too many, or of all. Those from the client's known addresses stay, for the origin has granted checks from
+    /// there, unless they are the newcomer's own.
+    fn make_room(&mut self, newcomer: SocketAddr) {
+        let network = Network::from(newcomer.ip());
+        let is_own = |asked: &Asked| Network::from(asked.from.ip()) == network;
+        let waiting = || self.asked.iter().enumerate().filter(|(_, asked)| !asked.granted);
+        let own = waiting().filter(|(_, asked)| is_own(asked)).count();
+        let (has_too_many, are_too_many) = (own > MAX_ASKED_OF_ONE, waiting().count() > MAX_ASKED);
+        let is_victim = |asked: &Asked| {
+            let is_safe = asked.from != newcomer && self.addresses().any(|known| known == asked.from);
+            !is_safe && (!has_too_many || is_own(asked))
+        };
+        let oldest = waiting().find(|(_, asked)| is_victim(asked)).map(|(at, _)| at);
+        if let Some(oldest) = oldest.filter(|_| has_too_many || are_too_many) {
+            self.asked.remove(oldest);
+        }
+    }
+
+    /// Forgets the oldest check that was granted, if there are too many. They have room of their own: what was granted
+    /// must not be heard again from elsewhere, so forged checks do not push it out; nor does it push out those that wait
+    /// for their responses.
+    fn forget_granted(&mut self) {
+        let mut granted = self.asked.iter().enumerate().filter(|(_, asked)| asked.granted);
+        let oldest = granted.next().map(|(at, _)| at);
+        if let Some(oldest) = oldest.filter(|_| granted.count() >= MAX_GRANTED) {
             self.asked.remove(oldest);
         }
     }
@@ -289,33 +345,58 @@ impl Live {
     }
 
     /// What is said of its end.
-    pub(super) fn ended(&self, now: Time, fault: Fault) -> Note {
+    fn ended(&self, now: Time, fault: Option<Fault>) -> Note {
         Note::Ended {
             key: self.flow.key.clone(),
             client: self.client(),
-            fault: Some(fault),
+            fault,
             lasted: now.since(self.since),
         }
     }
 
-    /// Whether its flowing has been reported, which it is as soon as there is a client.
+    /// Whether it has had a client, of which the load balancer is told from then on.
     pub(super) fn has_begun(&self) -> bool {
-        self.report_at.is_some()
+        self.usage.is_some()
     }
 
-    /// Whether to report now that the session flows; it is to be asked again after `interval`.
-    pub(super) fn report(&mut self, now: Time, interval: Duration) -> bool {
-        let is_due = self.report_at.map_or(self.client().is_some(), |at| at <= now);
-        if !is_due {
-            return false;
+    /// Tells the load balancer, if it is time to, that the session's media flow and its stream is in use: not of a
+    /// session of which nothing was heard since.
+    pub(super) fn tell(&mut self, cx: &mut Cx<'_>) {
+        if self.client().is_none() && self.usage.is_none() {
+            return;
         }
-        self.report_at = Some(now + interval);
-        now.since(self.heard()) < interval
+        let heard = self.heard();
+        let key = || self.flow.key.clone();
+        let usage = self.usage.get_or_insert_with(|| Usage::from(cx.now, Report::Playing(key())));
+        if usage.next() > cx.now {
+            return;
+        }
+        if cx.now.since(heard) >= USE_INTERVAL {
+            return usage.rest(cx.now);
+        }
+        cx.actions.push(Action::Tell(Report::Flowing(self.flow.clone())));
+        usage.tell(cx);
     }
 
-    /// When to ask that again, once it has begun.
-    pub(super) fn report_at(&self) -> Option<Time> {
-        self.report_at
+    /// When to do that again, once it has begun.
+    pub(super) fn tell_at(&self) -> Option<Time> {
+        self.usage.as_ref().map(Usage::next)
+    }
+
+    /// Its client, at one of its addresses, has sent media: it publishes, of which the load balancer hears at once.
+    pub(super) fn send_media(&mut self, cx: &mut Cx<'_>) {
+        if !core::mem::replace(&mut self.publishes, true) {
+            let report = Report::Publishing(self.flow.key.clone(), self.origin.clone());
+            self.usage = Some(Usage::begin(cx, report));
+        }
+    }
+
+    /// It is over, whyever: what the load balancer and the log hear of that.
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>, leg: Leg, fault: Option<Fault>) {
+        cx.actions.note_of(leg, self.ended(cx.now, fault));
+        if let Some(usage) = self.usage.take() {
+            usage.end(cx);
+        }
     }
 
     /// How many checks are remembered.
@@ -341,7 +422,8 @@ mod tests {
 
     fn live() -> Live {
         let key = StreamKey::new("", "live", "s").unwrap();
-        Live::new(RtcSession { username: "a:b".into(), key, resource: "".into() }, Time::ZERO)
+        let flow = RtcSession { username: "a:b".into(), key, resource: "".into() };
+        Live::new(flow, OriginId::from_text("o"), Ticket(1), Time::ZERO)
     }
 
     fn address(n: usize) -> SocketAddr {
@@ -418,20 +500,47 @@ mod tests {
             assert!(live.ask(id(n), address(2), at(1)));
         }
         assert!(!live.ask(id(0), address(2), at(2)), "overheard, and sent again");
-        assert_eq!(live.asked(), MAX_ASKED + 1);
+        assert_eq!(live.asked(), MAX_ASKED_OF_ONE + 1);
     }
 
     #[test]
-    fn checks_that_are_remembered_are_few() {
+    fn checks_that_are_remembered_are_few_and_each_network_has_its_own_room() {
         let mut live = live();
-        for n in 0..2 * MAX_ASKED {
-            assert!(live.ask(id(n), address(2), at(1)));
+        let of = |network: usize| SocketAddr::from(([10, 0, 1, network as u8], 7));
+        assert!(live.ask(id(0), address(1), at(1)));
+        for network in 0..(MAX_ASKED - 1) / MAX_ASKED_OF_ONE {
+            for n in 1..=2 * MAX_ASKED_OF_ONE {
+                assert!(live.ask(id(network * 2 * MAX_ASKED_OF_ONE + n), of(network), at(1)));
+            }
         }
-        assert_eq!(live.asked(), MAX_ASKED);
-        assert_eq!(live.answered(id(0), true, at(2)), None);
-        assert!(live.answered(id(MAX_ASKED), true, at(2)).is_some());
+        assert!(live.asked() <= MAX_ASKED);
+        assert_eq!(live.answered(id(1), true, at(2)), None, "an old one of a network that has more");
+        assert!(live.answered(id(2 * MAX_ASKED_OF_ONE), true, at(2)).is_some());
+        assert!(live.answered(id(0), true, at(2)).is_some());
+        for n in 0..100 {
+            assert!(live.ask(id(100 + n), of(100 + n), at(3)));
+            assert!(live.asked() <= MAX_CHECKS);
+        }
+        assert_eq!(live.answered(id(100), true, at(4)), None, "the oldest of all");
         live.forget_silent(at(20_000), Duration::from_secs(30));
         assert_eq!(live.asked(), 0);
+    }
+
+    #[test]
+    fn a_known_address_keeps_its_checks_whoever_forges_some() {
+        let mut live = live();
+        live.confirm(address(1), at(0));
+        assert!(live.ask(id(0), address(1), at(1)));
+        for n in 1..200 {
+            // From the same network, and from many.
+            let from = if n % 2 == 0 { address(n) } else { ([10, 0, 1, n as u8], 7).into() };
+            assert!(live.ask(id(n), from, at(1)));
+        }
+        assert!(live.answered(id(0), true, at(2)).is_some());
+        for n in 200..220 {
+            assert!(live.ask(id(n), address(1), at(3)));
+        }
+        assert!(live.asked() <= MAX_CHECKS, "its own, too, are bounded");
     }
 
     #[test]
@@ -447,19 +556,6 @@ mod tests {
         assert_eq!(live.ends_at(IDLE), at(32_000));
         assert!(live.forget_silent(at(31_999), IDLE).is_empty());
         assert_eq!(live.forget_silent(at(32_000), IDLE).as_slice(), [address(1)]);
-    }
-
-    #[test]
-    fn it_is_told_that_it_flows_at_once_and_then_as_long_as_it_does() {
-        const EVERY: Duration = Duration::from_secs(20);
-        let mut live = live();
-        live.confirm(address(1), at(0));
-        assert!(live.report(at(0), EVERY));
-        assert!(!live.report(at(19_999), EVERY));
-        live.hear(address(1), at(10_000), true);
-        assert!(live.report(at(20_000), EVERY));
-        assert!(!live.report(at(40_000), EVERY), "nothing was heard since");
-        assert_eq!(live.report_at(), Some(at(60_000)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The flow table: each session, found by its leg, its user name, its client's addresses, and by when to look at it
 //! next. Each way is O(1), the last O(log n); what finds a datagram's session allocates nothing. Decides and sends nothing.
 
-use super::session::{MAX_ASKED, MAX_PATHS, Session, Stage};
+use super::session::{MAX_CHECKS, MAX_PATHS, Session, Stage};
 use crate::flow::{Keyed, Network, Slots};
 use crate::time::{Duration, Time};
 use alloc::sync::Arc;
@@ -95,7 +95,7 @@ impl Table {
             ensure(self.of_name(&session.name) == Some(at), "a name leads elsewhere")?;
             if let Stage::Live(live) = &session.stage {
                 let known = live.addresses().count();
-                ensure(known <= MAX_PATHS && live.asked() <= 2 * MAX_ASKED, "a session holds too much")?;
+                ensure(known <= MAX_PATHS && live.asked() <= MAX_CHECKS, "a session holds too much")?;
                 let mine = |address| self.of_address(address) == Some(at);
                 ensure(live.addresses().all(mine), "an address leads elsewhere")?;
                 addresses += known;

@@ -28,6 +28,7 @@ impl Stream {
 }
 
 /// A client whose media flows.
+#[derive(Clone)]
 pub(super) struct Session {
     pub(super) stream: usize,
     pub(super) proxy: usize,
@@ -194,14 +195,16 @@ impl World {
 
     /// A session tells that it goes on.
     pub(super) fn report(&mut self, name: u32) {
-        let Some(session) = self.sessions.running.get(&name).filter(|_| !self.rules.is_over()) else {
-            return;
-        };
+        let running = self.sessions.running.get(&name).filter(|_| !self.rules.is_over());
+        let Some(session) = running.cloned() else { return };
         let (proxy, key) = (session.proxy, self.streams[session.stream].key.clone());
         let report = match &session.kind {
             Kind::Publish => Report::Publishing(key, session.origin.clone()),
             Kind::Play => Report::Playing(key),
-            Kind::Flow(session) => Report::Flowing(session.clone()),
+            Kind::Flow(session) => {
+                self.tell(proxy, &Report::Flowing(session.clone()));
+                Report::Playing(key)
+            }
         };
         if session.kind == Kind::Publish {
             self.rules.told.insert((session.stream, session.origin.clone()), self.now);

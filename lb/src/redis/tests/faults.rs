@@ -217,6 +217,7 @@ fn a_store_that_was_emptied_is_given_what_is_played_and_who_drains() {
         let rtc =
             RtcSession { username: n.to_string().into(), key: key(&n.to_string()), resource: "".into() };
         a.desk.flowing(a.now, &rtc);
+        a.desk.playing(a.now, &rtc.key);
     }
     pass(&store, &mut [&mut a, &mut b], SECOND * 3);
     // Nobody lost the connection.

@@ -7,7 +7,7 @@ pub mod wire;
 pub use crate::sim::desk::Sent;
 pub use desk::Desk;
 pub use people::{Book, Forger, Origin, Plan, Shared, Socket, client};
-pub use wire::{check, dtls, media, refusal, success};
+pub use wire::{check, dtls, media, refusal, rtcp, success};
 
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::query::RtcSession;

@@ -98,6 +98,11 @@ pub fn media(session: u32, number: u32) -> Vec<u8> {
     tagged(0x80, session, number)
 }
 
+/// What says of media how they arrive: RTCP of this type (RFC 3550 §6), encrypted or not.
+pub fn rtcp(kind: u8) -> Vec<u8> {
+    vec![0x81, kind, 0, 1, 0, 0, 0, 7]
+}
+
 /// The same as a DTLS record.
 pub fn dtls(session: u32, number: u32) -> Vec<u8> {
     tagged(22, session, number)

@@ -3,7 +3,7 @@
 they see, a line of JSON each; on SIGTERM all close.
 usage: srt_callers.py JSON      a list of callers: name, host, port, stream_id (hex); optional: publishes, passphrase,
                                 key_bytes, latency and timeout (ms), bind (a UDP port that callers may share), rate (messages/s),
-                                rekey (packets until another key is used)"""
+                                rekey (packets until another key is used), congestion (live, file), filter"""
 import ctypes
 import json
 import signal
@@ -32,6 +32,9 @@ def call(caller):
     if "latency" in caller:
         srt.set_number(sock, srt.RCVLATENCY, caller["latency"])
         srt.set_number(sock, srt.PEERLATENCY, caller["latency"])
+    for option, number in ("congestion", srt.CONGESTION), ("filter", srt.PACKETFILTER):
+        if option in caller:
+            srt.set_bytes(sock, number, caller[option].encode())
     if "timeout" in caller:
         srt.set_number(sock, srt.CONNTIMEO, caller["timeout"])
     if "bind" in caller:

@@ -12,13 +12,13 @@ LIB.srt_getlasterror_str.restype = ctypes.c_char_p
 
 # SRT_SOCKOPT of srt.h
 SNDSYN, PASSPHRASE, PBKEYLEN, CONNTIMEO = 1, 26, 27, 36
-SNDKMSTATE, RCVKMSTATE, RCVLATENCY, PEERLATENCY, STREAMID = 40, 41, 43, 44, 46
-KMREFRESHRATE, KMPREANNOUNCE, IPV6ONLY, PEERIDLETIMEO = 51, 52, 54, 55
+SNDKMSTATE, RCVKMSTATE, RCVLATENCY, PEERLATENCY, STREAMID, CONGESTION = 40, 41, 43, 44, 46, 47
+KMREFRESHRATE, KMPREANNOUNCE, IPV6ONLY, PEERIDLETIMEO, PACKETFILTER = 51, 52, 54, 55, 60
 
 # The most one message of live mode carries, bytes.
 MESSAGE = 1456
-# The longest stream id, bytes.
-LONGEST_STREAM_ID = 512
+# The longest text of an option, such as a stream id, bytes.
+LONGEST_TEXT = 512
 
 _output = threading.Lock()
 
@@ -81,9 +81,9 @@ def number(sock, option):
     return value.value
 
 
-def stream_id(sock):
-    buffer, size = ctypes.create_string_buffer(LONGEST_STREAM_ID + 1), ctypes.c_int(LONGEST_STREAM_ID + 1)
-    checked(LIB.srt_getsockflag(sock, STREAMID, buffer, ctypes.byref(size)), "the stream id")
+def text(sock, option):
+    buffer, size = ctypes.create_string_buffer(LONGEST_TEXT + 1), ctypes.c_int(LONGEST_TEXT + 1)
+    checked(LIB.srt_getsockflag(sock, option, buffer, ctypes.byref(size)), f"option {option}")
     return buffer.raw[: size.value]
 
 
@@ -95,12 +95,15 @@ def encrypt(sock, passphrase, key_bytes):
 
 
 def negotiated(sock):
-    """What both sides have agreed on. Latencies in ms; key state 0 is none, 2 is secured."""
+    """What both sides have agreed on. Latencies in ms; key state 0 is none, 2 is secured; a key's length in bytes."""
     return {
         "latency": number(sock, RCVLATENCY),
         "peer_latency": number(sock, PEERLATENCY),
         "receives_key": number(sock, RCVKMSTATE),
         "sends_key": number(sock, SNDKMSTATE),
+        "key_bytes": number(sock, PBKEYLEN),
+        "congestion": text(sock, CONGESTION).rstrip(b"\0").decode(),
+        "filter": text(sock, PACKETFILTER).rstrip(b"\0").decode(),
     }
 
 

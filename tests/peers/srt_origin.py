@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """An SRT origin on Debian's libsrt: fans a stream out from who publishes it to those who play it, and tells what it
 sees, a line of JSON each. A stream id that contains "deny" is refused by the code 1403.
-usage: srt_origin.py [--host H] [--port P] [--latency MS] [--passphrase TEXT] [--key-bytes N] [--idle MS]"""
+usage: srt_origin.py [--host H] [--port P] [--latency MS] [--passphrase TEXT] [--key-bytes N] [--idle MS]
+                     [--congestion live|file]"""
 import argparse
 import ctypes
 import hashlib
@@ -46,7 +47,7 @@ def fan_out(resource, message):
 
 
 def serve(sock):
-    text = srt.stream_id(sock).decode(errors="replace")
+    text = srt.text(sock, srt.STREAMID).decode(errors="replace")
     resource, publishes = parse(text)
     about = {"id": sock, "resource": resource, "publishes": publishes}
     if not publishes:
@@ -77,6 +78,7 @@ def main():
     options.add_argument("--passphrase")
     options.add_argument("--key-bytes", type=int)
     options.add_argument("--idle", type=int)
+    options.add_argument("--congestion")
     options = options.parse_args()
     LIB.srt_startup()
     listener = srt.checked(LIB.srt_create_socket(), "a socket")
@@ -86,6 +88,8 @@ def main():
         srt.set_number(listener, srt.RCVLATENCY, options.latency)
     if options.idle is not None:
         srt.set_number(listener, srt.PEERIDLETIMEO, options.idle)
+    if options.congestion:
+        srt.set_bytes(listener, srt.CONGESTION, options.congestion.encode())
     srt.encrypt(listener, options.passphrase, options.key_bytes)
     address = srt.pack(options.host, options.port)
     srt.checked(LIB.srt_bind(listener, address, len(address)), "bind")

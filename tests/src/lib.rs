@@ -8,3 +8,4 @@ pub mod rewriting;
 pub mod rtmp;
 pub mod signalling;
 pub mod sim;
+pub mod srt;

@@ -4,10 +4,10 @@ use srs_proxy_tests::peers::ports::free_port;
 use srs_proxy_tests::peers::proc::Usage;
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::srt::{SrtOrigin, playing, publishing};
+use srs_proxy_tests::peers::srt_by_hand::{ask_cookie, receive, socket, socket_of};
 use srs_proxy_tests::peers::srt_callers::{Caller, Callers};
-use srs_proxy_tests::peers::srt_wire::{
-    ask_cookie, conclusion, data, induction, read, receive, shutdown, socket, socket_of,
-};
+use srs_proxy_tests::peers::{PATIENCE, wait_until};
+use srs_proxy_tests::srt::wire::{Handshake, media, shutdown};
 use std::net::{SocketAddr, UdpSocket};
 
 /// How much larger a process may look that has done work but keeps nothing, KiB.
@@ -59,8 +59,10 @@ impl Live {
     #[track_caller]
     fn assert_undisturbed(mut self, reasons: &[&str]) {
         self.settle();
-        let log = self.proxy.log();
-        assert!(reasons.iter().all(|reason| log.contains(reason)), "{reasons:?}\n{log}");
+        wait_until(&format!("the proxy tells of {reasons:?}"), PATIENCE, || {
+            let log = self.proxy.log();
+            reasons.iter().all(|reason| log.contains(reason))
+        });
         self.callers.wait_flow(&["v"], 3);
         let after = self.proxy.usage();
         assert!(after.descriptors <= self.before.descriptors, "{after:?}");
@@ -71,6 +73,14 @@ impl Live {
         let ends = self.callers.leave();
         assert!(ends.len() == 2 && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");
     }
+}
+
+fn induction(socket_id: u32) -> Vec<u8> {
+    Handshake::induction(socket_id).bytes()
+}
+
+fn conclusion(socket_id: u32, cookie: u32, stream_id: &str) -> Vec<u8> {
+    Handshake::conclusion(socket_id, cookie, stream_id.as_bytes()).bytes()
 }
 
 /// A sequence of numbers that look random.
@@ -112,9 +122,9 @@ fn an_answer_is_never_longer_than_its_question() {
     let mut buffer = [0; 2048];
     let count = stranger.recv(&mut buffer).expect("an answer");
     assert!(count <= question.len(), "{count}");
-    let answer = read(&buffer[..count]).expect("a handshake");
+    let answer = Handshake::read(&buffer[..count]).expect("a handshake");
     assert_eq!((answer.to, answer.version, answer.kind), (CALLER, 5, 1), "{answer:?}");
-    assert_eq!(answer.extension, 0x4A17, "the mark of this version");
+    assert_eq!(answer.field, 0x4A17, "the mark of this version");
     live.assert_undisturbed(&[]);
 }
 
@@ -126,7 +136,7 @@ fn junk_and_packets_cut_at_every_length_are_dropped() {
     let whole = [
         induction(CALLER),
         conclusion(CALLER, cookie, "live/cut"),
-        data(CALLER, 1, &[7; 64]),
+        media(CALLER, 1, &[7; 64]),
         shutdown(CALLER),
     ];
     for packet in &whole {
@@ -152,7 +162,7 @@ fn socket_ids_of_others_are_of_no_use() {
     let ids = ids.iter().filter_map(|accepted| u32::try_from(accepted["id"].as_u64()?).ok());
     for id in ids.flat_map(|id| [id, id + 1, id - 1]) {
         for _ in 0..20 {
-            stranger.send(&data(id, 1, &[7; 1316])).expect("it is sent");
+            stranger.send(&media(id, 1, &[7; 1316])).expect("it is sent");
             stranger.send(&shutdown(id)).expect("it is sent");
         }
     }
@@ -173,9 +183,29 @@ fn a_handshake_that_is_repeated_is_answered_again_and_is_one_connection() {
     assert_eq!((accepted.to, accepted.kind), (CALLER, u32::MAX), "{accepted:?}");
     caller.send(&conclusion).expect("it is sent");
     let again = receive(&caller);
-    assert_eq!((again.to, again.socket), (CALLER, accepted.socket));
+    assert_eq!((again.to, again.from), (CALLER, accepted.from));
     origin.wait("accepted", "live/x", false);
     assert_eq!(origin.events("hook").len(), 1);
+}
+
+#[test]
+fn a_caller_that_is_started_again_with_the_same_port_and_id_gets_what_it_asks_for_now() {
+    let origin = SrtOrigin::with(&["--idle", "60000"]);
+    let proxy = Proxy::before_srt(origin.addr(), &[]);
+    let caller = socket(proxy.srt());
+    let mut told = Vec::new();
+    for (sequence, stream) in [(1, "live/first"), (2, "live/second"), (3, "live/second")] {
+        let cookie = ask_cookie(&caller, CALLER).cookie;
+        let conclusion = Handshake::conclusion(CALLER, cookie, stream.as_bytes()).begun_with(sequence);
+        caller.send(&conclusion.bytes()).expect("it is sent");
+        let accepted = receive(&caller);
+        assert_eq!((accepted.to, accepted.kind, accepted.terms[0]), (CALLER, u32::MAX, sequence));
+        origin.wait("accepted", stream, false);
+        told.push(accepted.from);
+    }
+    assert!(told[0] != told[1] && told[1] != told[2], "{told:?}");
+    wait_until("the earlier ones have ended at their origin", PATIENCE, || origin.open() == 1);
+    assert_eq!(origin.events("accepted").len(), 3);
 }
 
 #[test]

@@ -67,7 +67,10 @@ fn a_stream_id_that_names_no_stream_is_refused_by_a_reason() {
         assert_eq!(refused_for(proxy.srt(), stream_id), BAD_REQUEST, "{stream_id:?}");
     }
     assert_eq!(refused_for(proxy.srt(), "#!::r=live/x,m=neither"), BAD_MODE);
-    Player::start(&url(proxy.srt(), "#!::", "")).wait_rejection();
+    for stream_id in ["#!::", "#!::r=live/x,m=neither"] {
+        let why = Player::start(&url(proxy.srt(), stream_id, "")).wait_rejection();
+        assert!(why.contains("Application-defined"), "{why}");
+    }
     assert!(origin.stream_ids().is_empty());
 }
 

@@ -54,8 +54,8 @@ fn callers_have_their_streams(count: usize) {
     let names: Vec<_> = streams.iter().map(String::as_str).collect();
     playing.wait_flow(&names, 2);
     let shares: Vec<_> = origins.iter().map(|origin| published(origin).len()).collect();
-    // Origins are chosen at random; that one has them all is no chance.
-    assert!(shares.iter().all(|share| *share < streams.len()), "{shares:?}");
+    // Origins are chosen at random; that one of three has none of so many is no chance.
+    assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
     for ends in [playing.leave(), publishing.leave()] {
         let whole = |end: &Value| end["gaps"] == 0 && end["messages"].as_u64() > Some(0);
         assert!(ends.len() == streams.len() && ends.iter().all(whole), "{ends:?}");
@@ -69,8 +69,8 @@ fn a_hundred_callers_at_three_origins_have_their_own_streams() {
 
 #[test]
 fn a_frozen_origin_is_its_callers_trouble_alone() {
-    // Two streams while there is one origin are there for sure, and of ten at three origins nearly always some elsewhere.
-    let streams: Vec<_> = (0..12).map(|number| number.to_string()).collect();
+    // Two streams while there is one origin are there for sure, and of the others at three origins some elsewhere.
+    let streams: Vec<_> = (0..25).map(|number| number.to_string()).collect();
     let (frozen, others) = (SrtOrigin::start(), [SrtOrigin::start(), SrtOrigin::start()]);
     let proxy = Proxy::before_srt(frozen.addr(), &[]);
     let mut first = Callers::start(&publishers(&proxy, &streams[..2]));
@@ -92,7 +92,8 @@ fn a_frozen_origin_is_its_callers_trouble_alone() {
 
     frozen.signal(Signal::STOP);
     // The port is not frozen with it: callers of others come in while its own wait for their answer.
-    let callers = players(&proxy, &lost);
+    let callers: Vec<_> = lost.iter().cycle().take(50 - kept.len()).cloned().collect();
+    let callers = players(&proxy, &callers);
     let own = std::thread::spawn(move || refusals(&callers));
     let mut more = Callers::start(&players(&proxy, &kept));
     for connected in more.wait_connected() {
@@ -110,5 +111,9 @@ fn a_frozen_origin_is_its_callers_trouble_alone() {
     elsewhere.leave();
     frozen.signal(Signal::CONT);
     let ends = more.leave();
+    assert!(ends.len() == kept.len() && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");
+    // Nor has anybody missed anything who was there before.
+    let mut ends = watching.leave();
+    ends.retain(|end| end["name"].as_str().is_some_and(|name| kept_names.contains(&name)));
     assert!(ends.len() == kept.len() && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");
 }

@@ -19,6 +19,12 @@ const ENOUGH: u64 = 400_000;
 /// Long enough for the reference library, which wants ten characters.
 const SECRET: &str = "0123456789ab";
 
+/// The reference library's own reason for congestion controls that do not fit.
+const BAD_CONGESTION: u64 = 13;
+
+/// Its reason of a listener that is about to end.
+const CLOSING: u64 = 7;
+
 /// A `PROXY_SRT_TIMEOUT`, and the least silence of the default one.
 const SHORT: &str = "3s";
 const DEFAULT: Duration = Duration::from_secs(9);
@@ -64,6 +70,32 @@ fn srt_live_transmit_plays_every_byte_that_ffmpeg_publishes() {
 }
 
 #[test]
+fn gstreamer_publishes() {
+    let origin = SrtOrigin::start();
+    let proxy = Proxy::before_srt(origin.addr(), &[]);
+    let dir = TempDir::new("film");
+    let film = dir.path().join("film.ts");
+    packaged::transport_stream(&film);
+    let mut publish = command("gst-launch-1.0");
+    publish.args(["-q", "filesrc", &format!("location={}", film.display()), "!", "tsparse"]);
+    publish.args([
+        "set-timestamps=true",
+        "alignment=7",
+        "!",
+        "srtsink",
+        "wait-for-connection=true",
+        "sync=true",
+    ]);
+    publish.arg(format!("uri=srt://{}?mode=caller", proxy.srt()));
+    publish.arg(format!("streamid={}", publishing("live/x")));
+    let publisher = Process::start("gst-launch", &mut publish);
+    let played = Player::start(&url(proxy.srt(), &playing("live/x"), "")).play(ENOUGH);
+    let film = std::fs::read(film).expect("the film");
+    assert!(position(&film, &played).is_some(), "every byte in its place");
+    drop(publisher);
+}
+
+#[test]
 fn ffmpeg_ffprobe_and_gstreamer_play() {
     let origin = SrtOrigin::start();
     let proxy = Proxy::before_srt(origin.addr(), &[]);
@@ -88,6 +120,7 @@ fn encrypted_streams_come_through_with_keys_of_every_length() {
         for accepted in origin.events("accepted") {
             let keys = (&accepted["receives_key"], &accepted["sends_key"]);
             assert_eq!(keys, (&SECURED.into(), &SECURED.into()), "{accepted}");
+            assert_eq!(accepted["key_bytes"].to_string(), key_bytes, "{accepted}");
         }
     }
 }
@@ -135,6 +168,65 @@ fn latencies_are_negotiated_end_to_end() {
             [&seen, &accepted].map(|side| (side["latency"].as_u64(), side["peer_latency"].as_u64()))
         });
         assert_eq!(seen[0], seen[1], "origin {wanted}, caller {latency}");
+    }
+}
+
+#[test]
+fn congestion_control_and_packet_filters_are_negotiated_end_to_end() {
+    let cases: [(&str, &[(&str, &str)]); 4] = [
+        ("live", &[("congestion", "live")]),
+        ("file", &[("congestion", "file")]),
+        ("live", &[("congestion", "file")]),
+        ("live", &[("filter", "fec,cols:10,rows:5,arq:onreq")]),
+    ];
+    for (wanted, options) in cases {
+        let origin = SrtOrigin::with(&["--congestion", wanted]);
+        let proxy = Proxy::before_srt(origin.addr(), &[]);
+        let with = |caller: Caller| {
+            options.iter().fold(caller, |caller, (option, value)| caller.with(option, *value))
+        };
+        if options == [("congestion", "file")] && wanted == "live" {
+            let codes = [origin.addr(), proxy.srt()]
+                .map(|at| refusal(with(Caller::player("v", at, playing("live/x")))).code);
+            assert_eq!(codes, [BAD_CONGESTION; 2]);
+            continue;
+        }
+        let agreed = [origin.addr(), proxy.srt()].map(|at| {
+            let mut callers = Callers::start(&pair(at, with));
+            let seen = callers.wait_connected();
+            assert_whole(callers);
+            wait_until("they are gone", PATIENCE, || origin.open() == 0);
+            let accepted = origin.events("accepted").pop().expect("it is accepted");
+            [&seen[0], &accepted].map(|side| (side["congestion"].clone(), side["filter"].clone()))
+        });
+        assert_eq!(agreed[0], agreed[1], "origin {wanted}, callers {options:?}");
+        let [(congestion, filter), _] = &agreed[1];
+        assert!(*congestion == wanted && (*filter == "") == (options[0].0 == "congestion"), "{agreed:?}");
+    }
+}
+
+#[test]
+fn a_path_that_loses_is_recovered_from_as_it_is_directly() {
+    let faults = Faults { lost: 50, late: 50, twice: 10, by: Duration::from_millis(10), seed: 7 };
+    let origin = SrtOrigin::start();
+    let proxy = Proxy::before_srt(origin.addr(), &[]);
+    // The path between the caller and whom it calls is the same, and so is the latency.
+    let ends = [origin.addr(), proxy.srt()].map(|at| {
+        let path = Lossy::start(at, faults);
+        let pair = pair(path.addr(), |caller| caller.with("latency", 800).with("timeout", 10_000));
+        let mut callers = Callers::start(&pair);
+        callers.wait_connected();
+        wait_until("much has passed", PATIENCE, || path.seen().0 > 3000);
+        callers.wait_flow(&["v"], 1);
+        let seen = callers.leave();
+        assert!(seen.len() == 2 && seen.iter().all(|end| end["gaps"] == 0), "{seen:?}");
+        wait_until("they are gone", PATIENCE, || origin.open() == 0);
+        seen.into_iter().find(|end| end["name"] == "p").expect("the publisher's end")
+    });
+    for end in &ends {
+        // A tenth is lost or so late that it is asked for.
+        let (sent, again) = (end["messages"].as_u64().unwrap_or(0), end["again"].as_u64().unwrap_or(0));
+        assert!(end["dropped"] == 0 && (sent / 50..=sent / 4).contains(&again), "{ends:?}");
     }
 }
 
@@ -242,19 +334,52 @@ fn callers_of_an_origin_that_dies_are_freed_in_time() {
     wait_freed(&proxy, before, gone);
 }
 
+/// A proxy that has long to drain, and callers whose streams flow through it: so many pairs.
+fn lasting(workers: &str, pairs: usize) -> (SrtOrigin, Proxy, Callers, Vec<String>) {
+    let origin = SrtOrigin::start();
+    let more = [("PROXY_GRACE_QUIT_TIMEOUT", "60s"), ("PROXY_FORCE_QUIT_TIMEOUT", "90s")];
+    let proxy = Proxy::with(&[("PROXY_WORKERS", workers), more[0], more[1]]);
+    proxy.register_srt("origin", origin.addr());
+    let names: Vec<_> = (0..pairs).map(|pair| pair.to_string()).collect();
+    let callers: Vec<_> = names
+        .iter()
+        .flat_map(|name| {
+            let stream = format!("live/{name}");
+            let publisher = Caller::publisher(&format!("p{name}"), proxy.srt(), publishing(&stream));
+            [publisher.with("rate", 50), Caller::player(name, proxy.srt(), playing(&stream))]
+        })
+        .collect();
+    let mut callers = Callers::start(&callers);
+    callers.wait_flow(&Vec::from_iter(names.iter().map(String::as_str)), 1);
+    (origin, proxy, callers, names)
+}
+
 #[test]
 fn a_drain_waits_for_the_last_caller_and_takes_no_other() {
-    let origin = SrtOrigin::start();
-    let mut proxy = Proxy::with(&[("PROXY_GRACE_QUIT_TIMEOUT", "60s"), ("PROXY_FORCE_QUIT_TIMEOUT", "90s")]);
-    proxy.register_srt("origin", origin.addr());
-    let mut callers = Callers::start(&pair(proxy.srt(), |caller| caller));
-    callers.wait_flow(&["v"], 1);
+    for (workers, pairs) in [("1", 1), ("4", 8)] {
+        let (_origin, mut proxy, mut callers, names) = lasting(workers, pairs);
+        proxy.signal(Signal::TERM);
+        wait_until("the proxy drains", PATIENCE, || TcpStream::connect(proxy.rtmp()).is_err());
+        assert_eq!(refusal(Caller::player("late", proxy.srt(), playing("live/0"))).code, CLOSING);
+        callers.wait_flow(&Vec::from_iter(names.iter().map(String::as_str)), 3);
+        assert!(proxy.is_running());
+        let ends = callers.leave();
+        assert!(ends.len() == 2 * pairs && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");
+        assert_eq!(proxy.wait_end(PATIENCE).status.code(), Some(0));
+    }
+}
+
+#[test]
+fn callers_and_origins_hear_at_once_that_the_process_ends() {
+    let (origin, mut proxy, mut callers, _) = lasting("2", 4);
     proxy.signal(Signal::TERM);
     wait_until("the proxy drains", PATIENCE, || TcpStream::connect(proxy.rtmp()).is_err());
-    refusal(Caller::player("late", proxy.srt(), playing("live/x")));
-    callers.wait_flow(&["v"], 3);
-    assert!(proxy.is_running());
-    let ends = callers.leave();
-    assert!(ends.len() == 2 && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");
-    assert_eq!(proxy.wait_end(PATIENCE).status.code(), Some(0));
+    assert_eq!((origin.open(), callers.events("closed").len()), (8, 0));
+    proxy.signal(Signal::TERM);
+    let ended = Instant::now();
+    // By themselves they would find out after five seconds.
+    callers.wait("closed", 8);
+    wait_until("the origin has heard it", PATIENCE, || origin.open() == 0);
+    assert!(ended.elapsed() < Duration::from_secs(4), "{:?}", ended.elapsed());
+    proxy.wait_end(PATIENCE);
 }

@@ -4,10 +4,11 @@ use srs_proxy_tests::peers::lossy::{Faults, Lossy};
 use srs_proxy_tests::peers::packaged;
 use srs_proxy_tests::peers::process::{Process, command};
 use srs_proxy_tests::peers::srt::{Player, SECURED, SrtOrigin, hex, playing, position, publishing, url};
+use srs_proxy_tests::peers::srt_by_hand::{ask_cookie, receive, socket};
 use srs_proxy_tests::peers::srt_callers::{Caller, Callers, connected, refusal};
-use srs_proxy_tests::peers::srt_wire::{ask_cookie, conclusion, receive, socket};
 use srs_proxy_tests::peers::temp::TempDir;
 use srs_proxy_tests::peers::{PATIENCE, ffmpeg, wait_until};
+use srs_proxy_tests::srt::wire::Handshake;
 use std::time::Duration;
 
 /// Bytes of a stream that are looked at: some seconds of the film.
@@ -111,7 +112,7 @@ fn packets_written_by_hand_are_understood() {
     let caller = socket(origin.addr());
     let answer = ask_cookie(&caller, 77);
     assert_eq!((answer.to, answer.version, answer.kind), (77, 5, 1));
-    caller.send(&conclusion(77, answer.cookie, "live/by hand")).expect("it is sent");
+    caller.send(&Handshake::conclusion(77, answer.cookie, b"live/by hand").bytes()).expect("it is sent");
     let accepted = receive(&caller);
     assert_eq!((accepted.to, accepted.kind), (77, 0xFFFF_FFFF), "{accepted:?}");
     origin.wait("accepted", "live/by hand", false);

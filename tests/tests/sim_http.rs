@@ -147,6 +147,10 @@ fn an_upload_reaches_its_origin_though_its_client_reads_no_answer() {
             // One that answers before it has read all may not want it.
             response.early = false;
         }
+        if dice.chance(300) {
+            // Nobody reads the body before there is someone to take it, also if its client has left.
+            scene.origins.insert(0, *dice.pick(&[Kind::Refuses, Kind::Silent]));
+        }
         let lasts: Vec<_> = scene.clients.iter().filter_map(|plan| plan.requests.last().copied()).collect();
         let played = scene.play(seed, LONG);
         played.assert_sound();

@@ -42,6 +42,8 @@ struct Cast {
     /// Of the origins, per thousand.
     moods: u64,
     first_origin_dies: Option<Time>,
+    /// At so many conclusions.
+    first_origin_freezes: Option<u32>,
 }
 
 fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
@@ -68,7 +70,8 @@ fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
     world.balancer(Scripted::new(cast.manner, answer).on_report(told));
     for index in [1, 2] {
         let dies = cast.first_origin_dies.filter(|_| index == 1);
-        let origin = Origin::new(&book, cast.moods, dies);
+        let freezes = cast.first_origin_freezes.filter(|_| index == 1);
+        let origin = Origin::new(&book, cast.moods, dies).freezes_at(freezes);
         world.host(origin_address(index), Host::Datagrams(Box::new(origin)));
     }
     for number in 0..cast.callers {
@@ -90,10 +93,11 @@ fn lively() -> Cast {
         callers: 8,
         sockets: 4,
         forgers: 2,
-        plan: Plan { data: 40, pause: Duration::from_millis(200), begin: Duration::from_secs(3) },
+        plan: Plan { data: 40, pause: Duration::from_millis(200), begin: Duration::from_secs(3), births: 5 },
         manner: Manner::Moody,
         moods: 50,
         first_origin_dies: None,
+        first_origin_freezes: None,
     }
 }
 
@@ -113,7 +117,9 @@ fn connections_never_mix_and_all_end_whatever_the_network_does() {
         let mut dice = Dice::new(seed);
         let weather = Weather::random(&mut dice);
         let first_origin_dies = dice.chance(300).then(|| Time::ZERO + Duration::from_secs(2));
-        let mut scene = scene(seed, weather, Cast { first_origin_dies, ..lively() });
+        let first_origin_freezes = dice.chance(300).then_some(5);
+        let cast = Cast { first_origin_dies, first_origin_freezes, ..lively() };
+        let mut scene = scene(seed, weather, cast);
         let run = scene.world.run(FOR_EVER);
         assert!(!run.over, "a hub outlives its sessions");
         assert_all_freed(&scene);
@@ -122,7 +128,11 @@ fn connections_never_mix_and_all_end_whatever_the_network_does() {
         sums.sent += book.sent;
         sums.echoed += book.echoed;
         sums.forsaken += book.forsaken;
+        sums.aliased += book.aliased;
         sums.ended += book.ended;
+        sums.closed += book.closed;
+        sums.hung_up += book.hung_up;
+        sums.reborn += book.reborn;
         sums.vanished += book.vanished;
         for (code, count) in &book.rejected {
             *sums.rejected.entry(*code).or_default() += count;
@@ -134,9 +144,11 @@ fn connections_never_mix_and_all_end_whatever_the_network_does() {
         routed += run.notes.iter().filter(|note| matches!(note, Note::Routed { .. })).count() as u64;
     });
     // The seeds did show what they are for.
-    for sum in [sums.connected, sums.sent, sums.echoed, sums.ended, sums.vanished, reports, routed] {
+    let many = [sums.connected, sums.sent, sums.echoed, sums.ended, sums.closed, sums.hung_up];
+    for sum in many.into_iter().chain([sums.reborn, sums.vanished, reports, routed]) {
         assert!(sum > 500, "{sums:?}, {reports} reports, {routed} routed");
     }
+    assert!(sums.aliased > 100, "{sums:?}");
     for code in [2402, 2403, 2502, 2503] {
         assert!(sums.rejected.get(&code).is_some_and(|count| *count > 20), "{code}: {sums:?}");
     }
@@ -151,7 +163,8 @@ fn connections_never_mix_and_all_end_whatever_the_network_does() {
 fn on_a_good_network_every_caller_connects_and_all_its_data_come_back() {
     let manner = Manner::Late(Duration::from_millis(30));
     for seed in 0..30 {
-        let mut scene = scene(seed, Weather::fair(), Cast { manner, moods: 0, ..lively() });
+        let plan = Plan { births: 0, ..lively().plan };
+        let mut scene = scene(seed, Weather::fair(), Cast { manner, moods: 0, plan, ..lively() });
         scene.world.run(FOR_EVER);
         assert_all_freed(&scene);
         let book = scene.book.borrow();
@@ -162,18 +175,57 @@ fn on_a_good_network_every_caller_connects_and_all_its_data_come_back() {
 }
 
 #[test]
+fn neither_who_begins_anew_nor_an_origin_that_thaws_leaves_a_connection_behind() {
+    let manner = Manner::Late(Duration::from_millis(30));
+    let (mut reborn, mut too_late) = (0, 0);
+    for seed in 0..30 {
+        let plan = Plan { births: 30, ..lively().plan };
+        let first_origin_freezes = Some(seed as u32 % 10 + 1);
+        let cast = Cast { manner, moods: 0, plan, first_origin_freezes, ..lively() };
+        let mut scene = scene(seed, Weather::fair(), cast);
+        scene.world.run(FOR_EVER);
+        assert_all_freed(&scene);
+        let book = scene.book.borrow();
+        assert_eq!(book.accepted, book.closed, "seed {seed}: {book:?}");
+        reborn += book.reborn;
+        too_late += book.accepted - book.connected;
+    }
+    assert!(reborn > 100 && too_late > 0, "{reborn} were reborn, {too_late} heard no too early");
+}
+
+#[test]
+fn when_the_process_ends_everybody_is_told() {
+    for seed in 0..10 {
+        // Some are connected by then, some are not.
+        let plan = Plan { data: 10_000, births: 0, ..lively().plan };
+        let manner = Manner::Late(Duration::from_millis(200));
+        let mut scene = scene(seed, Weather::fair(), Cast { manner, moods: 0, plan, ..lively() });
+        scene.world.stop(Duration::from_millis(1500));
+        let run = scene.world.run(FOR_EVER);
+        assert!(run.over);
+        let book = scene.book.borrow();
+        assert!(book.connected > 5, "seed {seed}: {book:?}");
+        assert_eq!((book.hung_up, book.closed), (book.connected, book.accepted), "seed {seed}: {book:?}");
+        let waited = book.rejected.get(&1007).copied().unwrap_or_default();
+        assert_eq!(waited + book.connected + book.forsaken, 32, "seed {seed}: {book:?}");
+    }
+}
+
+#[test]
 fn a_caller_hears_why_there_is_no_connection_before_it_gives_up() {
+    let plan = Plan { births: 0, ..lively().plan };
     for (manner, code) in
         [(Manner::Silent, 2503), (Manner::Refuses(srs_proxy_core::query::Refusal::NoOrigin), 2503)]
     {
-        let mut scene = scene(1, Weather::fair(), Cast { manner, forgers: 0, ..lively() });
+        let mut scene = scene(1, Weather::fair(), Cast { manner, forgers: 0, plan, ..lively() });
         scene.world.run(FOR_EVER);
         assert_all_freed(&scene);
         let book = scene.book.borrow();
         assert_eq!((book.rejected.get(&code), book.forsaken), (Some(&32), 0), "{book:?}");
     }
     let dead = Some(Time::ZERO);
-    let cast = Cast { manner: Manner::Prompt, moods: 0, first_origin_dies: dead, forgers: 0, ..lively() };
+    let manner = Manner::Prompt;
+    let cast = Cast { manner, moods: 0, first_origin_dies: dead, forgers: 0, plan, ..lively() };
     let mut scene = scene(1, Weather::fair(), cast);
     scene.world.run(FOR_EVER);
     let book = scene.book.borrow();
@@ -184,7 +236,7 @@ fn a_caller_hears_why_there_is_no_connection_before_it_gives_up() {
 #[test]
 fn thousands_of_callers_share_one_hub() {
     let weather = Weather { delay: Duration::from_millis(20), loss: 10, ..Weather::fair() };
-    let plan = Plan { data: 12, pause: Duration::from_secs(1), begin: Duration::from_secs(3) };
+    let plan = Plan { data: 12, pause: Duration::from_secs(1), begin: Duration::from_secs(3), births: 0 };
     let cast =
         Cast { callers: 3000, sockets: 1, forgers: 10, plan, moods: 0, manner: Manner::Prompt, ..lively() };
     let mut scene = scene(1, weather, cast);

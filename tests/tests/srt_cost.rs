@@ -7,7 +7,7 @@ use srs_proxy_core::machine::{Action, Actions, Cx, Input, Leg, Machine};
 use srs_proxy_core::time::Duration;
 use srs_proxy_tests::sim::Dice;
 use srs_proxy_tests::sim::srt::Desk;
-use srs_proxy_tests::sim::srt::wire::{data, keep_alive};
+use srs_proxy_tests::srt::wire::{data, keep_alive};
 use std::net::SocketAddr;
 
 fn client(n: usize) -> SocketAddr {

@@ -8,8 +8,8 @@ use srs_proxy_core::query::{Answer, Need, Picked, Query, Refusal, Report};
 use srs_proxy_core::srt::{DropReason, IDLE, LINGER, PROOF, RETRY, SETUP_TIMEOUT};
 use srs_proxy_core::time::Duration;
 use srs_proxy_core::usage::USE_INTERVAL;
-use srs_proxy_tests::sim::srt::wire::{CONCLUSION, Handshake, data, keep_alive, peer, shutdown};
 use srs_proxy_tests::sim::srt::{Desk, Sent};
+use srs_proxy_tests::srt::wire::{CONCLUSION, Handshake, data, keep_alive, peer, shutdown};
 use std::net::SocketAddr;
 
 const MS: Duration = Duration::from_millis(1);
@@ -130,6 +130,38 @@ fn a_caller_finds_its_origin_and_then_everything_flows() {
     }
     assert_eq!(desk.client(client(1), &keep_alive(9)), to_origin(leg, &keep_alive(9)));
     assert_eq!((desk.hub().sessions(), desk.asked, desk.hub().drops().total()), (1, 1, 0));
+}
+
+#[test]
+fn extensions_pass_as_they_are_known_or_not() {
+    let extension = |kind: u8, content: &[u8]| [&[0, kind, 0, (content.len() / 4) as u8], content].concat();
+    let further = [
+        extension(3, &[0x12; 28]),
+        extension(6, b"elif"),
+        extension(7, b",cefloc:s01\0"),
+        extension(8, &[0x80, 0, 0, 7, 1, 2, 0, 50]),
+        extension(99, b""),
+        extension(200, &[0xff; 400]),
+    ]
+    .concat();
+    let mut desk = desk();
+    let cookie = desk.cookie(client(1), 7);
+    let mut conclusion = Handshake::conclusion(7, cookie, ID.as_bytes());
+    conclusion.encryption = 4;
+    conclusion.field = 7;
+    conclusion.extensions.extend(&further);
+    assert_eq!(desk.client(client(1), &conclusion.bytes()), []);
+    let leg = desk.route(origin());
+    desk.sent();
+    let passed_on = desk.welcome(leg);
+    let terms = |it: &Handshake| (it.encryption, it.field, it.terms, it.extensions.clone());
+    assert_eq!(terms(&passed_on), terms(&conclusion));
+    let mut accepted = passed_on.accepted(9);
+    accepted.extensions.extend(&further);
+    let (_, _, answer) = one(&desk.origin(leg, &accepted.bytes()));
+    assert_eq!(terms(&answer), terms(&accepted));
+    let (_, _, again) = one(&desk.client(client(1), &conclusion.bytes()));
+    assert_eq!(again, answer);
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Leg, Machine};
 use srs_proxy_core::srt::IDLE;
-use srs_proxy_tests::sim::srt::wire::{CONCLUSION, Handshake, INDUCTION};
 use srs_proxy_tests::sim::srt::{Desk, Sent};
+use srs_proxy_tests::srt::wire::{CONCLUSION, Handshake, INDUCTION};
 use std::net::SocketAddr;
 
 const RECORDED: [(&str, &[u8], usize); 5] = [

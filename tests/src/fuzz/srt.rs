@@ -1,8 +1,8 @@
 //! SRT: packets and handshakes, stream ids, and the hub.
 
 use super::Script;
-use crate::sim::srt::wire::{self, CONCLUSION, Handshake, data, shutdown};
 use crate::sim::srt::{Desk, Sent};
+use crate::srt::wire::{self, CONCLUSION, Handshake, data, shutdown};
 use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Leg, Machine, OpenError};
 use srs_proxy_core::origin::OriginId;
@@ -89,9 +89,19 @@ impl Story {
         }
     }
 
-    fn conclude(&mut self, from: SocketAddr, socket: u32, id: &[u8]) {
+    /// A caller with the right cookie, which begins anew if it did with another number. It may be answered with more than
+    /// it said: it is where it seems to be.
+    fn conclude(&mut self, from: SocketAddr, socket: u32, sequence: u8, id: &[u8]) {
         let cookie = self.desk.cookie(from, socket);
-        self.client(from, &Handshake::conclusion(socket, cookie, id).bytes());
+        let conclusion = Handshake::conclusion(socket, cookie, id).begun_with(sequence.into());
+        for Sent { by, to, bytes } in self.desk.client(from, &conclusion.bytes()) {
+            if by == Leg::CLIENT {
+                assert_eq!(to, Some(from), "the answer goes to who asked");
+            } else {
+                let is_own = self.legs[&by] == (from, socket);
+                assert!(is_own && bytes[..2] == [0x80, 5], "the old one's origin is told that it is over");
+            }
+        }
     }
 
     fn origin(&mut self, leg: Leg, bytes: &[u8]) {
@@ -158,8 +168,8 @@ pub fn srt_hub(bytes: &[u8]) {
         match deed % 12 {
             // Only who has no session says just anything, since its words may be a conclusion of another socket.
             0 => story.client(([10, 0, 9, 9], 9).into(), script.bytes().unwrap_or(&[])),
-            1 => story.conclude(client(a), socket(a, b), b"#!::r=live/x,m=publish"),
-            2 => story.conclude(client(a), socket(a, b), b"#!::m=publish"),
+            1 => story.conclude(client(a), socket(a, b), deed / 48, b"#!::r=live/x,m=publish"),
+            2 => story.conclude(client(a), socket(a, b), deed / 48, b"#!::m=publish"),
             3 => story.client(client(a), &data(u32::from(b % 8), 0, 0)),
             4 => story.client(client(a), &shutdown(u32::from(b % 8))),
             5 => story.origin(story.leg(a), &handshake.refused(1000 + u32::from(b)).bytes()),
@@ -180,7 +190,7 @@ pub fn srt_hub(bytes: &[u8]) {
             }
             // A whole session, to get far.
             _ => {
-                story.conclude(client(a), socket(a, b), b"live/x");
+                story.conclude(client(a), socket(a, b), deed / 48, b"live/x");
                 story.answer(b % 4);
                 story.opened();
                 let leg = story.leg(255);

@@ -28,8 +28,8 @@ pub mod rtc;
 pub mod session;
 pub mod slow;
 pub mod srt;
+pub mod srt_by_hand;
 pub mod srt_callers;
-pub mod srt_wire;
 pub mod temp;
 pub mod ts_origin;
 

@@ -49,7 +49,7 @@ impl SrtOrigin {
     }
 
     /// Starts one with options of its program: `--host`, `--port`, `--latency` and `--idle` in ms, `--passphrase`,
-    /// `--key-bytes`.
+    /// `--key-bytes`, `--congestion`.
     #[track_caller]
     pub fn with(options: &[&str]) -> Self {
         let mut process = Process::start("srt origin", command("python3").arg(ORIGIN).args(options));

@@ -27,7 +27,7 @@ impl Caller {
     }
 
     /// With an option of the program: `passphrase`, `key_bytes`, `latency` and `timeout` in ms, `bind`, `rate`,
-    /// `rekey`.
+    /// `rekey`, `congestion`, `filter`.
     pub fn with(mut self, option: &str, value: impl Into<Value>) -> Self {
         self.0[option] = value.into();
         self

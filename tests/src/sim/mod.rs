@@ -10,6 +10,7 @@
 //! more of them.
 
 mod balancer;
+mod bounds;
 pub mod desk;
 mod dice;
 mod files;
@@ -30,10 +31,11 @@ mod weather;
 mod world;
 
 pub use balancer::{Balancer, Manner, Real, Reply, Scripted};
+pub use bounds::Bounds;
 pub use dice::Dice;
 pub use files::File;
 pub use net::{Fates, Host};
 pub use peer::{End, Io, Peer};
 pub use straight::Straight;
 pub use weather::{Fate, Weather};
-pub use world::{Bounds, Run, World};
+pub use world::{Run, World};

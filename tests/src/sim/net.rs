@@ -58,6 +58,7 @@ pub(crate) enum Event {
     FileTurn(usize),
     Tick,
     Drain,
+    Stop,
     /// A closed connection had delivered so much when last looked at.
     Linger(usize, u64),
     Datagram {

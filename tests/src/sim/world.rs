@@ -2,6 +2,7 @@
 //! no clock, no sockets, no protocol.
 
 use super::balancer::{Balancer, Reply};
+use super::bounds::Bounds;
 use super::dice::Dice;
 use super::files::{File, Files};
 use super::net::{Conn, Event, Fates, Host, Net, Opening, Splice};
@@ -48,26 +49,6 @@ pub struct Run {
     pub at: Time,
     /// A hash of all inputs and actions.
     pub hash: u64,
-}
-
-/// Bounds that the driver holds the machine to.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// The most unconsumed input of a leg, in bytes, beside one read.
-    pub kept: usize,
-    /// The most a leg's queue may hold above the high-water mark, in bytes: what one read and a few answers
-    /// can become.
-    pub above_high_water: usize,
-    /// The most legs at a time.
-    pub legs: usize,
-    /// The most unanswered questions at a time.
-    pub tickets: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { kept: 64 * 1024, above_high_water: 256 * 1024, legs: 2, tickets: 1 }
-    }
 }
 
 /// A simulated world.
@@ -187,6 +168,11 @@ impl<M: Machine> World<M> {
         self.net.at(self.net.now + after, Event::Drain);
     }
 
+    /// The process ends, after this time: the machine hears nothing any more, its peers what it has said last.
+    pub fn stop(&mut self, after: Duration) {
+        self.net.at(self.net.now + after, Event::Stop);
+    }
+
     /// Other bounds than the ordinary.
     pub fn bounds(&mut self, bounds: Bounds) {
         self.bounds = bounds;
@@ -288,8 +274,10 @@ impl<M: Machine> World<M> {
             }
             return true;
         }
-        let mut conns = self.net.conns.iter();
-        if self.over && conns.all(|conn| conn.dead || conn.pooled.is_some() && conn.is_delivered()) {
+        // The datagrams of a hub that was stopped arrive yet.
+        let (is_tcp, mut conns) = (!self.net.conns.is_empty(), self.net.conns.iter());
+        if self.over && is_tcp && conns.all(|conn| conn.dead || conn.pooled.is_some() && conn.is_delivered())
+        {
             return false;
         }
         let Some(event) = self.net.next(limit) else { return false };
@@ -307,6 +295,10 @@ impl<M: Machine> World<M> {
             Event::FileTurn(file) => self.file_turn(file),
             Event::Tick => self.tick(),
             Event::Drain => self.feed(Input::Drain, &Bytes::new()),
+            Event::Stop => {
+                self.feed(Input::Stop, &Bytes::new());
+                self.over = true;
+            }
             Event::Linger(conn, delivered) => self.linger(conn, delivered),
             Event::Datagram { to, from, bytes } => self.datagram(to, from, &bytes),
         }

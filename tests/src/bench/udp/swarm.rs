@@ -4,7 +4,7 @@
 use super::super::load::Poll;
 use super::wire::{self, Media};
 use super::{Receiver, send, send_segments, socket};
-use crate::peers::srt_wire::{self, Handshake};
+use crate::srt::wire::{self as srt_wire, Handshake};
 use hdrhistogram::Histogram;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::OwnedFd;
@@ -191,8 +191,11 @@ impl Swarm {
         let caller = caller_id(flow as u32);
         match self.cookies[flow] {
             _ if !self.load.srt => wire::binding_request(flow as u32),
-            None => srt_wire::induction(caller),
-            Some(cookie) => srt_wire::conclusion(caller, cookie, &format!("#!::r=live/f{flow},m=publish")),
+            None => Handshake::induction(caller).bytes(),
+            Some(cookie) => {
+                let id = format!("#!::r=live/f{flow},m=publish");
+                Handshake::conclusion(caller, cookie, id.as_bytes()).bytes()
+            }
         }
     }
 
@@ -289,7 +292,7 @@ impl Swarm {
         for sequence in track.sent..track.sent + burst as u64 {
             if self.load.srt {
                 let to = if up { listener_id(flow as u32) } else { caller_id(flow as u32) };
-                self.buffer.extend(srt_wire::data(to, sequence as u32, &[]));
+                self.buffer.extend(srt_wire::media(to, sequence as u32, &[]));
             }
             self.media.write(flow as u32, sequence, now, &mut self.buffer);
         }
@@ -345,13 +348,17 @@ impl Swarm {
             }
             return Ok(());
         }
-        let flow = handshake.socket.wrapping_sub(caller_id(0));
+        let flow = handshake.from.wrapping_sub(caller_id(0));
         if let Some(path) =
             self.paths.get_mut(flow as usize).filter(|_| handshake.kind == srt_wire::CONCLUSION)
         {
             *path = Some(from);
         }
-        self.origin.send_to(&srt_wire::answer(handshake, listener_id(flow), COOKIE), from)?;
+        let answer = match handshake.kind {
+            srt_wire::INDUCTION => handshake.welcome(COOKIE),
+            _ => handshake.accepted(listener_id(flow)),
+        };
+        self.origin.send_to(&answer.bytes(), from)?;
         Ok(())
     }
 
@@ -359,7 +366,7 @@ impl Swarm {
         let (from, range, size) = self.receiver.message(index);
         let now = self.now().as_nanos() as u64;
         for datagram in self.receiver.buffer[range].chunks(size) {
-            if let Some(handshake) = srt_wire::read(datagram).filter(|_| self.load.srt) {
+            if let Some(handshake) = Handshake::read(datagram).filter(|_| self.load.srt) {
                 // Nothing is sent behind one before it is answered.
                 return self.shake_hands(token, from, &handshake);
             }

@@ -1,8 +1,8 @@
 //! The SRT hub at the desk: how its sessions come to life.
 
-use super::wire::Handshake;
 use crate::sim::Dice;
 use crate::sim::desk::{self, Hub};
+use crate::srt::wire::Handshake;
 use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::Leg;
 use srs_proxy_core::origin::OriginId;

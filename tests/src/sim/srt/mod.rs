@@ -1,8 +1,7 @@
-//! SRT for the simulator: what its peers say, and a driver for a hub alone.
+//! SRT for the simulator: its peers, and a driver for a hub alone.
 
 mod desk;
 mod people;
-pub mod wire;
 
 pub use crate::sim::desk::Sent;
 pub use desk::Desk;

@@ -1,12 +1,13 @@
-//! Who stands around a simulated SRT hub: callers that send again what is not answered, origins that accept, reject, end
-//! connections and die, and forgers without the right cookie. Each asserts that it gets nothing that is another's.
+//! Who stands around a simulated SRT hub: callers that send again what is not answered and begin anew, origins that accept,
+//! reject, end connections, freeze and die, and forgers without the right cookie. Each asserts that it gets nothing that is another's.
 
-use super::wire::{self, CONCLUSION, Handshake, INDUCTION};
 use crate::sim::{Io, Peer};
+use crate::srt::wire::{self, CONCLUSION, Handshake, INDUCTION};
 use srs_proxy_core::time::{Duration, Time};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 /// How often a caller sends a handshake again.
@@ -14,6 +15,12 @@ const AGAIN: Duration = Duration::from_millis(250);
 
 /// How long it waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Socket ids that an origin uses; each the same ones, so that some are told an alias, which is hardly ever so low.
+const IDS: u32 = 1000;
+
+/// How long an origin is frozen: longer than a caller waits.
+const FROST: Duration = Duration::from_secs(4);
 
 /// What came of it all.
 #[derive(Default, Debug)]
@@ -30,8 +37,16 @@ pub struct Book {
     pub rejected: BTreeMap<u32, u64>,
     /// Callers that heard nothing.
     pub forsaken: u64,
+    /// Connections whose socket id is an alias.
+    pub aliased: u64,
     /// Connections that the origin has ended.
     pub ended: u64,
+    /// Connections that the origin was told the end of.
+    pub closed: u64,
+    /// Connections that their caller was told the end of.
+    pub hung_up: u64,
+    /// Callers that began anew with the same socket id.
+    pub reborn: u64,
     /// Callers that vanished without a word.
     pub vanished: u64,
 }
@@ -48,7 +63,12 @@ pub struct Plan {
     pub pause: Duration,
     /// It begins within this time.
     pub begin: Duration,
+    /// With each of its data it may be started again, per thousand: without a word, with the same socket id.
+    pub births: u64,
 }
+
+/// After so long at most it is there again; some time after all that it sent before has arrived.
+const BIRTH: RangeInclusive<u64> = 100_000..=4_000_000;
 
 /// One caller's connections, all from one address.
 pub struct Caller {
@@ -62,6 +82,8 @@ pub struct Caller {
 struct Socket {
     stream: String,
     begun: Option<Time>,
+    /// The number of its first packet.
+    sequence: u32,
     cookie: Option<u32>,
     /// The id it was told.
     theirs: Option<u32>,
@@ -75,6 +97,7 @@ impl Caller {
         let socket = |stream: &String| Socket {
             stream: stream.clone(),
             begun: None,
+            sequence: 0,
             cookie: None,
             theirs: None,
             left: plan.data,
@@ -90,19 +113,23 @@ impl Caller {
             return None;
         }
         let Some(theirs) = socket.theirs else {
-            let begun = *socket.begun.get_or_insert(io.now);
+            let begun = *socket.begun.get_or_insert_with(|| {
+                socket.sequence = io.dice.range(0..=0x7fff_ffff) as u32;
+                io.now
+            });
             if io.now.since(begun) >= PATIENCE {
                 socket.over = true;
                 self.book.borrow_mut().forsaken += 1;
                 return None;
             }
-            let handshake = match socket.cookie {
-                None => Handshake::induction(own),
-                Some(cookie) => Handshake::conclusion(own, cookie, socket.stream.as_bytes()),
-            };
-            io.send(self.hub, handshake.bytes());
+            io.send(self.hub, socket.handshake(own).bytes());
             return Some(AGAIN);
         };
+        if io.dice.chance(self.plan.births) {
+            (socket.begun, socket.cookie, socket.theirs) = (None, None, None);
+            self.book.borrow_mut().reborn += 1;
+            return Some(Duration::from_micros(io.dice.range(BIRTH)));
+        }
         if socket.left == 0 {
             socket.over = true;
             if io.dice.chance(300) {
@@ -115,6 +142,17 @@ impl Caller {
         socket.left -= 1;
         io.send(self.hub, wire::data(theirs, socket.left, own));
         Some(Duration::from_micros(io.dice.range(1..=self.plan.pause.as_micros() as u64)))
+    }
+}
+
+impl Socket {
+    /// What it says until it is connected.
+    fn handshake(&self, own: u32) -> Handshake {
+        let handshake = match self.cookie {
+            None => Handshake::induction(own),
+            Some(cookie) => Handshake::conclusion(own, cookie, self.stream.as_bytes()),
+        };
+        handshake.begun_with(self.sequence)
     }
 }
 
@@ -138,7 +176,10 @@ impl Peer for Caller {
             let (first, to, payload) = wire::read(bytes).expect("a packet");
             let socket = self.sockets.get_mut(&to).expect("one of its own sockets");
             match first {
-                0x8005_0000 => socket.over = true,
+                0x8005_0000 => {
+                    self.book.borrow_mut().hung_up += u64::from(!socket.over);
+                    socket.over = true;
+                }
                 _ => {
                     assert_eq!(payload, to, "what it sent itself comes back, and nothing else");
                     self.book.borrow_mut().echoed += 1;
@@ -148,20 +189,25 @@ impl Peer for Caller {
         };
         let socket = self.sockets.get_mut(&handshake.to).expect("one of its own sockets");
         assert_eq!(handshake.version, 5);
+        if handshake.terms[0] != socket.sequence || socket.begun.is_none() {
+            // For who it was before.
+            return;
+        }
         let is_waiting = socket.theirs.is_none() && !socket.over;
         match handshake.kind {
             INDUCTION => {
                 assert_eq!((handshake.field, handshake.from), (0x4a17, handshake.to));
                 // Another answer, to an induction that was sent again, is as good.
                 if socket.cookie.replace(handshake.cookie).is_none() && is_waiting {
-                    let stream = socket.stream.as_bytes();
-                    io.send(self.hub, Handshake::conclusion(handshake.to, handshake.cookie, stream).bytes());
+                    io.send(self.hub, socket.handshake(handshake.to).bytes());
                 }
             }
             CONCLUSION => {
                 let told = *socket.theirs.get_or_insert(handshake.from);
                 assert_eq!(told, handshake.from, "one connection is enough");
-                self.book.borrow_mut().connected += u64::from(is_waiting);
+                let mut book = self.book.borrow_mut();
+                book.connected += u64::from(is_waiting);
+                book.aliased += u64::from(is_waiting && told > IDS);
             }
             code => {
                 assert!(socket.theirs.is_none(), "rejected when it was connected");
@@ -180,32 +226,68 @@ pub struct Origin {
     /// By who calls, and with which id: so many connections of one caller there shall be, one.
     sockets: BTreeMap<(SocketAddr, u32), u32>,
     refused: BTreeSet<(SocketAddr, u32)>,
-    /// How many ids it uses, so that origins choose the same.
-    ids: u32,
     last: u32,
     /// It says no, or ends a connection, per thousand.
     moods: u64,
     dies: Option<Time>,
+    /// At so many more conclusions it freezes, and is again there then: what it was sent meanwhile it hears late.
+    freezes_at: Option<u32>,
+    thaws: Time,
+    unheard: VecDeque<(SocketAddr, Vec<u8>)>,
 }
 
 impl Origin {
     /// An origin whose ids are the same as every other's.
     pub fn new(book: &Shared, moods: u64, dies: Option<Time>) -> Self {
         let (sockets, refused) = (BTreeMap::new(), BTreeSet::new());
-        Self { book: Rc::clone(book), sockets, refused, ids: 1000, last: 0, moods, dies }
+        let (thaws, unheard) = (Time::ZERO, VecDeque::new());
+        let book = Rc::clone(book);
+        Self { book, sockets, refused, last: 0, moods, dies, freezes_at: None, thaws, unheard }
+    }
+
+    /// The same, but with so many conclusions it freezes once.
+    #[must_use]
+    pub fn freezes_at(self, conclusions: Option<u32>) -> Self {
+        Self { freezes_at: conclusions, ..self }
+    }
+
+    /// Whether it is frozen when this comes.
+    fn is_frozen(&mut self, io: &mut Io<'_>, bytes: &[u8]) -> bool {
+        if let Some(left) = &mut self.freezes_at
+            && Handshake::read(bytes).is_some_and(|handshake| handshake.kind == CONCLUSION)
+        {
+            *left -= 1;
+            if *left == 0 {
+                self.freezes_at = None;
+                self.thaws = io.now + FROST;
+                io.wake(FROST, 0);
+            }
+        }
+        io.now < self.thaws
     }
 }
 
 impl Peer for Origin {
+    fn timer(&mut self, io: &mut Io<'_>, _tag: u32) {
+        while let Some((from, bytes)) = self.unheard.pop_front() {
+            self.datagram(io, from, &bytes);
+        }
+    }
+
     fn datagram(&mut self, io: &mut Io<'_>, from: SocketAddr, bytes: &[u8]) {
         if self.dies.is_some_and(|dies| dies <= io.now) {
             return;
+        }
+        if self.is_frozen(io, bytes) {
+            return self.unheard.push_back((from, bytes.to_vec()));
         }
         let Some(handshake) = Handshake::read(bytes) else {
             let (first, to, own) = wire::read(bytes).expect("a packet");
             let known = self.sockets.get(&(from, own)).copied();
             if first == 0x8005_0000 {
+                let before = self.sockets.len();
                 self.sockets.retain(|(address, _), theirs| *address != from || *theirs != to);
+                self.book.borrow_mut().closed += (before - self.sockets.len()) as u64;
             } else if let Some(theirs) = known {
                 assert_eq!(theirs, to, "it is for the socket that it was sent to");
                 self.book.borrow_mut().sent += 1;
@@ -235,7 +317,7 @@ impl Peer for Origin {
                         self.refused.insert(caller);
                         return io.send(from, handshake.refused(2403).bytes());
                     }
-                    self.last = self.last % self.ids + 1;
+                    self.last = self.last % IDS + 1;
                     self.book.borrow_mut().accepted += 1;
                     self.sockets.insert(caller, self.last);
                 }

@@ -33,7 +33,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// A caller's first words.
+    /// A caller's first words. Its first sequence number is that of its id; see [`begun_with`](Self::begun_with).
     pub fn induction(from: u32) -> Self {
         Self {
             to: 0,
@@ -41,7 +41,7 @@ impl Handshake {
             version: 4,
             encryption: 0,
             field: 2,
-            terms: [7, 1500, 8192],
+            terms: [from & 0x7fff_ffff, 1500, 8192],
             kind: INDUCTION,
             from,
             cookie: 0,
@@ -52,7 +52,7 @@ impl Handshake {
 
     /// A caller's second, with what a stream id is.
     pub fn conclusion(from: u32, cookie: u32, stream_id: &[u8]) -> Self {
-        let mut extensions = vec![0, 1, 0, 3, 0, 1, 5, 1, 0, 0, 0, 0xbf, 0, 120, 0, 0];
+        let mut extensions = vec![0, 1, 0, 3, 0, 1, 5, 1, 0, 0, 0, 0xbf, 0, 120, 0, 120];
         let words = stream_id.len().div_ceil(4);
         extensions.extend([0, 5, 0, words as u8]);
         for chunk in stream_id.chunks(4) {
@@ -62,6 +62,13 @@ impl Handshake {
             extensions.extend(word);
         }
         Self { version: 5, field: 5, kind: CONCLUSION, cookie, extensions, ..Self::induction(from) }
+    }
+
+    /// The same of a socket whose first packet has this number.
+    #[must_use]
+    pub fn begun_with(mut self, sequence: u32) -> Self {
+        self.terms[0] = sequence;
+        self
     }
 
     /// A listener's answer to an induction.
@@ -126,21 +133,28 @@ pub fn peer(a: u8, b: u8, c: u8, d: u8) -> [u8; 16] {
 
 /// A data packet with a word of payload.
 pub fn data(to: u32, sequence: u32, payload: u32) -> Vec<u8> {
-    packet(sequence & 0x7fff_ffff, to, payload)
+    media(to, sequence, &payload.to_be_bytes())
+}
+
+/// A data packet: a whole message, with the number of its packet.
+pub fn media(to: u32, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let sequence = sequence & 0x7fff_ffff;
+    let header = [sequence, 0xc000_0000 | sequence, 0, to];
+    [&header.map(u32::to_be_bytes).concat()[..], payload].concat()
 }
 
 /// A keep-alive.
 pub fn keep_alive(to: u32) -> Vec<u8> {
-    packet(0x8001_0000, to, 0)
+    control(0x8001_0000, to)
 }
 
 /// The end.
 pub fn shutdown(to: u32) -> Vec<u8> {
-    packet(0x8005_0000, to, 0)
+    control(0x8005_0000, to)
 }
 
-fn packet(first: u32, to: u32, payload: u32) -> Vec<u8> {
-    [first, 0, 0, to, payload].into_iter().flat_map(u32::to_be_bytes).collect()
+fn control(first: u32, to: u32) -> Vec<u8> {
+    [first, 0, 0, to, 0].map(u32::to_be_bytes).concat()
 }
 
 /// What a packet that is no handshake says: its first word, whom it is for, and the payload's first word.

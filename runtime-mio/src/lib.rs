@@ -17,6 +17,7 @@
 //!   budget    descriptors that sessions may hold
 //! ```
 
+mod address;
 mod alarm;
 mod batch;
 mod budget;

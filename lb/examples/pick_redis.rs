@@ -11,7 +11,7 @@ use srs_proxy_lb::{
     Asker, Mailbox, Notify, OriginLoadBalancer, OriginService, ReplyTo, RtcService, Setup, ask,
 };
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -47,7 +47,9 @@ struct Counting(RealRedis, Arc<Sent>);
 impl RedisClient for Counting {
     fn run(&mut self, commands: &[Command]) -> Result<Vec<Reply>, Lost> {
         self.1.trips.fetch_add(1, Ordering::Relaxed);
-        self.1.commands.fetch_add(commands.len() as u64, Ordering::Relaxed);
+        // The census is each second's, and no session's.
+        let asked = commands.iter().filter(|command| !matches!(command, Command::Census { .. })).count();
+        self.1.commands.fetch_add(asked as u64, Ordering::Relaxed);
         self.0.run(commands)
     }
 }
@@ -67,6 +69,8 @@ struct Desk {
     begin: Instant,
     mailbox: Arc<Mailbox>,
     bell: Receiver<()>,
+    /// The next stream that nobody else asks for.
+    asked: AtomicU32,
 }
 
 impl Desk {
@@ -102,6 +106,21 @@ impl Desk {
 }
 
 impl Desk {
+    /// What need not be soon is sent with what must be: asks until nothing else is left. How many commands were sent until
+    /// then, without its own.
+    fn rest(&self, sent: &Sent) -> u64 {
+        let mut own = 0;
+        loop {
+            let before = sent.now().1;
+            let next = self.asked.fetch_add(1, Ordering::Relaxed);
+            self.ask_all(vec![pick(next)], 1);
+            own += 1;
+            if sent.now().1 == before + 1 {
+                break sent.now().1 - own;
+            }
+        }
+    }
+
     /// The origin of a stream.
     fn home(&self, n: u32) -> OriginId {
         loop {
@@ -133,7 +152,7 @@ fn main() {
     let redis = Redis::start(&setup, Mappings::End, config.keys(&prefix), client, clock).expect("a Redis");
     let (ring, bell) = channel();
     let mailbox = Arc::new(Mailbox::new(Box::new(Bell(Mutex::new(ring)))));
-    let desk = Desk { redis, begin, mailbox, bell };
+    let desk = Desk { redis, begin, mailbox, bell, asked: AtomicU32::new(STREAMS * 8) };
     let origins = ["a", "b", "c"].map(|server| Origin {
         device_id: "".into(),
         server: server.into(),
@@ -174,6 +193,32 @@ fn main() {
     }
     println!("pick, known for less than a second: {} ns", start.elapsed().as_nanos() / rounds);
 
+    // Whole sessions, of which each is asked for, and tells that it has begun.
+    type Ask<'a> = &'a dyn Fn(u32) -> Query;
+    let publish = |n| Query::Pick { key: key(n), need: Need::to_publish(Protocol::Rtmp) };
+    let (store_rtc, store_hls) = (|n| Query::StoreRtc(rtc(n)), |n| Query::StoreHls(hls(n)));
+    let now = || desk.asker().now;
+    let some = |kind: u32| (0..MEDIA_STREAMS).map(move |n| STREAMS * (3 + kind) + n);
+    let begun = |what: &str, kind: u32, queries: &[Ask<'_>], tell: &dyn Fn(u32)| {
+        desk.rest(&sent);
+        let before = sent.now().1;
+        for ask in queries {
+            desk.ask_all(some(kind).map(ask).collect(), AT_ONCE);
+        }
+        some(kind).for_each(tell);
+        let commands = desk.rest(&sent) - before;
+        println!("{what}: {:.2} commands for a whole session", commands as f64 / f64::from(MEDIA_STREAMS));
+    };
+    begun("RTMP or SRT, play", 0, &[&pick], &|n| desk.redis.playing(now(), &key(n)));
+    begun("HLS", 1, &[&pick, &store_hls], &|_| {});
+    begun("WHEP", 2, &[&pick, &store_rtc], &|n| desk.redis.flowing(now(), &rtc(n)));
+    let at = desk.home(STREAMS * 6);
+    let homes: Vec<_> = some(3).map(|n| (n, desk.home(n))).collect();
+    begun("RTMP or SRT, publish", 3, &[&publish], &|n| {
+        let home = homes.iter().find(|(at, _)| *at == n).map_or(&at, |(_, home)| home);
+        desk.redis.publishing(now(), &key(n), home);
+    });
+
     // A thousand publishers, players and WebRTC sessions, in a time of their own.
     let streams: Vec<_> = (0..MEDIA_STREAMS).map(|n| (n, desk.home(n))).collect();
     let before = sent.now().1;
@@ -187,15 +232,7 @@ fn main() {
         }
         desk.redis.tick(now);
     }
-    // What need not be soon is sent with what must be; until then nothing is left but that.
-    let mut last = sent.now().1;
-    for n in 0.. {
-        desk.ask_all(vec![pick(STREAMS * 3 + n)], 1);
-        if sent.now().1 - std::mem::replace(&mut last, sent.now().1) < 3 {
-            break;
-        }
-    }
-    let commands = last - before;
+    let commands = desk.rest(&sent) - before;
     println!(
         "media: {:.3} commands a second for a stream with a publisher, a player and a WebRTC session",
         commands as f64 / f64::from(MEDIA_STREAMS) / MEDIA.as_secs_f64()

@@ -118,6 +118,15 @@ impl<K: Clone + Eq + Hash, V> Expiring<K, V> {
         alive.map(|(_, entry)| (&entry.key, &entry.value))
     }
 
+    /// All that is alive, and for how long it is if it is not used.
+    pub(crate) fn lives(&self, now: Time) -> impl Iterator<Item = (&V, Duration)> {
+        let lives = self
+            .entries
+            .iter()
+            .map(move |(_, entry)| (&entry.value, self.life.saturating_sub(now.since(entry.used))));
+        lives.filter(|(_, left)| !left.is_zero())
+    }
+
     fn has_expired(&self, now: Time, at: usize) -> bool {
         self.entries.get(at).is_some_and(|entry| now.since(entry.used) >= self.life)
     }
@@ -226,7 +235,7 @@ mod tests {
         let mut left: Vec<_> = table.iter(at(125)).map(|(key, _)| *key).collect();
         left.sort_unstable();
         assert_eq!(left, [0, 6, 7, 8, 9]);
-        assert_eq!(table.iter(at(129)).count(), 1);
+        assert_eq!(table.lives(at(129)).collect::<Vec<_>>(), [(&0, Duration::from_secs(1))]);
         table.check();
     }
 

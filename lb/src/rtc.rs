@@ -6,7 +6,7 @@ use crate::{Asker, Mailbox, ReplyTo, SESSION_LIFE};
 use smallvec::SmallVec;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::query::{Answer, RtcSession};
-use srs_proxy_core::time::Time;
+use srs_proxy_core::time::{Duration, Time};
 use std::fmt;
 use std::sync::Arc;
 
@@ -143,8 +143,8 @@ impl RtcTable {
     }
 
     /// All sessions.
-    pub(crate) fn iter(&self, now: Time) -> impl Iterator<Item = &RtcSession> {
-        self.sessions.iter(now).map(|(_, left)| &left.session)
+    pub(crate) fn lives(&self, now: Time) -> impl Iterator<Item = (&RtcSession, Duration)> {
+        self.sessions.lives(now).map(|(left, life)| (&left.session, life))
     }
 
     /// Frees some of what has expired.
@@ -200,7 +200,7 @@ mod tests {
             assert_eq!(leave(&mut table, Time::ZERO, stream, resource), [""; 0], "{stream} {resource}");
         }
         assert_eq!(leave(&mut table, Time::ZERO, "x", "/r/1"), ["a:b"]);
-        assert_eq!((table.load(Time::ZERO, "a:b"), table.iter(Time::ZERO).count()), (None, 1));
+        assert_eq!((table.load(Time::ZERO, "a:b"), table.lives(Time::ZERO).count()), (None, 1));
         assert_eq!(leave(&mut table, Time::ZERO, "x", "/r/1"), [""; 0], "again");
     }
 

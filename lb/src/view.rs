@@ -285,14 +285,14 @@ impl View {
         published.filter_map(|(key, home)| Some((key.clone(), at(home)?, home.published?))).collect()
     }
 
-    /// All HLS sessions.
-    pub(crate) fn all_hls(&self, now: Time) -> Vec<HlsSession> {
-        self.hls.iter(now).map(|(_, session)| session.clone()).collect()
+    /// All HLS sessions, and for how long they live if they are not used.
+    pub(crate) fn all_hls(&self, now: Time) -> Vec<(HlsSession, Duration)> {
+        self.hls.lives(now).map(|(session, left)| (session.clone(), left)).collect()
     }
 
-    /// All WebRTC sessions.
-    pub(crate) fn all_rtc(&self, now: Time) -> Vec<RtcSession> {
-        self.rtc.iter(now).cloned().collect()
+    /// All WebRTC sessions, and for how long they live if they are not used.
+    pub(crate) fn all_rtc(&self, now: Time) -> Vec<(RtcSession, Duration)> {
+        self.rtc.lives(now).map(|(session, left)| (session.clone(), left)).collect()
     }
 
     /// Frees some of what has expired.

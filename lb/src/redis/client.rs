@@ -24,6 +24,31 @@ pub enum Command {
         /// The key.
         key: String,
     },
+    /// The value of `key`, whose life is lengthened as by [`Claim`](Self::Claim): it is in use. If it is a session in JSON
+    /// and stands just so at the key `of_stream`, of which the rest is its `stream_url`, it is in use there, too.
+    /// → [`Reply::Value`]
+    Find {
+        /// The key.
+        key: String,
+        /// What the key of its stream begins with.
+        of_stream: Option<String>,
+        /// How long it lives at least.
+        life: Duration,
+    },
+    /// Puts a session at `key`, whatever was there, and at its stream's: there whatever was there, or as
+    /// [`Claim`](Self::Claim) does. → [`Reply::Value`]: what is at its stream's then.
+    Store {
+        /// The key of its stream.
+        of_stream: String,
+        /// The key of its name.
+        key: String,
+        /// The session.
+        value: String,
+        /// Whether another one of the stream stays.
+        keeps: bool,
+        /// How long it lives.
+        life: Duration,
+    },
     /// Puts `value` there, whatever was there. → [`Reply::Done`]
     Set {
         /// The key.

@@ -26,14 +26,14 @@ use super::{FRESH, Mappings};
 use crate::expiring::Expiring;
 use crate::fleet::RETURN;
 use crate::rtc::Holder;
-use crate::view::View;
+use crate::view::{CLAIM_LIFE, View};
 use crate::{Asker, Mailbox, Outcome, ReplyTo, Setup};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 use smallvec::SmallVec;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::OriginId;
-use srs_proxy_core::query::{Answer, HlsSession, Need, Refusal};
+use srs_proxy_core::query::{Answer, HlsSession, Need, Refusal, RtcSession};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -107,6 +107,7 @@ pub(super) enum Job {
     Renew(StreamKey, OriginId),
     StoreHls(HlsSession),
     FindHls(Arc<str>),
+    StoreRtc(About, RtcSession),
     FindRtc(Arc<str>),
     /// A change that nobody else makes, and what is answered when it is made.
     Change {
@@ -209,7 +210,7 @@ pub(super) struct Desk {
     urgent: VecDeque<Job>,
     /// What goes with the next batch, whenever it is.
     idle: VecDeque<Job>,
-    /// When the store last said where a stream is.
+    /// When the store last said where a stream is, which lived on by that.
     pub(super) checked: Expiring<StreamKey, Time>,
     /// When the store last said that there is no such session.
     pub(super) absent: Expiring<About, Time>,
@@ -238,7 +239,7 @@ impl Desk {
             waiters: 0,
             urgent: VecDeque::new(),
             idle: VecDeque::new(),
-            checked: Expiring::new(FRESH, setup.limits.streams),
+            checked: Expiring::new(RENEW, setup.limits.streams),
             absent: Expiring::new(FRESH, MAX_WAITING),
             renewed: Expiring::new(crate::SESSION_LIFE, setup.limits.streams + setup.limits.sessions),
             link: Link::Up { since: now },
@@ -297,10 +298,14 @@ impl Desk {
         made: Answer,
         alone: Answer,
     ) -> Outcome<T> {
-        self.changes += 1;
-        let about = About::Change(self.changes);
+        let about = self.next_change();
         let commands = commands.into_iter().collect();
         self.ask(asker, about.clone(), Alone::Say(alone), |_| Job::Change { about, commands, made })
+    }
+
+    pub(super) const fn next_change(&mut self) -> About {
+        self.changes += 1;
+        About::Change(self.changes)
     }
 
     /// Does `job` before anything that is asked from now on about the stream, for which it must wait.
@@ -330,16 +335,18 @@ impl Desk {
     /// Whether it is time to renew this; it is then taken as renewed.
     pub(super) fn is_due(&mut self, now: Time, what: Renewal) -> bool {
         let Link::Up { since } = self.link else { return false };
-        if let Some(at) = self.renewed.get(now, &what) {
-            let is_due = *at < since || now.since(*at) >= RENEW;
-            if is_due {
-                *at = now;
-            }
-            return is_due;
+        let at = self.renewed.get(now, &what).copied();
+        let is_due = at.is_none_or(|at| at < since || now.since(at) >= RENEW);
+        if is_due {
+            self.is_renewed(now, now, what);
         }
+        is_due
+    }
+
+    /// The store has been told, or asked, so that this lives on.
+    pub(super) fn is_renewed(&mut self, now: Time, at: Time, what: Renewal) {
         // What finds no room is renewed as often as it is spoken of.
-        let _full = self.renewed.insert(now, what, now);
-        true
+        let _full = self.renewed.insert(now, what, at);
     }
 
     /// Whether the store said this lately, and has not been away since, or lost everything.
@@ -507,13 +514,17 @@ impl Desk {
         match job {
             Job::Census => out.push(self.census()),
             Job::Claim(claim) => out.push(self.claim_command(claim)),
-            Job::Find(sought) => out.push(Command::Get { key: self.keys.url(&sought.key) }),
+            Job::Find(sought) => {
+                let (key, of_stream) = (self.keys.url(&sought.key), None);
+                out.push(Command::Find { key, of_stream, life: CLAIM_LIFE });
+            }
             Job::Meet(_, held) => out.push(Command::Get { key: self.server_key(held) }),
             Job::Publish(publication) => out.push(self.publish_command(publication)),
             Job::Renew(key, origin) => out.push(self.renew_command(key, origin)),
-            Job::StoreHls(session) => out.extend(self.hls_commands(session)),
-            Job::FindHls(spbhid) => out.push(Command::Get { key: self.keys.spbhid(spbhid) }),
-            Job::FindRtc(ufrag) => out.push(Command::Get { key: self.keys.ufrag(ufrag) }),
+            Job::StoreHls(session) => out.push(self.hls_command(session)),
+            Job::FindHls(spbhid) => out.push(self.find_hls_command(spbhid)),
+            Job::StoreRtc(_, session) => out.push(self.rtc_command(session)),
+            Job::FindRtc(ufrag) => out.push(self.find_rtc_command(ufrag)),
             Job::Change { commands, .. } | Job::Tell(commands) => out.extend(commands.iter().cloned()),
         }
     }
@@ -562,7 +573,10 @@ impl Desk {
             (Job::Renew(key, origin), Some(Heard::Value(Some(held))), None) => {
                 self.renewed(now, &key, &origin, &held);
             }
-            (Job::StoreHls(new), Some(Heard::Value(Some(held))), Some(Heard::Done)) => {
+            (Job::StoreRtc(about, session), Some(Heard::Value(Some(_))), None) => {
+                self.stored_rtc(now, &about, session);
+            }
+            (Job::StoreHls(new), Some(Heard::Value(Some(held))), None) => {
                 self.stored_hls(now, new, &held);
             }
             (Job::FindHls(spbhid), Some(Heard::Value(record)), None) => {
@@ -662,6 +676,7 @@ impl Job {
             }
             Self::Publish(publication) => Some(About::Stream(publication.key.clone())),
             Self::StoreHls(session) => Some(About::Hls(session.key.clone())),
+            Self::StoreRtc(about, _) => Some(about.clone()),
             Self::FindHls(spbhid) => Some(About::Spbhid(Arc::clone(spbhid))),
             Self::FindRtc(ufrag) => Some(About::Ufrag(Arc::clone(ufrag))),
             Self::Change { about, .. } => Some(about.clone()),

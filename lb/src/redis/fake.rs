@@ -200,6 +200,7 @@ impl Store {
             command,
             Command::Set { .. }
                 | Command::Claim { .. }
+                | Command::Store { .. }
                 | Command::Map { .. }
                 | Command::Publish { .. }
                 | Command::Register { .. }
@@ -212,6 +213,15 @@ impl Store {
         match command.clone() {
             Command::Get { key } => {
                 return Reply::Value(self.entry(&key).map(|entry| entry.value.clone()));
+            }
+            Command::Find { key, of_stream, life } => return Reply::Value(self.find(&key, of_stream, life)),
+            Command::Store { of_stream, key, value, keeps, life } => {
+                self.put(key, value.clone(), Some(life));
+                if keeps {
+                    return Reply::Value(Some(self.claim(of_stream, value, None, Some(life))));
+                }
+                self.put(of_stream, value.clone(), Some(life));
+                return Reply::Value(Some(value));
             }
             Command::Set { key, value, life } => self.put(key, value, life),
             Command::Claim { key, value, life } => {
@@ -276,6 +286,20 @@ impl Store {
                 value
             }
         }
+    }
+
+    fn find(&mut self, key: &str, of_stream: Option<String>, life: Duration) -> Option<String> {
+        let text = self.entry(key)?.value.clone();
+        self.claim(key.to_owned(), text.clone(), None, Some(life));
+        let session: Option<Value> = serde_json::from_str(&text).ok();
+        let stream = session.as_ref().and_then(|session| session.get("stream_url")?.as_str());
+        if let (Some(of_stream), Some(stream)) = (of_stream, stream) {
+            let key = of_stream + stream;
+            if self.entry(&key).is_some_and(|entry| entry.value == text) {
+                self.claim(key, text.clone(), None, Some(life));
+            }
+        }
+        Some(text)
     }
 
     fn map(

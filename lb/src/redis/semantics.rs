@@ -46,9 +46,11 @@ const RECORDED_HLS: &str = r#"{"spbhid":"3f2bbba","stream_url":"__defaultVhost__
 /// If one fails.
 pub fn run(make: Make<'_>) {
     type Case = (&'static str, fn(&World));
-    let cases: [Case; 22] = [
+    let cases: [Case; 24] = [
         ("what is set is there until it ends", what_is_set_is_there_until_it_ends),
         ("a claim takes what is free, and only that", a_claim_takes_what_is_free_and_only_that),
+        ("what is found is in use", what_is_found_is_in_use),
+        ("a session is stored by name and as its stream's", a_session_is_stored_by_name_and_as_its_streams),
         (
             "a mapping takes what is free, or just what it replaces",
             a_mapping_takes_what_is_free_or_just_what_it_replaces,
@@ -266,6 +268,61 @@ fn a_claim_takes_what_is_free_and_only_that(world: &World) {
     world.pass(AFTER);
     assert_eq!(world.claim(&key, "d", None), "d");
     assert_eq!(world.get(&key).as_deref(), Some("d"));
+}
+
+fn what_is_found_is_in_use(world: &World) {
+    let keys = world.keys();
+    let find = |key: &str, of_stream: Option<&str>, life| {
+        let (key, of_stream) = (key.to_owned(), of_stream.map(str::to_owned));
+        match world.run(Command::Find { key, of_stream, life }) {
+            Reply::Value(value) => value,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (name, stream) = (keys.spbhid("3f2bbba"), keys.hls("__defaultVhost__/live/vec"));
+    assert_eq!(find(&name, Some(&keys.hls("")), LONG), None);
+    world.set(&name, RECORDED_HLS, Some(SHORT));
+    world.set(&stream, RECORDED_HLS, Some(SHORT));
+    assert_eq!(find(&name, None, LONG).as_deref(), Some(RECORDED_HLS));
+    world.assert_life(&name, LONG);
+    world.assert_life(&stream, SHORT);
+    assert_eq!(find(&name, Some(&keys.hls("")), LONG).as_deref(), Some(RECORDED_HLS));
+    world.assert_life(&stream, LONG);
+    assert_eq!(find(&name, Some(&keys.hls("")), SHORT).as_deref(), Some(RECORDED_HLS));
+    world.assert_life(&name, LONG);
+    // Another one of the stream is not in use, and what has no end is given none.
+    world.set(&stream, "another", Some(SHORT));
+    world.set(&name, RECORDED_HLS, None);
+    find(&name, Some(&keys.hls("")), LONG);
+    world.assert_life(&stream, SHORT);
+    assert_eq!(world.0.ttl(&name), Some(None));
+    for garbage in ["", "{", "[]", "7", r#"{"stream_url":7}"#] {
+        world.set(&name, garbage, Some(SHORT));
+        assert_eq!(find(&name, Some(&keys.hls("")), LONG).as_deref(), Some(garbage));
+    }
+}
+
+fn a_session_is_stored_by_name_and_as_its_streams(world: &World) {
+    let (of_stream, by_name) = (world.keys().hls("live/a"), |name: &str| world.keys().spbhid(name));
+    let store = |name: &str, keeps, life| {
+        let (of_stream, key, value) = (of_stream.clone(), by_name(name), format!("session {name}"));
+        match world.run(Command::Store { of_stream, key, value, keeps, life }) {
+            Reply::Value(Some(held)) => held,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(store("1", true, SHORT), "session 1");
+    assert_eq!(store("1", true, LONG), "session 1");
+    world.assert_life(&of_stream, LONG);
+    world.assert_life(&by_name("1"), LONG);
+    assert_eq!(store("2", true, SHORT), "session 1");
+    assert_eq!(world.get(&by_name("2")).as_deref(), Some("session 2"));
+    world.assert_life(&of_stream, LONG);
+    assert_eq!(store("3", false, SHORT), "session 3");
+    assert_eq!(world.get(&of_stream).as_deref(), Some("session 3"));
+    world.assert_life(&of_stream, SHORT);
+    world.assert_life(&by_name("3"), SHORT);
+    assert_eq!(world.get(&by_name("1")).as_deref(), Some("session 1"));
 }
 
 fn a_mapping_takes_what_is_free_or_just_what_it_replaces(world: &World) {

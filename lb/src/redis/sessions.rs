@@ -5,6 +5,7 @@ use super::desk::{About, Alone, Desk, Job, Renewal};
 use super::{FRESH, records};
 use crate::rtc::{Holder, Left};
 use crate::{Asker, Outcome, SESSION_LIFE};
+use smallvec::smallvec;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::query::{Answer, HlsSession, Refusal, RtcSession};
 use srs_proxy_core::time::Time;
@@ -28,20 +29,31 @@ impl Desk {
     }
 
     /// A session by stream and by id; by stream only if there is none yet.
-    pub(super) fn hls_commands(&self, session: &HlsSession) -> [Command; 2] {
-        let (value, life) = (records::hls(session), Some(SESSION_LIFE));
-        let key = self.keys.hls(&session.key);
-        [
-            Command::Claim { key, value: value.clone(), life },
-            Command::Set { key: self.keys.spbhid(&session.spbhid), value, life },
-        ]
+    pub(super) fn hls_command(&self, session: &HlsSession) -> Command {
+        Command::Store {
+            of_stream: self.keys.hls(&session.key),
+            key: self.keys.spbhid(&session.spbhid),
+            value: records::hls(session),
+            keeps: true,
+            life: SESSION_LIFE,
+        }
+    }
+
+    pub(super) fn find_hls_command(&self, spbhid: &str) -> Command {
+        let (key, of_stream) = (self.keys.spbhid(spbhid), Some(self.keys.hls("")));
+        Command::Find { key, of_stream, life: SESSION_LIFE }
     }
 
     /// The store has this session of the stream.
     pub(super) fn stored_hls(&mut self, now: Time, new: HlsSession, held: &str) {
         let about = About::Hls(new.key.clone());
         // A record that is none is as good as one of ours: its id is found, and its time comes.
-        let session = records::read_hls(held).filter(|session| session.key == new.key).unwrap_or(new);
+        let session = records::read_hls(held).filter(|session| session.key == new.key);
+        let session = session.unwrap_or_else(|| new.clone());
+        // Another one will be renewed when it is used.
+        if session.spbhid == new.spbhid {
+            self.is_renewed(now, now, Renewal::Spbhid(new.spbhid));
+        }
         // Even if another one was known here: all proxies give the same to new clients. What finds no room is asked for
         // each time.
         let _full = self.view.store_hls(now, session.clone());
@@ -68,7 +80,7 @@ impl Desk {
             Some(session) => {
                 // What finds no room is asked for each time.
                 let _full = self.view.learn_hls(now, session.clone());
-                self.renew_hls(now, session);
+                self.is_renewed(now, now, Renewal::Spbhid(Arc::clone(&spbhid)));
             }
             None => self.is_absent(now, About::Spbhid(Arc::clone(&spbhid))),
         }
@@ -81,9 +93,14 @@ impl Desk {
         if self.is_away() {
             return Outcome::Now(());
         }
-        let commands = self.rtc_commands(&session);
-        let answer = Answer::Rtc(Some(session));
-        self.change(asker, commands, answer.clone(), answer)
+        let (about, alone) = (self.next_change(), Alone::Say(Answer::Rtc(Some(session.clone()))));
+        self.ask(asker, about.clone(), alone, |_| Job::StoreRtc(about, session))
+    }
+
+    /// The store has this session.
+    pub(super) fn stored_rtc(&mut self, now: Time, about: &About, session: RtcSession) {
+        self.is_renewed(now, now, Renewal::Ufrag(Arc::clone(&session.username)));
+        self.answer_all(about, &Answer::Rtc(Some(session)));
     }
 
     /// A session's two keys, and what stands there.
@@ -92,8 +109,14 @@ impl Desk {
         [self.keys.ufrag(&session.username), self.keys.rtc(&session.key)].map(|key| (key, value.clone()))
     }
 
-    fn rtc_commands(&self, session: &RtcSession) -> [Command; 2] {
-        self.rtc_entries(session).map(|(key, value)| Command::Set { key, value, life: Some(SESSION_LIFE) })
+    /// A session by USERNAME, and as its stream's, which nobody reads but who looks into the store.
+    pub(super) fn rtc_command(&self, session: &RtcSession) -> Command {
+        let [(key, value), (of_stream, _)] = self.rtc_entries(session);
+        Command::Store { of_stream, key, value, keeps: false, life: SESSION_LIFE }
+    }
+
+    pub(super) fn find_rtc_command(&self, username: &str) -> Command {
+        Command::Find { key: self.keys.ufrag(username), of_stream: None, life: SESSION_LIFE }
     }
 
     pub(super) fn load_rtc(&mut self, asker: &Asker, username: &str) -> Outcome<Option<RtcSession>> {
@@ -129,7 +152,7 @@ impl Desk {
         match &session {
             Some(session) => {
                 let _full = self.view.store_rtc(now, session.clone());
-                self.renew_rtc(now, session);
+                self.is_renewed(now, now, Renewal::Ufrag(Arc::clone(&username)));
             }
             None => self.is_absent(now, About::Ufrag(Arc::clone(&username))),
         }
@@ -143,21 +166,24 @@ impl Desk {
 
     fn renew_rtc(&mut self, now: Time, session: &RtcSession) {
         if self.is_due(now, Renewal::Ufrag(Arc::clone(&session.username))) {
-            self.meanwhile(Job::Tell(self.rtc_commands(session).into()));
+            let (key, value) = (self.keys.ufrag(&session.username), records::rtc(session));
+            let set = Command::Set { key, value, life: Some(SESSION_LIFE) };
+            self.meanwhile(Job::Tell(smallvec![set]));
         }
     }
 
-    /// Sessions that began here, and of which this proxy sees no more: of those in use, their users will say so.
+    /// Sessions that began or were found here live on for as long as they would have, if the store has lost them.
     pub(super) fn give_back_sessions(&mut self, now: Time) {
-        for session in self.view.all_rtc(now) {
-            if !self.is_in_use(now, &Renewal::Ufrag(Arc::clone(&session.username))) {
-                self.renew_rtc(now, &session);
-            }
+        let claim =
+            |key, value: &str, life| Command::Claim { key, value: value.to_owned(), life: Some(life) };
+        for (session, life) in self.view.all_rtc(now) {
+            let claim = claim(self.keys.ufrag(&session.username), &records::rtc(&session), life);
+            self.meanwhile(Job::Tell(smallvec![claim]));
         }
-        for session in self.view.all_hls(now) {
-            if !self.is_in_use(now, &Renewal::Spbhid(Arc::clone(&session.spbhid))) {
-                self.renew_hls(now, &session);
-            }
+        for (session, life) in self.view.all_hls(now) {
+            let keys = [self.keys.spbhid(&session.spbhid), self.keys.hls(&session.key)];
+            let claims = keys.map(|key| claim(key, &records::hls(&session), life));
+            self.meanwhile(Job::Tell(claims.into()));
         }
     }
 

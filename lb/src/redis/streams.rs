@@ -10,7 +10,7 @@
 //! ```
 
 use super::client::Command;
-use super::desk::{About, Alone, Desk, Job, Renewal};
+use super::desk::{About, Alone, Desk, Job, RENEW, Renewal};
 use super::{Mappings, records};
 use crate::fleet::Member;
 use crate::view::{CLAIM_LIFE, PUBLISHER_FRESH, Place, STREAM_IDLE, View};
@@ -259,8 +259,16 @@ impl Desk {
 
     pub(super) fn playing(&mut self, now: Time, key: &StreamKey) {
         let Some(home) = self.view.home(now, key) else { return };
+        let played = Renewal::Played(key.clone());
+        // The pick that it began with was as good as a renewal.
+        let asked = self.checked.get(now, key).copied();
+        if let Some(at) = asked.filter(|at| now.since(*at) < RENEW)
+            && !self.is_in_use(now, &played)
+        {
+            self.is_renewed(now, at, played.clone());
+        }
         if let Some(origin) = self.view.fleet.id(home).cloned()
-            && self.is_due(now, Renewal::Played(key.clone()))
+            && self.is_due(now, played)
         {
             self.meanwhile(Job::Renew(key.clone(), origin));
         }

@@ -220,26 +220,69 @@ fn a_new_stream_costs_one_command_however_many_ask_and_none_within_a_second() {
     assert_eq!((store.seen().batches - before.batches, store.seen().commands - before.commands), (1, 1));
 }
 
+/// Commands that a whole session costs until it has run for ten seconds, without the censuses.
+fn cost(store: &FakeRedis, proxy: &mut Proxy, session: impl FnOnce(&mut Proxy)) -> usize {
+    pass(store, &mut [proxy], SECOND * 2);
+    let before = store.seen().commands;
+    session(proxy);
+    // Within these, each second has its census.
+    let spent = store.seen().commands - before;
+    pass(store, &mut [proxy], SECOND * 10);
+    spent + store.seen().commands - before - spent - 10
+}
+
 #[test]
-fn sessions_cost_two_commands_of_one_round_trip_and_nothing_more_where_they_are_known() {
+fn a_session_costs_two_commands_whatever_its_protocol_and_nothing_more_where_it_is_known() {
     let store = store();
-    let mut proxy = Proxy::new(&store, 1);
-    let before = store.seen();
-    let hls = HlsSession { spbhid: "1".into(), key: key("x"), full_url: "http://h/live/x.m3u8".into() };
-    let rtc = RtcSession { username: "s:c".into(), key: key("x"), resource: "".into() };
-    let asker = proxy.asker();
-    assert_eq!(proxy.desk.load_or_store_hls(&asker, hls.clone()), Outcome::Later);
-    proxy.exchange();
-    assert_eq!(store.seen().commands - before.commands, 2);
-    assert_eq!(proxy.desk.store_rtc(&asker, rtc.clone()), Outcome::Later);
-    proxy.exchange();
-    assert_eq!((store.seen().commands - before.commands, store.seen().batches - before.batches), (4, 2));
-    let answers: Vec<_> = proxy.mailbox.take().into_iter().map(|(_, answer)| answer).collect();
-    assert_eq!(answers, [Answer::Hls(Some(hls.clone())), Answer::Rtc(Some(rtc.clone()))]);
-    assert_eq!(proxy.desk.load_hls(&asker, "1"), Outcome::Now(Some(hls)));
-    assert_eq!(proxy.desk.load_rtc(&asker, "s:c"), Outcome::Now(Some(rtc)));
-    for (entry, ends) in [("hls:__defaultVhost__/live/x", true), ("spbhid:1", true), ("ufrag:s:c", true)] {
-        assert_eq!(store.ttl(&format!("srs-proxy-{entry}")), Some(ends.then_some(SESSION_LIFE)), "{entry}");
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    a.register(&[origin("o")]);
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let at = origin("o").id();
+    let hls = HlsSession { spbhid: "1".into(), key: key("hls"), full_url: "http://h/live/x.m3u8".into() };
+    let rtc = RtcSession { username: "s:c".into(), key: key("rtc"), resource: "".into() };
+    let publish = |proxy: &mut Proxy| {
+        proxy.pick_to_publish("x").unwrap();
+        proxy.desk.publishing(proxy.now, &key("x"), &at);
+    };
+    let play = |proxy: &mut Proxy| {
+        proxy.pick("x").unwrap();
+        proxy.desk.playing(proxy.now, &key("x"));
+    };
+    let whep = |proxy: &mut Proxy| {
+        proxy.pick("rtc").unwrap();
+        let asker = proxy.asker();
+        assert_eq!(proxy.desk.store_rtc(&asker, rtc.clone()), Outcome::Later);
+        proxy.exchange();
+        proxy.desk.flowing(proxy.now, &rtc);
+    };
+    let media_elsewhere = |proxy: &mut Proxy| {
+        let asker = proxy.asker();
+        assert_eq!(proxy.desk.load_rtc(&asker, "s:c"), Outcome::Later);
+        proxy.exchange();
+        proxy.pick("rtc").unwrap();
+        proxy.desk.flowing(proxy.now, &rtc);
+    };
+    let list = |proxy: &mut Proxy| {
+        proxy.pick("hls").unwrap();
+        let asker = proxy.asker();
+        assert_eq!(proxy.desk.load_or_store_hls(&asker, hls.clone()), Outcome::Later);
+        proxy.exchange();
+        assert_eq!(proxy.desk.load_hls(&asker, "1"), Outcome::Now(Some(hls.clone())));
+    };
+    let segment_elsewhere = |proxy: &mut Proxy| {
+        assert_eq!(load_hls(proxy, "1").as_deref(), Some("1"));
+        proxy.pick("hls").unwrap();
+        assert_eq!(load_hls(proxy, "1").as_deref(), Some("1"));
+    };
+    assert_eq!(cost(&store, &mut a, publish), 2, "the stream, and that it is published");
+    assert_eq!(cost(&store, &mut a, play), 1);
+    assert_eq!(cost(&store, &mut b, play), 1);
+    assert_eq!(cost(&store, &mut a, whep), 2);
+    assert_eq!(cost(&store, &mut b, media_elsewhere), 2);
+    assert_eq!(cost(&store, &mut a, list), 2);
+    assert_eq!(cost(&store, &mut b, segment_elsewhere), 2);
+    for entry in ["hls:__defaultVhost__/live/hls", "spbhid:1", "ufrag:s:c", "rtc:__defaultVhost__/live/rtc"] {
+        assert!(store.ttl(&format!("srs-proxy-{entry}")).flatten() > Some(SESSION_LIFE / 2), "{entry}");
     }
 }
 
@@ -263,8 +306,8 @@ fn renewals_of_what_runs_are_few_and_keep_it_alive_elsewhere() {
         a.register(&[origin("o")]);
     }
     let commands = store.seen().commands - before.commands;
-    // Two censuses and one heartbeat a second; publisher and mapping, player, session each fifteen.
-    assert!(commands <= 600 * 3 + (600 / 15 + 1) * 5, "{commands}");
+    // Two censuses and one heartbeat a second; publisher, player and session each fifteen.
+    assert!(commands <= 600 * 3 + (600 / 15 + 1) * 3, "{commands}");
     assert_eq!(b.pick("x"), Ok(home));
     let asker = b.asker();
     assert_eq!(b.desk.load_rtc(&asker, "s:c"), Outcome::Later);

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const CLAIM: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/claim.lua"));
+const FIND: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/find.lua"));
+const STORE: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/store.lua"));
 const MAP: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/map.lua"));
 const PUBLISH: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/publish.lua"));
 const DELETE: &str = include_str!("scripts/delete.lua");
@@ -24,6 +26,16 @@ const NO_END: u64 = 0;
 pub(super) fn pack(command: &Command, keys: &Keys) -> Cmd {
     match command {
         Command::Get { key } => words("GET", [key]),
+        Command::Find { key, of_stream, life } => {
+            let mut find = script(FIND, [key]);
+            find.arg(millis(*life)).arg(of_stream);
+            find
+        }
+        Command::Store { of_stream, key, value, keeps, life } => {
+            let mut store = script(STORE, [of_stream, key]);
+            store.arg(value).arg(millis(*life)).arg(u8::from(*keeps));
+            store
+        }
         Command::Set { key, value, life } => {
             let mut set = words("SET", [key, value]);
             if let Some(life) = life {
@@ -116,7 +128,8 @@ fn script<const N: usize>(text: &str, keys: [&String; N]) -> Cmd {
 pub(super) fn looks_further(command: &Command) -> bool {
     matches!(
         command,
-        Command::Register { .. }
+        Command::Find { of_stream: Some(_), .. }
+            | Command::Register { .. }
             | Command::GiveBack { .. }
             | Command::Deregister { .. }
             | Command::Census { .. }
@@ -130,10 +143,15 @@ pub(super) fn read(command: &Command, answer: Value) -> Reply {
             let (code, details) = why(&error);
             Some(Reply::Failed(format!("{code} {details}")))
         }
-        (Command::Get { .. }, Value::Nil) => Some(Reply::Value(None)),
-        (Command::Get { .. } | Command::Claim { .. } | Command::Map { .. }, value) => {
-            text(value).map(|text| Reply::Value(Some(text)))
-        }
+        (Command::Get { .. } | Command::Find { .. }, Value::Nil) => Some(Reply::Value(None)),
+        (
+            Command::Get { .. }
+            | Command::Find { .. }
+            | Command::Store { .. }
+            | Command::Claim { .. }
+            | Command::Map { .. },
+            value,
+        ) => text(value).map(|text| Reply::Value(Some(text))),
         (Command::Publish { .. }, Value::Array(parts)) => published(parts),
         (Command::Publish { .. }, _) => None,
         (Command::Census { .. }, Value::Array(parts)) => census(parts).map(Reply::Census),

@@ -12,6 +12,7 @@
 //! Runs go out in the order in which they were begun, before the buffer is filled again. Only the last run of a leg
 //! grows, so no datagram overtakes another to the same peer.
 
+use crate::address::canonical;
 use crate::runtime::Lost;
 use crate::udp::{UdpLeg, is_icmp};
 use bytes::Bytes;
@@ -207,7 +208,7 @@ impl Batch {
     /// A message of those that were received last.
     pub(crate) fn message(&self, index: usize) -> Option<Message> {
         let meta = self.meta.get(index)?;
-        let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+        let from = canonical(meta.addr);
         let start = index * STRIDE;
         Some(Message { from, range: start..start + meta.len, stride: meta.stride })
     }

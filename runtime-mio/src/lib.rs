@@ -16,6 +16,7 @@
 //!   budget    descriptors that sessions may hold
 //! ```
 
+mod address;
 mod batch;
 mod budget;
 mod clock;

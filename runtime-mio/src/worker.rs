@@ -1,5 +1,6 @@
 //! One event loop: accepts, dispatches events, fires timers, hands out late answers.
 
+use crate::address::canonical;
 use crate::batch::Batch;
 use crate::budget::{self, Held};
 use crate::clock::Clock;
@@ -406,7 +407,7 @@ impl Worker {
         let held = room?;
         let accepted = match listener.socket.accept() {
             Ok((stream, peer)) => {
-                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                let peer = canonical(peer);
                 self.accepted(index, stream, peer, held)
             }
             Err(error) => match error.kind() {

@@ -14,6 +14,13 @@ const SLACK: Duration = Duration::from_secs(4);
 /// Packets a second: 470 kbit/s.
 const RATE: u32 = 50;
 
+/// By how much what one of a hundred packets takes through the proxy may exceed what it takes at the origin: so many times,
+/// and so much more, which is what a busy machine lets it wait for its turn.
+const LATENCY: (u32, Duration) = (3, Duration::from_millis(30));
+
+/// What a packet to one of many viewers may cost the proxy, without optimization.
+const MOST_CPU: Duration = Duration::from_micros(100);
+
 /// What may be left of all sessions: pages that the allocator keeps, KiB.
 const LEFT_KIB: u64 = 3 * 1024;
 
@@ -31,6 +38,7 @@ fn watch(count: u32, period: Duration, most_lost: u64) {
     wait_until("only the publisher is left", TIMEOUT.0 + SLACK, || proxy.rtc_sessions().len() == 1);
     let before = proxy.usage();
 
+    let mut p99 = Vec::new();
     let direct = format!("http://{}/rtc/v1/whep/?app=live&stream=x", origin.api());
     for (way, url) in [("at the origin", direct), ("through the proxy", proxy.rtc_url("whep", "live", "x"))] {
         let viewers = Viewers::start(&url, count, period, true);
@@ -53,7 +61,14 @@ fn watch(count: u32, period: Duration, most_lost: u64) {
         assert!(seen.lost <= most_lost, "{seen:?}");
         let expected = u64::from(count) * u64::from(RATE) * period.as_secs();
         assert!(seen.packets > expected * 9 / 10, "{} packets", seen.packets);
+        assert!(busy < MOST_CPU.as_secs_f64() * seen.packets as f64, "{busy} s for {} packets", seen.packets);
+        p99.push(seen.latency.1);
     }
+    let [there, through] = p99[..] else { unreachable!("two ways") };
+    assert!(
+        through < there * LATENCY.0 + LATENCY.1,
+        "{through:?} through the proxy, {there:?} at the origin"
+    );
     wait_until("only the publisher is left", TIMEOUT.0 + SLACK, || proxy.rtc_sessions().len() == 1);
 
     let viewers = Viewers::start(&proxy.rtc_url("whep", "live", "x"), count, period * 4, false);

@@ -4,6 +4,7 @@
 mod budget;
 mod drops;
 mod gate;
+mod index;
 mod keyed;
 mod network;
 mod slots;
@@ -13,6 +14,7 @@ pub use drops::{Drops, Reason};
 pub use gate::Limits;
 
 pub(crate) use gate::{Gate, Turned};
+pub(crate) use index::Index;
 pub(crate) use keyed::Keyed;
 pub(crate) use network::Network;
 pub(crate) use slots::{Slots, Slotted};

@@ -1,11 +1,10 @@
 //! Sessions in numbered slots: each has a leg of its own, is charged to a network, and is looked at again at a time.
 //! Each way is O(1), the last O(log n). Decides and sends nothing.
 
-use super::{Keyed, Network};
+use super::{Index, Keyed, Network};
 use crate::machine::Leg;
 use crate::time::Time;
 use alloc::collections::BTreeSet;
-use hashbrown::HashMap;
 use slab::Slab;
 
 /// A session that knows its leg and who is charged for it.
@@ -20,7 +19,7 @@ pub(crate) trait Slotted {
 #[derive(Debug)]
 pub(crate) struct Slots<S> {
     entries: Slab<Entry<S>>,
-    networks: HashMap<Network, usize, Keyed>,
+    networks: Index<Network>,
     timers: BTreeSet<(Time, usize)>,
     generation: u32,
 }
@@ -33,12 +32,7 @@ struct Entry<S> {
 
 impl<S: Slotted> Slots<S> {
     pub(crate) fn new(keyed: Keyed) -> Self {
-        Self {
-            entries: Slab::new(),
-            networks: HashMap::with_hasher(keyed),
-            timers: BTreeSet::new(),
-            generation: 0,
-        }
+        Self { entries: Slab::new(), networks: Index::new(keyed), timers: BTreeSet::new(), generation: 0 }
     }
 
     /// How many sessions there are.
@@ -61,7 +55,7 @@ impl<S: Slotted> Slots<S> {
 
     /// How many sessions a network is charged for.
     pub(crate) fn charged(&self, network: Network) -> usize {
-        self.networks.get(&network).copied().unwrap_or_default()
+        self.networks.get(&network).unwrap_or_default()
     }
 
     /// Puts in a session that is made for the slot and the leg it gets. It is looked at again at `wake`.
@@ -71,8 +65,9 @@ impl<S: Slotted> Slots<S> {
         let at = entry.key();
         let session = make(at, leg(at, self.generation));
         self.timers.insert((wake, at));
-        *self.networks.entry(session.network()).or_default() += 1;
+        let network = session.network();
         entry.insert(Entry { session, wake });
+        self.networks.insert(network, self.charged(network) + 1);
         at
     }
 
@@ -86,16 +81,13 @@ impl<S: Slotted> Slots<S> {
     pub(crate) fn remove(&mut self, at: usize) -> Option<S> {
         let Entry { session, wake } = self.entries.try_remove(at)?;
         self.timers.remove(&(wake, at));
-        if let Some(charged) = self.networks.get_mut(&session.network()) {
-            *charged -= 1;
-            if *charged == 0 {
-                self.networks.remove(&session.network());
-            }
-        }
+        match self.charged(session.network()) {
+            0 | 1 => self.networks.remove(&session.network()),
+            charged => self.networks.insert(session.network(), charged - 1),
+        };
         if self.entries.is_empty() {
             // The memory that a crowd has left.
             self.entries = Slab::new();
-            self.networks.shrink_to_fit();
         }
         Some(session)
     }

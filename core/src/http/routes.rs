@@ -164,14 +164,15 @@ pub(super) fn wanted<'a>(server: Server, head: &Head<'a>, has_files: bool) -> Op
             let path = path_of_target(target);
             let (directory, name) = path.rsplit_once('/')?;
             let is = |known: &[&str]| known.iter().any(|known| has_extension(name, known));
-            let kind = if is(&["m3u8"]) {
+            let reads = matches!(head.method, "GET" | "HEAD");
+            let kind = if reads && is(&["m3u8"]) {
                 Kind::Playlist
-            } else if is(&["mpd"]) {
+            } else if reads && is(&["mpd"]) {
                 Kind::Manifest
             } else if is(&["flv"]) || (session.is_none() && is(&["ts", "aac", "mp3"])) {
                 Kind::Live
             } else if session.is_some()
-                || is(&["m4s", "m4v", "m4a"])
+                || is(&["m3u8", "mpd", "m4s", "m4v", "m4a"])
                 || (!has_files && is(&["mp4", "webm", "vtt"]))
             {
                 Kind::Plain
@@ -284,6 +285,23 @@ mod tests {
         ] {
             let (found, id, to_origin, _) = route(Server::Http, target, false).expect(target);
             assert_eq!((found, id.as_deref(), &*to_origin), (kind, session, asked), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_playlist_gets_a_session_only_where_it_is_read() {
+        for (method, kind) in
+            [("GET", true), ("HEAD", true), ("PUT", false), ("POST", false), ("DELETE", false)]
+        {
+            for target in ["/live/a.m3u8", "/live/a.mpd"] {
+                let text = format!("{method} {target} HTTP/1.1\r\nHost: v.net\r\n\r\n");
+                let Ok(Parsed::Complete(head, _)) = HeadReader::default().read(text.as_bytes()) else {
+                    panic!("{text}")
+                };
+                let wanted = wanted(Server::Http, &head, true).unwrap();
+                assert_eq!((wanted.kind.is_changed(), wanted.kind == Kind::Plain), (kind, !kind), "{text}");
+                assert_eq!(wanted.key.unwrap().as_str(), "v.net/live/a", "{text}");
+            }
         }
     }
 

@@ -2,35 +2,30 @@
 //! next. Each way is O(1), the last O(log n); what finds a datagram's session allocates nothing. Decides and sends nothing.
 
 use super::session::{MAX_CHECKS, MAX_PATHS, Session, Stage};
-use crate::flow::{Keyed, Network, Slots};
+use crate::flow::{Index, Keyed, Network, Slots};
 use crate::time::{Duration, Time};
 use alloc::sync::Arc;
 use core::net::SocketAddr;
-use hashbrown::HashMap;
 
 #[derive(Debug)]
 pub(super) struct Table {
     /// What is put in or taken out, is so below.
     pub(super) sessions: Slots<Session>,
-    names: HashMap<Arc<str>, usize, Keyed>,
-    addresses: HashMap<SocketAddr, usize, Keyed>,
+    names: Index<Arc<str>>,
+    addresses: Index<SocketAddr>,
 }
 
 impl Table {
     pub(super) fn new(keyed: Keyed) -> Self {
-        Self {
-            sessions: Slots::new(keyed),
-            names: HashMap::with_hasher(keyed),
-            addresses: HashMap::with_hasher(keyed),
-        }
+        Self { sessions: Slots::new(keyed), names: Index::new(keyed), addresses: Index::new(keyed) }
     }
 
     pub(super) fn of_name(&self, name: &str) -> Option<usize> {
-        self.names.get(name).copied()
+        self.names.get(name)
     }
 
     pub(super) fn of_address(&self, address: SocketAddr) -> Option<usize> {
-        self.addresses.get(&address).copied()
+        self.addresses.get(&address)
     }
 
     /// Puts a session in that nobody has yet, and gives it a leg. It is looked at again at `wake`.
@@ -56,11 +51,6 @@ impl Table {
             for address in live.addresses() {
                 self.addresses.remove(&address);
             }
-        }
-        if self.sessions.len() == 0 {
-            // The memory that a crowd has left.
-            self.names.shrink_to_fit();
-            self.addresses.shrink_to_fit();
         }
         Some(session)
     }

@@ -2,11 +2,10 @@
 //! when to look at it next. Each way is O(1), the last O(log n). Decides and sends nothing.
 
 use super::session::{Session, Stage};
-use crate::flow::{Keyed, Slots};
+use crate::flow::{Index, Keyed, Slots};
 use crate::srt::handshake::Handshake;
 use crate::time::Time;
 use core::net::SocketAddr;
-use hashbrown::HashMap;
 
 /// A socket: of the caller, by its own id; or the one it calls, by that one's id.
 type Socket = (SocketAddr, u32);
@@ -16,26 +15,22 @@ pub(super) struct Table {
     /// Also those that are over. What is put in or taken out, is so below.
     pub(super) sessions: Slots<Session>,
     /// By the caller's address and its own socket id: handshakes.
-    callers: HashMap<Socket, usize, Keyed>,
+    callers: Index<Socket>,
     /// By the caller's address and the socket id that it sends to: everything else.
-    flows: HashMap<Socket, usize, Keyed>,
+    flows: Index<Socket>,
 }
 
 impl Table {
     pub(super) fn new(keyed: Keyed) -> Self {
-        Self {
-            sessions: Slots::new(keyed),
-            callers: HashMap::with_hasher(keyed),
-            flows: HashMap::with_hasher(keyed),
-        }
+        Self { sessions: Slots::new(keyed), callers: Index::new(keyed), flows: Index::new(keyed) }
     }
 
     pub(super) fn of_caller(&self, address: SocketAddr, socket: u32) -> Option<usize> {
-        self.callers.get(&(address, socket)).copied()
+        self.callers.get(&(address, socket))
     }
 
     pub(super) fn of_flow(&self, address: SocketAddr, destination: u32) -> Option<usize> {
-        self.flows.get(&(address, destination)).copied()
+        self.flows.get(&(address, destination))
     }
 
     /// Puts in a caller that is new, and gives it a leg. It is looked at again at `wake`.
@@ -95,11 +90,6 @@ impl Table {
         self.end_flow(at);
         self.forget_caller(at);
         self.sessions.remove(at);
-        if self.sessions.len() == 0 {
-            // The memory that a crowd has left.
-            self.callers.shrink_to_fit();
-            self.flows.shrink_to_fit();
-        }
     }
 
     /// What must always hold, in O(n).

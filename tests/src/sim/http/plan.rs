@@ -236,6 +236,12 @@ impl Request {
         !says("close") && (!self.old || says("keep-alive"))
     }
 
+    /// Whether its answer is a playlist or a manifest for a player, if it is good.
+    pub fn reads_playlist(&self) -> bool {
+        let path = self.target.split('?').next().unwrap_or_default();
+        matches!(self.method, "GET" | "HEAD") && (path.ends_with(".m3u8") || path.ends_with(".mpd"))
+    }
+
     /// Whether the answer goes on for as long as the stream does.
     pub fn is_live(&self) -> bool {
         let path = self.target.split('?').next().unwrap_or_default();

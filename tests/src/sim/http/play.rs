@@ -313,7 +313,7 @@ impl Played {
         for name in ["x-hop", "keep-alive"] {
             assert_eq!(answer.value(name), None, "{}", tail());
         }
-        let rewritten = is_playlist(&request.target) && response.status == 200;
+        let rewritten = request.reads_playlist() && response.status == 200;
         let mut passed = response.fields.clone();
         passed.retain(|(name, _)| !rewritten || name != "ETag");
         assert!(contains_in_order(&answer.fields, &passed), "fields {:?}\n{}", answer.fields, tail());
@@ -414,7 +414,7 @@ impl Played {
         let target = without_session(&request.target);
         assert_eq!(message.start, format!("{} {target} HTTP/1.1", request.method), "{}", tail());
         let mut fields = request.fields.clone();
-        if is_playlist(&request.target) {
+        if request.reads_playlist() {
             fields
                 .retain(|(name, _)| !matches!(name.as_str(), "Accept-Encoding" | "Range" | "If-None-Match"));
             assert_eq!(message.values("accept-encoding").collect::<Vec<_>>(), ["identity"], "{}", tail());
@@ -437,12 +437,6 @@ impl Played {
         let reuse = self.table.borrow()[*n].response.rest;
         assert!(!matches!(reuse, Rest::Keeps) || receipt.connection > 0);
     }
-}
-
-/// Whether its answer is rewritten.
-fn is_playlist(target: &str) -> bool {
-    let path = target.split('?').next().unwrap_or_default();
-    path.ends_with(".m3u8") || path.ends_with(".mpd")
 }
 
 /// As the origin knows it: `/spbhid/<id>` is led by to the session only.

@@ -3,10 +3,10 @@
 
 use allocation_counter::measure;
 use srs_proxy_core::flow::Limits;
-use srs_proxy_core::machine::{Action, Actions, Cx, Input, Leg, Machine};
+use srs_proxy_core::machine::Leg;
 use srs_proxy_core::rtc::IDLE;
 use srs_proxy_core::time::Duration;
-use srs_proxy_tests::sim::Dice;
+use srs_proxy_tests::sim::hub::Bare;
 use srs_proxy_tests::sim::rtc::{Desk, check, dtls, media, session, success};
 use std::net::SocketAddr;
 
@@ -24,16 +24,8 @@ fn cost(sessions: usize) -> (usize, u64) {
             desk.establish(client(n), &session(&format!("s{n}:c{n}")), origin)
         })
         .collect();
-    let (now, mut hub) = (desk.now(), desk.into_hub());
-    let (mut actions, mut dice) = (Actions::new(), Dice::new(1));
-    let mut feed = |leg, from, bytes: &[u8]| {
-        let mut cx = Cx { now, rng: dice.rng(), actions: &mut actions };
-        assert_eq!(hub.handle(&mut cx, Input::Datagram { leg, from, bytes }), Ok(0));
-        let drained = actions.drain();
-        drained
-            .filter(|action| matches!(action, Action::Forward { range, .. } if *range == (0..bytes.len())))
-            .count()
-    };
+    let mut hub = Bare::new(desk);
+    let mut feed = |leg, from, bytes: &[u8]| hub.feed(leg, from, bytes);
     let packets = [media(0, 0), dtls(0, 0), [&media(0, 0)[..], &[0; 1200]].concat()];
     let checks: Vec<_> = (0..sessions).map(|n| check([n as u8; 12], &format!("s{n}:c{n}"), 0)).collect();
     let granted: Vec<_> = (0..sessions).map(|n| success([n as u8; 12])).collect();

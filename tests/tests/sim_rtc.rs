@@ -2,23 +2,19 @@
 //! the network loses, doubles and reorders, and the load balancer is late, silent or says no.
 
 use srs_proxy_core::flow::Limits;
-use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::machine::{Machine, Note, Ticket};
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, Query, Report};
 use srs_proxy_core::rtc::{DropReason, IDLE, RtcHub};
 use srs_proxy_core::time::{Duration, Time};
+use srs_proxy_tests::sim::hub::{self, Told};
 use srs_proxy_tests::sim::rtc::{Book, Forger, Origin, Plan, Shared, client, session};
-use srs_proxy_tests::sim::{Balancer, Bounds, Dice, Host, Manner, Reply, Scripted, Weather, World, seeds};
-use std::cell::RefCell;
+use srs_proxy_tests::sim::{Balancer, Dice, Host, Manner, Reply, Scripted, Weather, seeds};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-/// Long enough for everything to end.
-const FOR_EVER: Duration = Duration::from_secs(3600);
-
-fn hub() -> SocketAddr {
+fn at() -> SocketAddr {
     ([127, 0, 0, 1], 8000).into()
 }
 
@@ -27,41 +23,8 @@ fn origin_address(index: u8) -> SocketAddr {
 }
 
 struct Scene {
-    world: World<RtcHub>,
+    hub: hub::Scene<RtcHub>,
     book: Shared,
-    told: Rc<RefCell<Told>>,
-}
-
-/// What the load balancer was told.
-#[derive(Default, Debug)]
-struct Told {
-    flowing: u64,
-    playing: u64,
-    publishing: u64,
-    /// Sessions that publish at the moment, by their streams.
-    publishers: BTreeSet<StreamKey>,
-    ended: u64,
-}
-
-impl Told {
-    fn hear(&mut self, report: &Report) {
-        match report {
-            Report::Flowing(_) => self.flowing += 1,
-            Report::Playing(key) => {
-                assert!(!self.publishers.contains(key), "who publishes does not play");
-                self.playing += 1;
-            }
-            Report::Publishing(key, _) => {
-                self.publishing += 1;
-                self.publishers.insert(key.clone());
-            }
-            Report::Ended(key, _) => {
-                assert!(self.publishers.remove(key), "nobody published {key}");
-                self.ended += 1;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -102,14 +65,9 @@ impl Balancer for Leaving {
 
 fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
     let limits = Limits { lookups_per_network: 2000, lookups_per_second: 5000, ..Limits::new(IDLE) };
-    let mut world = World::hub(seed, weather, RtcHub::new(limits, Dice::new(seed).key()), hub());
-    // Answers that come too late are still on their way when others are asked for.
-    world.bounds(Bounds { legs: limits.max_sessions, tickets: 1 << 14, ..Bounds::default() });
-    if cast.clients < 100 {
-        world.check(|hub| hub.invariants().unwrap_or_else(|broken| panic!("{broken}")));
-    }
-    let (book, told) = (Shared::default(), Rc::new(RefCell::new(Told::default())));
-    let (signalled, heard) = (Rc::clone(&book), Rc::clone(&told));
+    let mut hub = hub::Scene::new(seed, weather, limits, at(), cast.clients < 100);
+    let book = Shared::default();
+    let signalled = Rc::clone(&book);
     let answer = move |query, _: &mut Dice| match query {
         Query::LoadRtc(name) => Answer::Rtc(signalled.borrow().find(&name).map(|_| session(&name))),
         Query::Pick { key, .. } => {
@@ -118,8 +76,8 @@ fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
         }
         other => panic!("{other:?} is nothing for a hub"),
     };
-    let balancer =
-        Scripted::new(cast.manner, answer).on_report(move |report| heard.borrow_mut().hear(report));
+    let balancer = Scripted::new(cast.manner, answer).on_report(hub.hears());
+    let world = &mut hub.world;
     world.balancer(Leaving { balancer, part: cast.leave });
     for index in [1, 2] {
         let dies = cast.first_origin_dies.filter(|_| index == 1);
@@ -128,18 +86,18 @@ fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
     }
     for number in 0..cast.clients {
         let [high, low] = number.to_be_bytes();
-        for (index, socket) in client(&book, hub(), cast.plan, cast.addresses).into_iter().enumerate() {
-            let at = ([10, 9, high, low], 5000 + index as u16).into();
-            world.host(at, Host::Datagrams(Box::new(socket)));
+        for (index, socket) in client(&book, at(), cast.plan, cast.addresses).into_iter().enumerate() {
+            let own = ([10, 9, high, low], 5000 + index as u16).into();
+            world.host(own, Host::Datagrams(Box::new(socket)));
         }
     }
     for number in 0..cast.forgers {
         let (book, pause) = (Rc::clone(&book), Duration::from_millis(100));
         let (left, pause) = if number == 0 { (1000, pause / 50) } else { (200, pause) };
-        let forger = Forger { book, hub: hub(), left, pause, asked: BTreeSet::new() };
+        let forger = Forger { book, hub: at(), left, pause, asked: BTreeSet::new() };
         world.host(([10, 66, 6, number], 666).into(), Host::Datagrams(Box::new(forger)));
     }
-    Scene { world, book, told }
+    Scene { hub, book }
 }
 
 fn lively() -> Cast {
@@ -161,15 +119,6 @@ fn lively() -> Cast {
     }
 }
 
-fn assert_all_freed(scene: &Scene) {
-    let hub = scene.world.machine();
-    assert_eq!(scene.world.open_legs(), 1, "a leg leaked");
-    assert_eq!(hub.sessions(), 0, "a session leaked");
-    hub.invariants().unwrap_or_else(|broken| panic!("{broken}"));
-    assert_eq!(scene.told.borrow().publishers, BTreeSet::new(), "it was not said that they ended");
-    assert_eq!(srs_proxy_core::machine::Machine::deadline(hub), None, "the hub still waits for something");
-}
-
 #[test]
 fn sessions_never_mix_and_all_end_whatever_the_network_does() {
     let (mut sums, mut told, mut routed) = (Book::default(), Told::default(), 0);
@@ -180,24 +129,18 @@ fn sessions_never_mix_and_all_end_whatever_the_network_does() {
         let weather = Weather::random(&mut dice);
         let first_origin_dies = dice.chance(300).then(|| Time::ZERO + Duration::from_secs(4));
         let mut scene = scene(seed, weather, Cast { first_origin_dies, ..lively() });
-        let run = scene.world.run(FOR_EVER);
-        assert!(!run.over, "a hub outlives its sessions");
-        assert_all_freed(&scene);
+        let run = scene.hub.run_out();
         let book = scene.book.borrow();
         sums.granted += book.granted;
         sums.echoed += book.echoed;
         sums.moved += book.moved;
         sums.restarted += book.restarted;
         sums.refused += book.refused;
-        strays += scene.world.stray_datagrams();
+        strays += scene.hub.world.stray_datagrams();
         for (sum, reason) in drops.iter_mut().zip(DropReason::ALL) {
-            *sum += scene.world.machine().drops().count(reason);
+            *sum += scene.hub.world.machine().drops().count(reason);
         }
-        let heard = scene.told.borrow();
-        told.flowing += heard.flowing;
-        told.playing += heard.playing;
-        told.publishing += heard.publishing;
-        told.ended += heard.ended;
+        told.add(&scene.hub.told.borrow());
         left += run.notes.iter().filter(|note| matches!(note, Note::Ended { fault: None, .. })).count();
         routed += run.notes.iter().filter(|note| matches!(note, Note::Routed { .. })).count() as u64;
     });
@@ -231,8 +174,7 @@ fn on_a_good_network_all_media_come_back_wherever_their_client_goes() {
     let mut moved = 0;
     for seed in 0..30 {
         let mut scene = scene(seed, weather.clone(), cast);
-        scene.world.run(FOR_EVER);
-        assert_all_freed(&scene);
+        scene.hub.run_out();
         let book = scene.book.borrow();
         assert_eq!(book.echoed, book.sent, "seed {seed}");
         assert!(book.granted >= u64::from(cast.clients), "seed {seed}: {book:?}");
@@ -247,11 +189,10 @@ fn thousands_of_sessions_share_one_hub() {
     let plan = Plan { media: 6, pause: Duration::from_millis(1000), ..lively().plan };
     let cast = Cast { clients: 3000, addresses: 2, forgers: 10, plan, leave: 0, ..lively() };
     let mut scene = scene(1, weather, Cast { manner: Manner::Prompt, ..cast });
-    scene.world.run(Duration::from_secs(15));
-    assert!(scene.world.machine().sessions() >= 3000, "{}", scene.world.machine().sessions());
-    scene.world.machine().invariants().unwrap_or_else(|broken| panic!("{broken}"));
-    scene.world.run(FOR_EVER);
-    assert_all_freed(&scene);
+    scene.hub.world.run(Duration::from_secs(15));
+    assert!(scene.hub.world.machine().sessions() >= 3000, "{}", scene.hub.world.machine().sessions());
+    scene.hub.world.machine().invariants().unwrap_or_else(|broken| panic!("{broken}"));
+    scene.hub.run_out();
     let book = scene.book.borrow();
     assert!(book.echoed * 100 > book.sent * 90, "{book:?}");
 }
@@ -260,7 +201,7 @@ fn thousands_of_sessions_share_one_hub() {
 fn the_same_seed_gives_the_same_trace() {
     let hash = |seed| {
         let weather = Weather::random(&mut Dice::new(seed));
-        scene(seed, weather, lively()).world.run(FOR_EVER).hash
+        scene(seed, weather, lively()).hub.run_out().hash
     };
     for seed in 0..5 {
         assert_eq!(hash(seed), hash(seed));

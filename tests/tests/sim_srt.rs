@@ -5,19 +5,15 @@
 use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Machine, Note};
 use srs_proxy_core::origin::OriginId;
-use srs_proxy_core::query::{Answer, Picked, Query, Report};
+use srs_proxy_core::query::{Answer, Picked, Query};
 use srs_proxy_core::srt::{DropReason, IDLE, SrtHub};
 use srs_proxy_core::time::{Duration, Time};
+use srs_proxy_tests::sim::hub::{self, Told};
 use srs_proxy_tests::sim::srt::{Book, Caller, Forger, Origin, Plan, Shared};
-use srs_proxy_tests::sim::{Bounds, Dice, Host, Manner, Scripted, Weather, World, seeds};
-use std::cell::Cell;
+use srs_proxy_tests::sim::{Dice, Host, Manner, Scripted, Weather, seeds};
 use std::net::SocketAddr;
-use std::rc::Rc;
 
-/// Long enough for everything to end.
-const FOR_EVER: Duration = Duration::from_secs(3600);
-
-fn hub() -> SocketAddr {
+fn at() -> SocketAddr {
     ([127, 0, 0, 1], 10080).into()
 }
 
@@ -26,9 +22,8 @@ fn origin_address(index: u8) -> SocketAddr {
 }
 
 struct Scene {
-    world: World<SrtHub>,
+    hub: hub::Scene<SrtHub>,
     book: Shared,
-    reports: Rc<Cell<u64>>,
 }
 
 #[derive(Clone, Copy)]
@@ -48,14 +43,8 @@ struct Cast {
 
 fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
     let limits = Limits { lookups_per_network: 5000, lookups_per_second: 5000, ..Limits::new(IDLE) };
-    let mut world = World::hub(seed, weather, SrtHub::new(limits, Dice::new(seed).key()), hub());
-    // Answers that come too late are still on their way when others are asked for.
-    world.bounds(Bounds { legs: limits.max_sessions, tickets: 1 << 14, ..Bounds::default() });
-    if cast.callers < 100 {
-        world.check(|hub| hub.invariants().unwrap_or_else(|broken| panic!("{broken}")));
-    }
-    let (book, reports) = (Shared::default(), Rc::new(Cell::new(0)));
-    let counted = Rc::clone(&reports);
+    let mut hub = hub::Scene::new(seed, weather, limits, at(), cast.callers < 100);
+    let book = Shared::default();
     let answer = |query, _: &mut Dice| match query {
         Query::Pick { key, .. } => {
             let index = key.as_str().bytes().fold(0, u8::wrapping_add) % 2 + 1;
@@ -64,10 +53,9 @@ fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
         }
         other => panic!("{other:?} is nothing for an SRT hub"),
     };
-    let told = move |report: &Report| {
-        counted.set(counted.get() + u64::from(!matches!(report, Report::Unreachable(..))))
-    };
-    world.balancer(Scripted::new(cast.manner, answer).on_report(told));
+    let balancer = Scripted::new(cast.manner, answer).on_report(hub.hears());
+    let world = &mut hub.world;
+    world.balancer(balancer);
     for index in [1, 2] {
         let dies = cast.first_origin_dies.filter(|_| index == 1);
         let freezes = cast.first_origin_freezes.filter(|_| index == 1);
@@ -78,14 +66,14 @@ fn scene(seed: u64, weather: Weather, cast: Cast) -> Scene {
         let [high, low] = number.to_be_bytes();
         let streams = (0..cast.sockets).map(|n| format!("#!::r=live/s{number}-{n},m=publish"));
         let streams: Vec<_> = streams.collect();
-        let caller = Caller::new(&book, hub(), cast.plan, 10 + u32::from(number), &streams);
+        let caller = Caller::new(&book, at(), cast.plan, 10 + u32::from(number), &streams);
         world.host(([10, 9, high, low], 5000).into(), Host::Datagrams(Box::new(caller)));
     }
     for number in 0..cast.forgers {
-        let forger = Forger { hub: hub(), left: 200, pause: Duration::from_millis(50) };
+        let forger = Forger { hub: at(), left: 200, pause: Duration::from_millis(50) };
         world.host(([10, 66, 6, number], 666).into(), Host::Datagrams(Box::new(forger)));
     }
-    Scene { world, book, reports }
+    Scene { hub, book }
 }
 
 fn lively() -> Cast {
@@ -101,17 +89,9 @@ fn lively() -> Cast {
     }
 }
 
-fn assert_all_freed(scene: &Scene) {
-    let hub = scene.world.machine();
-    assert_eq!(scene.world.open_legs(), 1, "a leg leaked");
-    assert_eq!(hub.sessions(), 0, "a session leaked");
-    hub.invariants().unwrap_or_else(|broken| panic!("{broken}"));
-    assert_eq!(hub.deadline(), None, "the hub still waits for something");
-}
-
 #[test]
 fn connections_never_mix_and_all_end_whatever_the_network_does() {
-    let (mut sums, mut reports, mut routed) = (Book::default(), 0, 0);
+    let (mut sums, mut told, mut routed) = (Book::default(), Told::default(), 0);
     let mut drops = [0; DropReason::ALL.len()];
     seeds::run("srt", 150, |seed| {
         let mut dice = Dice::new(seed);
@@ -120,9 +100,7 @@ fn connections_never_mix_and_all_end_whatever_the_network_does() {
         let first_origin_freezes = dice.chance(300).then_some(5);
         let cast = Cast { first_origin_dies, first_origin_freezes, ..lively() };
         let mut scene = scene(seed, weather, cast);
-        let run = scene.world.run(FOR_EVER);
-        assert!(!run.over, "a hub outlives its sessions");
-        assert_all_freed(&scene);
+        let run = scene.hub.run_out();
         let book = scene.book.borrow();
         sums.connected += book.connected;
         sums.sent += book.sent;
@@ -138,15 +116,15 @@ fn connections_never_mix_and_all_end_whatever_the_network_does() {
             *sums.rejected.entry(*code).or_default() += count;
         }
         for (sum, reason) in drops.iter_mut().zip(DropReason::ALL) {
-            *sum += scene.world.machine().drops().count(reason);
+            *sum += scene.hub.world.machine().drops().count(reason);
         }
-        reports += scene.reports.get();
+        told.add(&scene.hub.told.borrow());
         routed += run.notes.iter().filter(|note| matches!(note, Note::Routed { .. })).count() as u64;
     });
     // The seeds did show what they are for.
     let many = [sums.connected, sums.sent, sums.echoed, sums.ended, sums.closed, sums.hung_up];
-    for sum in many.into_iter().chain([sums.reborn, sums.vanished, reports, routed]) {
-        assert!(sum > 500, "{sums:?}, {reports} reports, {routed} routed");
+    for sum in many.into_iter().chain([sums.reborn, sums.vanished, told.publishing, told.ended, routed]) {
+        assert!(sum > 500, "{sums:?}, {told:?}, {routed} routed");
     }
     assert!(sums.aliased > 100, "{sums:?}");
     for code in [2402, 2403, 2502, 2503] {
@@ -165,8 +143,7 @@ fn on_a_good_network_every_caller_connects_and_all_its_data_come_back() {
     for seed in 0..30 {
         let plan = Plan { births: 0, ..lively().plan };
         let mut scene = scene(seed, Weather::fair(), Cast { manner, moods: 0, plan, ..lively() });
-        scene.world.run(FOR_EVER);
-        assert_all_freed(&scene);
+        scene.hub.run_out();
         let book = scene.book.borrow();
         let connections = 8 * 4;
         assert_eq!((book.connected, book.accepted), (connections, connections), "seed {seed}: {book:?}");
@@ -183,8 +160,7 @@ fn neither_who_begins_anew_nor_an_origin_that_thaws_leaves_a_connection_behind()
         let first_origin_freezes = Some(seed as u32 % 10 + 1);
         let cast = Cast { manner, moods: 0, plan, first_origin_freezes, ..lively() };
         let mut scene = scene(seed, Weather::fair(), cast);
-        scene.world.run(FOR_EVER);
-        assert_all_freed(&scene);
+        scene.hub.run_out();
         let book = scene.book.borrow();
         assert_eq!(book.accepted, book.closed, "seed {seed}: {book:?}");
         reborn += book.reborn;
@@ -200,8 +176,8 @@ fn when_the_process_ends_everybody_is_told() {
         let plan = Plan { data: 10_000, births: 0, ..lively().plan };
         let manner = Manner::Late(Duration::from_millis(200));
         let mut scene = scene(seed, Weather::fair(), Cast { manner, moods: 0, plan, ..lively() });
-        scene.world.stop(Duration::from_millis(1500));
-        let run = scene.world.run(FOR_EVER);
+        scene.hub.world.stop(Duration::from_millis(1500));
+        let run = scene.hub.world.run(Duration::from_secs(60));
         assert!(run.over);
         let book = scene.book.borrow();
         assert!(book.connected > 5, "seed {seed}: {book:?}");
@@ -218,8 +194,7 @@ fn a_caller_hears_why_there_is_no_connection_before_it_gives_up() {
         [(Manner::Silent, 2503), (Manner::Refuses(srs_proxy_core::query::Refusal::NoOrigin), 2503)]
     {
         let mut scene = scene(1, Weather::fair(), Cast { manner, forgers: 0, plan, ..lively() });
-        scene.world.run(FOR_EVER);
-        assert_all_freed(&scene);
+        scene.hub.run_out();
         let book = scene.book.borrow();
         assert_eq!((book.rejected.get(&code), book.forsaken), (Some(&32), 0), "{book:?}");
     }
@@ -227,7 +202,7 @@ fn a_caller_hears_why_there_is_no_connection_before_it_gives_up() {
     let manner = Manner::Prompt;
     let cast = Cast { manner, moods: 0, first_origin_dies: dead, forgers: 0, plan, ..lively() };
     let mut scene = scene(1, Weather::fair(), cast);
-    scene.world.run(FOR_EVER);
+    scene.hub.run_out();
     let book = scene.book.borrow();
     assert!(book.connected > 5 && book.forsaken == 0, "{book:?}");
     assert_eq!(book.rejected.get(&2502).copied(), Some(32 - book.connected), "{book:?}");
@@ -240,11 +215,10 @@ fn thousands_of_callers_share_one_hub() {
     let cast =
         Cast { callers: 3000, sockets: 1, forgers: 10, plan, moods: 0, manner: Manner::Prompt, ..lively() };
     let mut scene = scene(1, weather, cast);
-    scene.world.run(Duration::from_secs(4));
-    assert!(scene.world.machine().sessions() >= 2500, "{}", scene.world.machine().sessions());
-    scene.world.machine().invariants().unwrap_or_else(|broken| panic!("{broken}"));
-    scene.world.run(FOR_EVER);
-    assert_all_freed(&scene);
+    scene.hub.world.run(Duration::from_secs(4));
+    assert!(scene.hub.world.machine().sessions() >= 2500, "{}", scene.hub.world.machine().sessions());
+    scene.hub.world.machine().invariants().unwrap_or_else(|broken| panic!("{broken}"));
+    scene.hub.run_out();
     let book = scene.book.borrow();
     assert_eq!(book.connected, 3000, "{book:?}");
     assert!(book.echoed * 100 > book.sent * 95, "{book:?}");
@@ -254,7 +228,7 @@ fn thousands_of_callers_share_one_hub() {
 fn the_same_seed_gives_the_same_trace() {
     let hash = |seed| {
         let weather = Weather::random(&mut Dice::new(seed));
-        scene(seed, weather, lively()).world.run(FOR_EVER).hash
+        scene(seed, weather, lively()).hub.run_out().hash
     };
     for seed in 0..5 {
         assert_eq!(hash(seed), hash(seed));

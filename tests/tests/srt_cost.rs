@@ -3,9 +3,9 @@
 
 use allocation_counter::measure;
 use srs_proxy_core::flow::Limits;
-use srs_proxy_core::machine::{Action, Actions, Cx, Input, Leg, Machine};
+use srs_proxy_core::machine::Leg;
 use srs_proxy_core::time::Duration;
-use srs_proxy_tests::sim::Dice;
+use srs_proxy_tests::sim::hub::Bare;
 use srs_proxy_tests::sim::srt::Desk;
 use srs_proxy_tests::srt::wire::{data, keep_alive};
 use std::net::SocketAddr;
@@ -25,16 +25,8 @@ fn cost(sessions: usize) -> (usize, u64) {
             desk.establish(client(n / 2), n as u32 + 1, "live/cam", origin, n as u32 + 1).0
         })
         .collect();
-    let (now, mut hub) = (desk.now(), desk.into_hub());
-    let (mut actions, mut dice) = (Actions::new(), Dice::new(1));
-    let mut feed = |leg, from, bytes: &[u8]| {
-        let mut cx = Cx { now, rng: dice.rng(), actions: &mut actions };
-        assert_eq!(hub.handle(&mut cx, Input::Datagram { leg, from, bytes }), Ok(0));
-        let drained = actions.drain();
-        drained
-            .filter(|action| matches!(action, Action::Forward { range, .. } if *range == (0..bytes.len())))
-            .count()
-    };
+    let mut hub = Bare::new(desk);
+    let mut feed = |leg, from, bytes: &[u8]| hub.feed(leg, from, bytes);
     let packets = |n: usize| {
         let to = n as u32 + 1;
         [data(to, 0, 0), keep_alive(to), [&data(to, 1, 0)[..], &[0; 1312]].concat()]

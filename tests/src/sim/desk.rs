@@ -2,10 +2,10 @@
 //! hub's own invariants asserted after every input.
 
 use super::Dice;
+use super::hub::Hub;
 use super::running::Running;
-use srs_proxy_core::machine::{
-    Action, Actions, Cx, Input, Leg, Machine, Note, OpenError, Opened, Ticket, Transport,
-};
+use srs_proxy_core::flow::Limits;
+use srs_proxy_core::machine::{Action, Actions, Cx, Input, Leg, Note, OpenError, Opened, Ticket, Transport};
 use srs_proxy_core::query::{Answer, Query, Report};
 use srs_proxy_core::time::{Duration, Time};
 use std::collections::{BTreeMap, VecDeque};
@@ -24,15 +24,6 @@ pub struct Sent {
     pub to: Option<SocketAddr>,
     /// What.
     pub bytes: Vec<u8>,
-}
-
-/// A machine that is a hub.
-pub trait Hub: Machine {
-    /// What must hold after every input, in O(n).
-    ///
-    /// # Errors
-    /// What does not hold.
-    fn invariants(&self) -> Result<(), &'static str>;
 }
 
 /// One hub and its driver.
@@ -65,9 +56,9 @@ pub struct Desk<H> {
 
 impl<H: Hub> Desk<H> {
     /// A new hub.
-    pub fn of(seed: u64, hub: H) -> Self {
+    pub fn new(seed: u64, limits: Limits) -> Self {
         Self {
-            hub,
+            hub: H::new(limits, Dice::new(seed).key()),
             dice: Dice::new(seed),
             now: Time::ZERO,
             actions: Actions::new(),

@@ -15,6 +15,7 @@ pub mod desk;
 mod dice;
 mod files;
 pub mod http;
+pub mod hub;
 mod net;
 mod peer;
 mod pipe;

@@ -1,8 +1,6 @@
 //! The WebRTC hub at the desk: how its sessions come to life.
 
-use crate::sim::Dice;
-use crate::sim::desk::{self, Hub};
-use srs_proxy_core::flow::Limits;
+use crate::sim::desk;
 use srs_proxy_core::machine::Leg;
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked, RtcSession};
@@ -12,18 +10,7 @@ use std::net::SocketAddr;
 /// One WebRTC hub and its driver.
 pub type Desk = desk::Desk<RtcHub>;
 
-impl Hub for RtcHub {
-    fn invariants(&self) -> Result<(), &'static str> {
-        self.invariants()
-    }
-}
-
 impl Desk {
-    /// A new hub.
-    pub fn new(seed: u64, limits: Limits) -> Self {
-        Self::of(seed, RtcHub::new(limits, Dice::new(seed).key()))
-    }
-
     /// How many datagrams were dropped for this reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.hub().drops().count(reason)

@@ -1,9 +1,7 @@
 //! The SRT hub at the desk: how its sessions come to life.
 
-use crate::sim::Dice;
-use crate::sim::desk::{self, Hub};
+use crate::sim::desk;
 use crate::srt::wire::Handshake;
-use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::Leg;
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, Picked};
@@ -13,21 +11,10 @@ use std::net::SocketAddr;
 /// One SRT hub and its driver.
 pub type Desk = desk::Desk<SrtHub>;
 
-impl Hub for SrtHub {
-    fn invariants(&self) -> Result<(), &'static str> {
-        self.invariants()
-    }
-}
-
 /// The cookie that every origin here gives.
 const ORIGIN_COOKIE: u32 = 0x0c00_c1e0;
 
 impl Desk {
-    /// A new hub.
-    pub fn new(seed: u64, limits: Limits) -> Self {
-        Self::of(seed, SrtHub::new(limits, Dice::new(seed).key()))
-    }
-
     /// How many datagrams were dropped for this reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.hub().drops().count(reason)

@@ -14,7 +14,7 @@
 
 use crate::address::canonical;
 use crate::runtime::Lost;
-use crate::udp::{UdpLeg, is_icmp};
+use crate::udp::{Pending, UdpLeg};
 use bytes::Bytes;
 use nix::sys::socket::{setsockopt, sockopt};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
@@ -40,8 +40,13 @@ const MAX_SEGMENTS: usize = 64;
 /// Bytes it takes in one send: what IPv4's length field leaves.
 const MAX_RUN: usize = 65_507;
 
-/// ICMP errors of one socket that are passed over before others have their turn.
+/// Errors of one socket that are passed over before others have their turn.
 const MAX_ERRORS: usize = 16;
+
+/// An error says nothing of what else there is to receive.
+fn pass_over(error: &io::Error, lost: &mut Lost) {
+    lost.unreachable += u64::from(Pending::of(error) == Some(Pending::Unreachable));
+}
 
 /// A part of what is sent to one leg.
 #[derive(Debug)]
@@ -150,8 +155,8 @@ impl Batch {
         })
     }
 
-    /// Receives messages; how many, 0 if there is none now. What ICMP told is counted and passed over.
-    pub(crate) fn receive(&mut self, udp: &mut UdpLeg, lost: &mut Lost) -> usize {
+    /// Receives messages; how many, and how many errors were passed over: neither, if there is nothing now.
+    pub(crate) fn receive(&mut self, udp: &mut UdpLeg, lost: &mut Lost) -> (usize, usize) {
         if udp.coalesces() {
             return self.receive_coalesced(udp, lost);
         }
@@ -166,43 +171,46 @@ impl Batch {
                     alike += usize::from(last.replace((len, addr)) == Some((len, addr)));
                     got += 1;
                 }
-                Err(error) if is_icmp(&error) && errors < MAX_ERRORS => {
-                    lost.unreachable += 1;
-                    errors += 1;
-                }
-                Err(_) => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     udp.readable = false;
                     break;
+                }
+                Err(error) => {
+                    pass_over(&error, lost);
+                    errors += 1;
+                    if errors == MAX_ERRORS {
+                        break;
+                    }
                 }
             }
         }
         udp.saw(alike);
-        got
+        (got, errors)
     }
 
     /// The same, when a message may be several datagrams.
-    fn receive_coalesced(&mut self, udp: &mut UdpLeg, lost: &mut Lost) -> usize {
+    fn receive_coalesced(&mut self, udp: &mut UdpLeg, lost: &mut Lost) -> (usize, usize) {
         let mut slots: SmallVec<[IoSliceMut<'_>; SLOTS]> = self
             .buffer
             .chunks_exact_mut(STRIDE)
             .filter_map(|slot| slot.get_mut(..SLOT))
             .map(IoSliceMut::new)
             .collect();
-        for _ in 0..MAX_ERRORS {
+        for errors in 0..MAX_ERRORS {
             match self.receiver.recv(UdpSockRef::from(&udp.socket), &mut slots, &mut self.meta) {
                 Ok(got) => {
                     // Fewer than asked for are all there were, and an event tells of the next.
                     udp.readable = got == slots.len();
-                    return got;
+                    return (got, errors);
                 }
-                Err(error) if is_icmp(&error) => lost.unreachable += 1,
-                Err(_) => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     udp.readable = false;
-                    return 0;
+                    return (0, errors);
                 }
+                Err(error) => pass_over(&error, lost),
             }
         }
-        0
+        (0, MAX_ERRORS)
     }
 
     /// A message of those that were received last.

@@ -12,11 +12,13 @@
 //!   file      one leg that is a file
 //!   source    what connections and files have in common for whoever moves their bytes on
 //!   outbox    bytes that the socket did not take yet, in memory or in a pipe
+//!   alarm     what ends a worker's waiting
 //!   pool      connections that wait for another session
 //!   budget    descriptors that sessions may hold
 //! ```
 
 mod address;
+mod alarm;
 mod batch;
 mod budget;
 mod clock;

@@ -69,23 +69,23 @@ pub(crate) struct Io {
 }
 
 impl Io {
-    fn register(&mut self, source: &mut impl mio::event::Source, task: TaskId, slot: u32) -> io::Result<u16> {
+    /// What comes in makes events, and what can be sent only with this interest: it is asked for when that is needed.
+    fn register(
+        &mut self,
+        source: &mut impl mio::event::Source,
+        task: TaskId,
+        slot: u32,
+        interest: Interest,
+    ) -> io::Result<u16> {
         let (stamp, token) = self.stamp(task, slot);
-        self.registry.register(source, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(stamp)
-    }
-
-    /// Of datagrams only what comes in makes events: each one that goes out would, too.
-    fn register_datagrams(&mut self, socket: &mut UdpSocket, task: TaskId, slot: u32) -> io::Result<u16> {
-        let (stamp, token) = self.stamp(task, slot);
-        self.registry.register(socket, token, Interest::READABLE)?;
+        self.registry.register(source, token, interest)?;
         Ok(stamp)
     }
 
     /// For a connection that was kept. Whatever can be read by now makes an event.
     fn reregister(&mut self, stream: &mut TcpStream, task: TaskId, slot: u32) -> io::Result<u16> {
         let (stamp, token) = self.stamp(task, slot);
-        self.registry.reregister(stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        self.registry.reregister(stream, token, Interest::READABLE)?;
         Ok(stamp)
     }
 
@@ -209,7 +209,7 @@ impl Task {
         held: Option<Held>,
     ) -> io::Result<Self> {
         let mut task = Self { _held: held, ..Self::new(io, id, session, peer, machine) };
-        let stamp = io.register(&mut stream, id, 0)?;
+        let stamp = io.register(&mut stream, id, 0, Interest::READABLE)?;
         task.put(Leg::CLIENT, stamp, Link::Tcp(TcpLeg::accepted(stream)));
         task.arm(io);
         Ok(task)
@@ -225,7 +225,7 @@ impl Task {
         mut socket: UdpSocket,
     ) -> io::Result<Self> {
         let mut task = Self::new(io, id, session, peer, machine);
-        let stamp = io.register_datagrams(&mut socket, id, 0)?;
+        let stamp = io.register(&mut socket, id, 0, Interest::READABLE)?;
         task.put(Leg::CLIENT, stamp, Link::Udp(UdpLeg::hub(socket, io.batch.segments)));
         task.arm(io);
         Ok(task)
@@ -277,7 +277,7 @@ impl Task {
                 tcp.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
                 tcp.hung_up |= event.is_read_closed() || event.is_error();
                 if tcp.connecting {
-                    match connected(&tcp.stream) {
+                    match connected(&tcp.stream, event) {
                         None => return,
                         Some(Ok(())) => {
                             tcp.connecting = false;
@@ -537,11 +537,24 @@ impl Task {
         if let Some(tcp) = self.tcp(leg) {
             let pieces: SmallVec<[&[u8]; 8]> = batch.iter().map(|piece| piece.get(bytes)).collect();
             tcp.send(&pieces, io.now);
-            if tcp.broken {
-                io.ready.push_back((self.id, leg.slot));
-            }
+            self.sent(io, leg.slot);
         }
         batch.clear();
+    }
+
+    /// After something was sent to a leg: it may be broken, or wait for room.
+    fn sent(&mut self, io: &mut Io, slot: u32) {
+        let Some(Some(Slot { stamp, link: Link::Tcp(tcp), .. })) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
+        if tcp.broken {
+            io.ready.push_back((self.id, slot));
+        } else if tcp.lacks_watch() {
+            let token = leg_token(self.id, slot, *stamp);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            // It fails if the system has no memory; what waits then is tried again with what comes, or by the timer.
+            tcp.watches_room = io.registry.reregister(&mut tcp.stream, token, interest).is_ok();
+        }
     }
 
     fn control(&mut self, io: &mut Io, action: Action) {
@@ -634,13 +647,14 @@ impl Task {
             Transport::Tcp | Transport::Kept => {
                 let mut stream = TcpStream::connect(to)?;
                 listen::tune(&SockRef::from(&stream))?;
-                let stamp = io.register(&mut stream, self.id, leg.slot)?;
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                let stamp = io.register(&mut stream, self.id, leg.slot, interest)?;
                 (stamp, Link::Tcp(TcpLeg::connecting(stream, to)))
             }
             Transport::Udp => {
                 let held = io.budget.take(budget::SOCKET).ok_or(NO_ROOM)?;
                 let mut udp = UdpLeg::connect(to, io.batch.segments, held)?;
-                let stamp = io.register_datagrams(&mut udp.socket, self.id, leg.slot)?;
+                let stamp = io.register(&mut udp.socket, self.id, leg.slot, Interest::READABLE)?;
                 io.pending.push_back(Pending::Opened(leg, Opened::Fresh));
                 (stamp, Link::Udp(udp))
             }
@@ -692,7 +706,10 @@ impl Task {
 }
 
 /// Whether a connection attempt has ended, and how.
-fn connected(stream: &TcpStream) -> Option<io::Result<()>> {
+fn connected(stream: &TcpStream, event: &Event) -> Option<io::Result<()>> {
+    if event.is_writable() && !event.is_error() && !event.is_write_closed() {
+        return Some(Ok(()));
+    }
     match stream.take_error() {
         Ok(Some(error)) | Err(error) => return Some(Err(error)),
         Ok(None) => {}

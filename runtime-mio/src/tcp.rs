@@ -25,6 +25,8 @@ pub(crate) struct TcpLeg {
     /// Whom it was opened to; nobody, if it was accepted.
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) connecting: bool,
+    /// The kernel makes an event of room to send. It need not before there was none.
+    pub(crate) watches_room: bool,
     /// There may be something to read.
     pub(crate) readable: bool,
     /// The peer has ended its side, so that a short read says nothing about what is left.
@@ -76,6 +78,8 @@ impl TcpLeg {
             stream,
             peer,
             connecting,
+            // Of one that connects it is how that is told.
+            watches_room: connecting,
             readable: false,
             hung_up: false,
             hang_up_told: false,
@@ -99,6 +103,11 @@ impl TcpLeg {
         let moving = self.splice.is_some() || !self.kept.is_empty() || !self.outbox.is_empty();
         let over = self.ended || self.hung_up || self.broken;
         !self.connecting && !moving && !over && (!self.readable || pool::is_silent(&self.stream))
+    }
+
+    /// Whether something waits for room of which no event would tell.
+    pub(crate) fn lacks_watch(&self) -> bool {
+        !self.watches_room && !self.outbox.is_empty()
     }
 
     /// Whether the peer has taken nothing of what waits for so long.

@@ -175,10 +175,10 @@ impl UdpLeg {
         };
         let mut sent = send();
         if let Err(error) = &sent
-            && is_icmp(error)
+            && let Some(pending) = Pending::of(error)
         {
-            // That was about an earlier datagram, and this one has not been tried.
-            lost.unreachable += 1;
+            // That may be about an earlier datagram, and then this one has not been tried.
+            lost.unreachable += u64::from(pending == Pending::Unreachable);
             sent = send();
         }
         match sent {
@@ -212,9 +212,31 @@ impl UdpLeg {
     }
 }
 
-/// Whether this is what an ICMP message said of an earlier datagram; told once, the socket is as good as before.
-pub(crate) fn is_icmp(error: &io::Error) -> bool {
-    [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::NETUNREACH].iter().any(|&errno| is(error, errno))
+/// What an ICMP message said of an earlier datagram (`icmp_err_convert` of the kernel, and its like for IPv6); told once, the
+/// socket is as good as before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pending {
+    /// Nobody is there, or nobody may go there.
+    Unreachable,
+    /// It was too long, or not understood.
+    Other,
+}
+
+impl Pending {
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        match Errno::from_io_error(error)? {
+            Errno::CONNREFUSED
+            | Errno::HOSTUNREACH
+            | Errno::HOSTDOWN
+            | Errno::NETUNREACH
+            | Errno::NETDOWN
+            | Errno::NONET
+            | Errno::NOPROTOOPT
+            | Errno::ACCESS => Some(Self::Unreachable),
+            Errno::MSGSIZE | Errno::OPNOTSUPP | Errno::PROTO => Some(Self::Other),
+            _ => None,
+        }
+    }
 }
 
 fn is(error: &io::Error, errno: Errno) -> bool {
@@ -288,6 +310,32 @@ mod tests {
         }
         assert_eq!(got, Vec::from_iter(0..20));
         assert_eq!(lost, Lost::default());
+    }
+
+    #[test]
+    fn what_icmp_says_is_told_from_what_the_socket_says() {
+        let of = |errno: Errno| Pending::of(&errno.into());
+        for errno in [Errno::CONNREFUSED, Errno::ACCESS, Errno::NOPROTOOPT, Errno::HOSTDOWN] {
+            assert_eq!(of(errno), Some(Pending::Unreachable));
+        }
+        assert_eq!(of(Errno::MSGSIZE), Some(Pending::Other));
+        assert_eq!((of(Errno::AGAIN), of(Errno::NOMEM)), (None, None));
+    }
+
+    #[test]
+    fn what_came_before_costs_a_datagram_nothing() {
+        let far = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = far.local_addr().unwrap();
+        let held = Budget::new(1).take_anyway(1);
+        let mut leg = UdpLeg::connect(at, false, held).unwrap();
+        drop(far);
+        let mut lost = Lost::default();
+        leg.send(None, b"nobody", &mut lost);
+        let far = std::net::UdpSocket::bind(at).unwrap();
+        leg.send(None, b"somebody", &mut lost);
+        let mut buffer = [0; 16];
+        assert_eq!(far.recv(&mut buffer).unwrap(), 8);
+        assert_eq!(lost, Lost { unreachable: 1, ..Lost::default() });
     }
 
     fn udp_leg(segments: bool) -> (UdpLeg, std::net::UdpSocket) {

@@ -1,6 +1,7 @@
 //! One event loop: accepts, dispatches events, fires timers, hands out late answers.
 
 use crate::address::canonical;
+use crate::alarm::Alarm;
 use crate::batch::Batch;
 use crate::budget::{self, Held};
 use crate::clock::Clock;
@@ -42,7 +43,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 const SPARE_CLOSING: usize = 64;
 
 // A token says what it is in its upper two bits, and which one in the others:
-//   0 leg:  16 bits stamp, 20 bits slot, 24 bits task    1 closing    2 listener, the last one the waker    3 kept
+//   0 leg:  16 bits stamp, 20 bits slot, 24 bits task    1 closing    2 listener, the last two the alarm and the waker    3 kept
 const KIND: u32 = 62;
 const SLOT_BITS: u32 = 20;
 const INDEX_BITS: u32 = 24;
@@ -53,6 +54,9 @@ const MAX_TASKS: usize = 1 << INDEX_BITS;
 /// The waker's token.
 pub(crate) const WAKER: mio::Token = mio::Token((3 << KIND) - 1);
 
+/// The alarm's.
+const ALARM: mio::Token = mio::Token((3 << KIND) - 2);
+
 /// What an event is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Token {
@@ -60,6 +64,7 @@ pub(crate) enum Token {
     Closing(usize),
     Listener(usize),
     Waker,
+    Alarm,
     Kept(usize),
 }
 
@@ -75,6 +80,7 @@ impl Token {
             },
             1 => Self::Closing(rest),
             2 if token == WAKER => Self::Waker,
+            2 if token == ALARM => Self::Alarm,
             2 => Self::Listener(rest),
             _ => Self::Kept(rest),
         }
@@ -135,6 +141,7 @@ pub(crate) struct Worker {
     controls: usize,
     shared: Arc<Shared>,
     clock: Clock,
+    alarm: Alarm,
 }
 
 impl Worker {
@@ -148,6 +155,7 @@ impl Worker {
     ) -> io::Result<Self> {
         // Who steers the process is accepted before those who may take its last descriptors.
         shares.sort_by_key(|share| !matches!(share, Share::Tcp { class: Class::Control, .. }));
+        let alarm = Alarm::new(poll.registry(), ALARM)?;
         let io = Io {
             registry: poll.registry().try_clone()?,
             buffer: vec![0; BUFFER].into_boxed_slice(),
@@ -184,6 +192,7 @@ impl Worker {
             controls: 0,
             shared: Arc::clone(common.shared),
             clock: common.clock,
+            alarm,
         };
         for share in shares {
             worker.listen(share)?;
@@ -213,7 +222,7 @@ impl Worker {
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            let timeout = self.timeout();
+            let timeout = self.wait();
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -234,6 +243,7 @@ impl Worker {
                         }
                     }
                     Token::Waker => woken = true,
+                    Token::Alarm => self.alarm.rang(),
                     Token::Kept(index) => self.io.pool.check(index),
                 }
             }
@@ -283,19 +293,21 @@ impl Worker {
         self.hubs.iter().filter_map(|index| self.tasks.get(*index)).map(|hub| hub.sessions()).sum()
     }
 
-    fn timeout(&self) -> Option<std::time::Duration> {
+    /// Sets the alarm for what is next; no time to wait, if that is due.
+    fn wait(&mut self) -> Option<std::time::Duration> {
         if !self.io.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let accepting = self.listeners.iter().filter_map(Accepting::next).min();
         let accepting = accepting.map(|at| at.max(self.accept_again.unwrap_or(Time::ZERO)));
         let next = [self.io.timers.next(), accepting, self.next_sweep].into_iter().flatten().min();
-        let now = self.clock.now();
-        next.map(|at| match at.since(now) {
-            Duration::ZERO => Duration::ZERO,
-            // Rounded up to what the system call can tell, so that a deadline is past when it wakes.
-            wait => wait + Duration::from_micros(999),
-        })
+        if next? <= self.io.now {
+            return Some(Duration::ZERO);
+        }
+        // A wait with an end costs the kernel a timer each time it is waited. The alarm is set seldom: what is
+        // next is rarely earlier than what was.
+        self.alarm.set(next?, self.clock);
+        None
     }
 
     /// Runs something with a task, and buries it if it is over then.

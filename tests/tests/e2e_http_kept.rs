@@ -5,6 +5,8 @@ use srs_proxy_tests::peers::http::{Connection, Request};
 use srs_proxy_tests::peers::http_origin::{Answer, HttpOrigin, Seen, Step};
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::{PATIENCE, wait_until};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
@@ -174,4 +176,24 @@ fn many_clients_with_many_requests_each_get_their_own_answers() {
     wait_until("what is left are kept connections", PATIENCE, || {
         proxy.usage().descriptors <= start.descriptors + KEPT
     });
+}
+
+#[test]
+fn an_origin_that_has_answered_sees_an_end_in_good_order() {
+    let origin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let proxy = Proxy::before(origin.local_addr().expect("an address"), &[]);
+    let mut client = Connection::open(proxy.http()).expect("a connection");
+    client.send_request(&Request::get("/live/x.ts")).expect("it is sent");
+    let (mut stream, _) = origin.accept().expect("the proxy");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a request");
+        request.extend(byte);
+    }
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        .expect("an answer");
+    assert_eq!(stream.read(&mut [0]).expect("an end, not a break"), 0);
 }

@@ -94,7 +94,8 @@ fn an_origin_that_is_unreachable_for_a_moment_keeps_its_sessions() {
     wait_until("the track has arrived", PATIENCE, || origin.tracks("live/x") == 1);
     let viewers = Viewers::start(&proxy.rtc_url("whep", "live", "x"), 3, Duration::from_secs(6), true);
     let routed = || proxy.log().matches(" webrtc at ").count();
-    assert_eq!((proxy.rtc_sessions(), routed()), (vec![front.inside(); 4], 4));
+    wait_until("all have their origin", PATIENCE, || routed() == 4);
+    assert_eq!(proxy.rtc_sessions(), vec![front.inside(); 4]);
     for _ in 0..3 {
         let before = origin.packets("live/x");
         wait_until("media flow", PATIENCE, || origin.packets("live/x") > before + 10);

@@ -26,10 +26,10 @@ impl Task {
         };
         let lost = &mut self.losses.get_or_insert_default().sum;
         let unreachable = lost.unreachable;
-        let messages = io.batch.receive(udp, lost);
+        let (messages, errors) = io.batch.receive(udp, lost);
         // Of the listening socket it says nothing: which of all peers is not there is not known.
         let is_gone = leg.slot > 0 && lost.unreachable > unreachable;
-        let (mut cost, mut bytes) = (0, 0);
+        let (mut cost, mut bytes) = (errors * DATAGRAM_COST, 0);
         io.batch.open = true;
         for index in 0..messages {
             let Some(message) = io.batch.message(index) else { break };

@@ -164,9 +164,7 @@ impl Task {
                 1
             }
         };
-        if target.broken {
-            io.ready.push_back((self.id, to.slot));
-        }
+        self.sent(io, to.slot);
         self.active = io.now;
         self.settle(io);
         moved

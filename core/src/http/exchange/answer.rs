@@ -191,7 +191,7 @@ impl Exchange {
     fn collected(&mut self, cx: &mut Cx<'_>, client: &mut Client, clean: bool) -> Next {
         let stage = core::mem::replace(&mut self.stage, Stage::Over);
         let Stage::Collecting { leg, keep, head, content, .. } = stage else { return Next::Done };
-        self.release(cx, leg, keep && clean);
+        self.release(cx, leg, keep, clean);
         let (Some(change), Some(key)) = (&self.change, &self.key) else { return Next::Done };
         let config = &client.config;
         let candidates = Candidates { port: config.rtc_port, addresses: &config.candidates };
@@ -233,13 +233,13 @@ impl Exchange {
                 None => Ok(Next::Stay),
             },
             Stage::Collecting { body, .. } if body.is_endless() && !broken => {
-                Ok(self.collected(cx, client, false))
+                Ok(self.collected(cx, client, true))
             }
             Stage::Waiting { .. } | Stage::Collecting { .. } => {
                 Ok(self.fail(cx, client, Status::BAD_GATEWAY, Fault::Origin("closed without an answer")))
             }
             Stage::Endless { .. } if broken => Err(cut(cx, true, "broke off in the middle of an answer")),
-            Stage::Endless { .. } => Ok(self.finish(cx, false)),
+            Stage::Endless { .. } => Ok(self.finish(cx, true)),
             stage => {
                 let decode = matches!(stage, Stage::Chunks { decode: true, .. });
                 Err(cut(cx, decode, "closed in the middle of an answer"))
@@ -256,14 +256,19 @@ impl Exchange {
             Stage::Waiting { leg, .. } | Stage::Endless { leg } => (leg, false),
             _ => return Next::Done,
         };
-        self.release(cx, leg, keep && clean);
+        self.release(cx, leg, keep, clean);
         Next::Done
     }
 
-    fn release(&mut self, cx: &mut Cx<'_>, leg: Leg, keep: bool) {
+    fn release(&mut self, cx: &mut Cx<'_>, leg: Leg, keep: bool, clean: bool) {
         self.end_use(cx);
-        let keep = keep && !self.is_uploading();
-        cx.actions.close(leg, if keep { Close::Keep } else { Close::Abort });
+        let how = match clean && !self.is_uploading() {
+            true if keep => Close::Keep,
+            // Both sides have said and heard all: the origin shall not see a break.
+            true => Close::Flush,
+            false => Close::Abort,
+        };
+        cx.actions.close(leg, how);
     }
 }
 

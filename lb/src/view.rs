@@ -36,6 +36,8 @@ pub(crate) struct View {
     claims: Expiring<StreamKey, Home>,
     /// Streams that are or were published.
     streams: Expiring<StreamKey, Home>,
+    /// Of those that were picked or published through this proxy: for as long as they are.
+    seats: Expiring<StreamKey, Seat>,
     hls: Expiring<Arc<str>, HlsSession>,
     /// The id of each stream's HLS session, which lives as long as the session.
     hls_ids: Expiring<StreamKey, Arc<str>>,
@@ -45,7 +47,7 @@ pub(crate) struct View {
 /// Where a stream is.
 #[derive(Debug)]
 struct Home {
-    seat: Seat,
+    member: Member,
     /// When its publisher was last heard of there.
     published: Option<Time>,
 }
@@ -79,6 +81,7 @@ impl View {
             fleet: Fleet::new(setup),
             claims: Expiring::new(CLAIM_LIFE, limits.streams),
             streams: Expiring::new(STREAM_IDLE, limits.streams),
+            seats: Expiring::new(PUBLISHER_FRESH.max(CLAIM_LIFE), limits.streams),
             hls: Expiring::new(SESSION_LIFE, limits.sessions),
             hls_ids: Expiring::new(SESSION_LIFE, limits.sessions),
             rtc: RtcTable::new(limits.sessions),
@@ -155,6 +158,7 @@ impl View {
             return Err(Refusal::NoOrigin);
         }
         self.settle(now, key, member)?;
+        self.seat(now, key, member);
         self.fleet.send(now, member, need).ok_or(Refusal::NoOrigin)
     }
 
@@ -168,12 +172,34 @@ impl View {
 
     /// The stream is at this origin, wherever it was.
     pub(crate) fn settle(&mut self, now: Time, key: &StreamKey, member: Member) -> Result<(), Refusal> {
-        let seat = self.fleet.seat(member).ok_or(Refusal::NoOrigin)?;
+        self.fleet.id(member).ok_or(Refusal::NoOrigin)?;
+        if self.seats.peek_mut(key).is_some_and(|seat| seat.member() != member) {
+            self.seats.forget(key);
+        }
         let was_published = self.streams.get(now, key).is_some();
         let table = if was_published { &mut self.streams } else { &mut self.claims };
-        let before = table.get(now, key).filter(|home| home.seat.member() == member);
+        let before = table.get(now, key).filter(|home| home.member == member);
         let published = before.and_then(|home| home.published);
-        Ok(table.insert(now, key.clone(), Home { seat, published })?)
+        Ok(table.insert(now, key.clone(), Home { member, published })?)
+    }
+
+    /// It has come there through this proxy.
+    pub(crate) fn claimed(&mut self, now: Time, key: &StreamKey, origin: &OriginId) {
+        if let Some(member) = self.fleet.find(origin) {
+            self.seat(now, key, member);
+        }
+    }
+
+    /// The stream counts there for a while. At other proxies, through which it did not come, it does not: each tells the
+    /// others of its own.
+    fn seat(&mut self, now: Time, key: &StreamKey, member: Member) {
+        if self.seats.get(now, key).is_some_and(|seat| seat.member() == member) {
+            return;
+        }
+        if let Some(seat) = self.fleet.seat(member) {
+            // What finds no room is not counted.
+            let _full = self.seats.insert(now, key.clone(), seat);
+        }
     }
 
     /// The stream's home, which is thereby used.
@@ -184,8 +210,12 @@ impl View {
     /// Where the stream is, which is thereby used.
     pub(crate) fn place(&mut self, now: Time, key: &StreamKey) -> Option<Place> {
         let published = self.streams.get(now, key);
-        let home = published.or_else(|| self.claims.get(now, key))?;
-        Some(Place { member: home.seat.member(), is_published: home.is_fresh(now) })
+        let home = published.or_else(|| {
+            // As long as it is asked for and played it is not idle, published or not.
+            self.seats.get(now, key);
+            self.claims.get(now, key)
+        })?;
+        Some(Place { member: home.member, is_published: home.is_fresh(now) })
     }
 
     /// A stream is published there, or was when that was `heard`.
@@ -202,10 +232,10 @@ impl View {
             }
         }
         let home = self.streams.get(now, key);
-        let before = home.filter(|home| home.seat.member() == member).and_then(|home| home.published);
-        let Some(seat) = self.fleet.seat(member) else { return };
+        let before = home.filter(|home| home.member == member).and_then(|home| home.published);
+        self.seat(now, key, member);
         // With a table that is full, it stays a claim, which lives as long as its publisher is heard of.
-        let home = Home { seat, published: before.max(Some(heard)) };
+        let home = Home { member, published: before.max(Some(heard)) };
         if self.streams.insert(now, key.clone(), home).is_ok() {
             self.claims.forget(key);
         }
@@ -215,9 +245,10 @@ impl View {
     pub(crate) fn ended(&mut self, key: &StreamKey, origin: &OriginId) {
         for table in [&mut self.streams, &mut self.claims] {
             if let Some(home) = table.peek_mut(key)
-                && self.fleet.id(home.seat.member()) == Some(origin)
+                && self.fleet.id(home.member) == Some(origin)
             {
                 home.published = None;
+                self.seats.forget(key);
             }
         }
     }
@@ -267,7 +298,7 @@ impl View {
     pub(crate) fn origins(&self, now: Time) -> Vec<OriginStatus> {
         let mut streams = HashMap::<_, Vec<_>>::new();
         for (key, home) in self.streams.iter(now).chain(self.claims.iter(now)) {
-            streams.entry(home.seat.member()).or_default().push(key.clone());
+            streams.entry(home.member).or_default().push(key.clone());
         }
         let statuses = self.fleet.iter(now).map(|(member, origin, health, age)| OriginStatus {
             origin: origin.clone(),
@@ -281,7 +312,7 @@ impl View {
     /// The streams whose publishers were heard of lately, where, and when.
     pub(crate) fn published(&self, now: Time) -> Vec<(StreamKey, OriginId, Time)> {
         let published = self.streams.iter(now).filter(|(_, home)| home.is_fresh(now));
-        let at = |home: &Home| self.fleet.id(home.seat.member()).cloned();
+        let at = |home: &Home| self.fleet.id(home.member).cloned();
         published.filter_map(|(key, home)| Some((key.clone(), at(home)?, home.published?))).collect()
     }
 
@@ -300,6 +331,7 @@ impl View {
         self.fleet.expire(now);
         self.claims.expire(now, FREED_BY_TICK);
         self.streams.expire(now, FREED_BY_TICK);
+        self.seats.expire(now, FREED_BY_TICK);
         self.hls.expire(now, FREED_BY_TICK);
         self.hls_ids.expire(now, FREED_BY_TICK);
         self.rtc.expire(now, FREED_BY_TICK);
@@ -317,6 +349,51 @@ fn announce(id: &OriginId, updated: &Updated) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn key(stream: &str) -> StreamKey {
+        StreamKey::new("", "live", stream).unwrap()
+    }
+
+    #[test]
+    fn streams_count_for_as_long_as_they_are_claimed_or_published() {
+        let mut view = View::new(&Setup::default());
+        let origin = Origin {
+            device_id: "".into(),
+            server: "a".into(),
+            service: "s".into(),
+            pid: "1".into(),
+            endpoints: vec![(Protocol::Rtmp, ([127, 0, 0, 1], 1935).into())],
+        };
+        let id = origin.id();
+        view.update(Time::ZERO, origin.clone()).unwrap();
+        let need = Need::to_play(Protocol::Rtmp);
+        for stream in ["asked", "played", "ended", "silent", "published"] {
+            view.pick(Time::ZERO, &key(stream), need).unwrap();
+        }
+        for stream in ["ended", "silent", "published"] {
+            view.publishing(Time::ZERO, Time::ZERO, &key(stream), &id);
+        }
+        let streams = |view: &View| view.fleet.loads().first().map_or(0, |(_, streams)| *streams);
+        assert_eq!(streams(&view), 5);
+        view.ended(&key("ended"), &OriginId::from_text("another"));
+        assert_eq!(streams(&view), 5);
+        view.ended(&key("ended"), &id);
+        assert_eq!(streams(&view), 4);
+        let mut now = Time::ZERO;
+        for _ in 0..30 {
+            now = now + Duration::from_secs(20);
+            view.update(now, origin.clone()).unwrap();
+            view.home(now, &key("played"));
+            view.publishing(now, now, &key("published"), &id);
+            view.expire(now);
+        }
+        assert_eq!(streams(&view), 2);
+        // Those that were published are known for long, and somebody asks for them.
+        view.pick(now, &key("ended"), need).unwrap();
+        assert_eq!(streams(&view), 2);
+        view.publishing(now, now, &key("ended"), &id);
+        assert_eq!(streams(&view), 3);
+    }
 
     #[test]
     fn what_has_expired_is_gone_from_memory_after_a_tick() {

@@ -70,7 +70,7 @@ pub enum Command {
     },
     /// Maps a stream to an origin as [`Claim`](Self::Claim) puts a value there, or instead of just `instead_of`: unless
     /// that is where the stream is published, by an origin that is not [`Mark::Gone`], and the client that asks does not
-    /// publish itself. What is replaced is the stream's publisher no more. → [`Reply::Value`]: what is there then.
+    /// publish itself. What is replaced is the stream's publisher no more. → [`Reply::Mapped`]
     Map {
         /// The stream.
         stream: String,
@@ -190,6 +190,13 @@ pub enum Reply {
     Done,
     /// What is there.
     Value(Option<String>),
+    /// The mapping of a stream.
+    Mapped {
+        /// The key of a registration.
+        held: String,
+        /// Whether it is so by this command.
+        is_new: bool,
+    },
     /// Who is the publisher of a stream, and its mapping.
     Published {
         /// The id of an origin.

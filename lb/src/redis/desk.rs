@@ -145,6 +145,10 @@ impl Batch {
 pub(super) enum Heard {
     Done,
     Value(Option<String>),
+    Mapped {
+        held: String,
+        is_new: bool,
+    },
     Published {
         publisher: String,
         held: String,
@@ -562,7 +566,9 @@ impl Desk {
         }
         match (job, replies.next(), replies.next()) {
             (Job::Census, Some(Heard::Census(census)), None) => self.counted(now, census),
-            (Job::Claim(claim), Some(Heard::Value(Some(held))), None) => self.claimed(now, claim, held),
+            (Job::Claim(claim), Some(Heard::Mapped { held, is_new }), None) => {
+                self.claimed(now, claim, held, is_new);
+            }
             (Job::Find(sought), Some(Heard::Value(held)), None) => self.found(now, sought, held),
             (Job::Meet(sought, held), Some(Heard::Value(registration)), None) => {
                 self.met(now, sought, held, registration.as_deref());
@@ -570,7 +576,7 @@ impl Desk {
             (Job::Publish(publication), Some(Heard::Published { publisher, held }), None) => {
                 self.published(now, publication, &publisher, held);
             }
-            (Job::Renew(key, origin), Some(Heard::Value(Some(held))), None) => {
+            (Job::Renew(key, origin), Some(Heard::Mapped { held, .. }), None) => {
                 self.renewed(now, &key, &origin, &held);
             }
             (Job::StoreRtc(about, session), Some(Heard::Value(Some(_))), None) => {
@@ -691,6 +697,7 @@ impl Heard {
         match reply {
             Reply::Done => Self::Done,
             Reply::Value(value) => Self::Value(value),
+            Reply::Mapped { held, is_new } => Self::Mapped { held, is_new },
             Reply::Published { publisher, held } => Self::Published { publisher, held },
             Reply::Census(census) => Self::Census(Registered::read(census)),
             Reply::Failed(why) => Self::Failed(why),

@@ -228,7 +228,11 @@ impl Store {
                 return Reply::Value(Some(self.claim(key, value, None, life)));
             }
             Command::Map { stream, origin, instead_of, publishes, life } => {
-                return Reply::Value(Some(self.map(&stream, &origin, instead_of, publishes, life)));
+                let url = self.keys.url(&stream);
+                let before = self.entry(&url).map(|entry| entry.value.clone());
+                let held = self.map(&stream, &origin, instead_of, publishes, life);
+                let is_new = held == self.keys.server(&origin) && before.as_ref() != Some(&held);
+                return Reply::Mapped { held, is_new };
             }
             Command::Publish { stream, origin, not_at, moves, fresh, life } => {
                 let publisher = self.claim(self.keys.publisher(&stream), origin.clone(), not_at, Some(fresh));

@@ -3,6 +3,7 @@
 
 use super::{Census, Command, FOREVER, Keys, LOADS_LIFE, Mark, RedisClient, Reply, Returned};
 use srs_proxy_core::origin::Protocol;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::thread;
@@ -84,11 +85,14 @@ pub fn run(make: Make<'_>) {
     for (name, case) in cases {
         // Shown by the test harness if the case fails.
         eprintln!("store: {name}");
-        case(&World(make()));
+        let store = make();
+        let client = RefCell::new(store.client());
+        case(&World(store, client));
     }
 }
 
-struct World(Box<dyn Subject>);
+/// A store, and a client of it that stays connected.
+struct World(Box<dyn Subject>, RefCell<Box<dyn RedisClient>>);
 
 impl World {
     fn keys(&self) -> Keys {
@@ -100,7 +104,7 @@ impl World {
     }
 
     fn run(&self, command: Command) -> Reply {
-        one(&mut *self.0.client(), command)
+        one(&mut **self.1.borrow_mut(), command)
     }
 
     #[track_caller]
@@ -115,6 +119,16 @@ impl World {
         }
     }
 
+    /// So many clients at once, which are connected one after the other: that takes its time where it is encrypted.
+    fn clients(&self, count: usize) -> Vec<Box<dyn RedisClient>> {
+        let connected = (0..count).map(|_| {
+            let mut client = self.0.client();
+            client.run(&[]).expect("the store lets it in");
+            client
+        });
+        connected.collect()
+    }
+
     /// Removes what is there, whatever it is.
     fn remove(&self, key: String) {
         if let Some(value) = self.get(&key) {
@@ -127,7 +141,7 @@ impl World {
     }
 
     fn claim(&self, key: &str, value: &str, life: Option<Duration>) -> String {
-        claim(&mut *self.0.client(), key, value, life)
+        claim(&mut **self.1.borrow_mut(), key, value, life)
     }
 
     /// Maps `live/a`; the id that it is mapped to then.
@@ -135,7 +149,7 @@ impl World {
         let instead_of = instead_of.map(|id| self.keys().server(id));
         let (stream, origin) = ("live/a".to_owned(), origin.to_owned());
         match self.run(Command::Map { stream, origin, instead_of, publishes, life }) {
-            Reply::Value(Some(held)) => self.id_of(&held),
+            Reply::Mapped { held, .. } => self.id_of(&held),
             other => panic!("{other:?}"),
         }
     }
@@ -351,7 +365,9 @@ fn a_mapping_takes_what_is_free_or_just_what_it_replaces(world: &World) {
         publishes: false,
         life: None,
     };
-    assert_eq!(world.run(replace), Reply::Value(Some(world.keys().server("e"))));
+    let mapped = |held, is_new| Reply::Mapped { held, is_new };
+    assert_eq!(world.run(replace.clone()), mapped(world.keys().server("e"), true));
+    assert_eq!(world.run(replace), mapped(world.keys().server("e"), false));
 }
 
 fn a_stream_that_is_published_is_not_mapped_elsewhere(world: &World) {
@@ -367,10 +383,11 @@ fn a_stream_that_is_published_is_not_mapped_elsewhere(world: &World) {
         publishes,
         life: Some(LONG),
     };
-    assert_eq!(world.run(without_prefix(false)), Reply::Value(Some("srs-proxy-server:a".into())));
+    let mapped = |held, is_new| Reply::Mapped { held, is_new };
+    assert_eq!(world.run(without_prefix(false)), mapped("srs-proxy-server:a".into(), false));
     assert_eq!(publisher().as_deref(), Some("a"));
     // Who publishes may move it, and then it is published there no more.
-    assert_eq!(world.run(without_prefix(true)), Reply::Value(Some(world.keys().server("b"))));
+    assert_eq!(world.run(without_prefix(true)), mapped(world.keys().server("b"), true));
     assert_eq!(publisher(), None);
     // Nor does the word of an origin count that has gone.
     assert_eq!(world.publish("b", None, false, SHORT), ["b", "b"]);
@@ -422,9 +439,10 @@ fn of_many_claims_one_wins(world: &World) {
     let key = |round| world.keys().url(round);
     let keys: Vec<_> = (0..ROUNDS).map(key).collect();
     let won: Vec<Vec<String>> = thread::scope(|scope| {
-        let claimers: Vec<_> = (0..8)
-            .map(|n| {
-                let (mut client, barrier, keys) = (world.0.client(), &barrier, &keys);
+        let clients = world.clients(8).into_iter().enumerate();
+        let claimers: Vec<_> = clients
+            .map(|(n, mut client)| {
+                let (barrier, keys) = (&barrier, &keys);
                 scope.spawn(move || {
                     let claims = keys.iter().map(|key| {
                         barrier.wait();
@@ -483,8 +501,7 @@ fn a_heartbeat_leaves_the_list_alone(world: &World) {
 
 fn of_many_origins_at_once_none_is_lost(world: &World) {
     thread::scope(|scope| {
-        for proxy in 0..8 {
-            let mut client = world.0.client();
+        for (proxy, mut client) in world.clients(8).into_iter().enumerate() {
             scope.spawn(move || {
                 for n in 0..25 {
                     let server = format!("{proxy}x{n}");

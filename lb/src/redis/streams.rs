@@ -150,8 +150,11 @@ impl Desk {
         }
     }
 
-    /// A claim was made, and `held` has the stream.
-    pub(super) fn claimed(&mut self, now: Time, claim: Claim, held: String) {
+    /// A claim was made, and `held` has the stream; `is_new` by this.
+    pub(super) fn claimed(&mut self, now: Time, claim: Claim, held: String, is_new: bool) {
+        if is_new {
+            self.view.claimed(now, &claim.sought.key, &claim.origin);
+        }
         let id = self.keys.id_of(&held);
         if claim.instead_of.as_ref() != Some(&held) || id == Some(claim.origin.as_str()) {
             return self.is_held(now, claim.sought, held);

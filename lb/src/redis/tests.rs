@@ -580,6 +580,40 @@ fn a_publisher_and_players_that_wait_together_are_not_told_the_same() {
 }
 
 #[test]
+fn a_stream_counts_at_the_proxy_through_which_it_came_and_at_no_other() {
+    let store = store();
+    let mut proxies = [1, 2, 3].map(|seed| Proxy::with(&store, seed, Policy::LeastStreams, Mappings::End));
+    let origins = ["a", "b"].map(origin);
+    proxies[0].register(&origins);
+    let [a, b, c] = &mut proxies;
+    pass(&store, &mut [&mut *a, &mut *b, &mut *c], SECOND);
+    let counted =
+        |proxy: &Proxy| proxy.desk.view.fleet.loads().iter().map(|(_, streams)| streams).sum::<u32>();
+    // One publishes some, another one is asked for others, and all of all.
+    for n in 0..10 {
+        let home = b.pick_to_publish(&n.to_string()).unwrap();
+        b.desk.publishing(b.now, &key(&n.to_string()), &OriginId::from_text(home.as_str()));
+        a.pick(&format!("asked-{n}")).unwrap();
+    }
+    for n in 0..10 {
+        for proxy in [&mut *a, &mut *b, &mut *c] {
+            proxy.pick(&n.to_string()).unwrap();
+            proxy.pick(&format!("asked-{n}")).unwrap();
+            proxy.desk.playing(proxy.now, &key(&n.to_string()));
+        }
+    }
+    assert_eq!([counted(a), counted(b), counted(c)], [10, 10, 0]);
+    // One moves away with its next publisher.
+    let home = b.desk.view.home(b.now, &key("0")).unwrap();
+    let home = b.desk.view.fleet.id(home).unwrap().clone();
+    c.desk.unreachable(c.now, &home, Protocol::Rtmp);
+    assert_ne!(c.pick_to_publish("0").unwrap(), home.as_str());
+    pass(&store, &mut [&mut *a, &mut *b, &mut *c], SECOND * 2);
+    b.pick("0").unwrap();
+    assert_eq!([counted(a), counted(b), counted(c)], [10, 9, 1]);
+}
+
+#[test]
 fn draining_and_leaving_are_known_everywhere() {
     let store = store();
     let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));

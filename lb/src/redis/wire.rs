@@ -145,15 +145,12 @@ pub(super) fn read(command: &Command, answer: Value) -> Reply {
         }
         (Command::Get { .. } | Command::Find { .. }, Value::Nil) => Some(Reply::Value(None)),
         (
-            Command::Get { .. }
-            | Command::Find { .. }
-            | Command::Store { .. }
-            | Command::Claim { .. }
-            | Command::Map { .. },
+            Command::Get { .. } | Command::Find { .. } | Command::Store { .. } | Command::Claim { .. },
             value,
         ) => text(value).map(|text| Reply::Value(Some(text))),
+        (Command::Map { .. }, Value::Array(parts)) => mapped(parts),
         (Command::Publish { .. }, Value::Array(parts)) => published(parts),
-        (Command::Publish { .. }, _) => None,
+        (Command::Map { .. } | Command::Publish { .. }, _) => None,
         (Command::Census { .. }, Value::Array(parts)) => census(parts).map(Reply::Census),
         (Command::Census { .. }, _) => None,
         _ => Some(Reply::Done),
@@ -178,6 +175,11 @@ fn text(value: Value) -> Option<String> {
         Value::Okay => Some("OK".to_owned()),
         _ => None,
     }
+}
+
+fn mapped(parts: Vec<Value>) -> Option<Reply> {
+    let [held, Value::Int(is_new)] = <[Value; 2]>::try_from(parts).ok()? else { return None };
+    Some(Reply::Mapped { held: text(held)?, is_new: is_new != 0 })
 }
 
 fn published(parts: Vec<Value>) -> Option<Reply> {

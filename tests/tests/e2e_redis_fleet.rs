@@ -23,6 +23,9 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(2);
 /// Origins, and streams of each kind: were they picked anew at the second proxy, they would be missed.
 const MANY: usize = 3;
 
+/// How long after a goodbye the fleet may know of a session.
+const GOODBYE: Duration = Duration::from_secs(4);
+
 /// Packets a player takes: some seconds of the film.
 const PACKETS: usize = 300;
 
@@ -219,4 +222,27 @@ fn srt_plays_at_the_other_proxy() {
     let publisher = ffmpeg::Publisher::start(&url(fleet.first.srt(), &publishing("live/film"), ""));
     assert_eq!(ffmpeg::codecs(&url(fleet.second.srt(), &playing("live/film"), "")), ["aac", "h264"]);
     drop(publisher);
+}
+
+#[test]
+fn who_publishes_by_whip_is_known_to_the_fleet_until_it_says_goodbye() {
+    let (redis, origin) = (Redis::start(), Pion::start(Location::Bare));
+    let proxies = [0, 1].map(|_| Proxy::on_redis(redis.port(), &[]));
+    proxies[0].register_rtc("origin", origin.api(), origin.media());
+    let publisher = || redis.cli(&["get", "srs-proxy-publisher:__defaultVhost__/live/x"]);
+    let sessions =
+        || redis.cli(&["keys", "srs-proxy-ufrag:*"]).lines().filter(|line| !line.is_empty()).count();
+    let publishing = Publisher::start(&proxies[0].rtc_url("whip", "live", "x"), 50, Duration::from_secs(6));
+    wait_until("the fleet knows who publishes", PATIENCE, || !publisher().is_empty());
+    let viewers = Viewers::start(&proxies[1].rtc_url("whep", "live", "x"), 2, Duration::from_secs(1), true);
+    assert_eq!(sessions(), 3);
+    let seen = viewers.finish();
+    assert_eq!((seen.connected, seen.lost, seen.deleted), (2, 0, 2), "{seen:?}");
+    wait_until("the viewers' sessions are gone", GOODBYE, || sessions() == 1);
+    assert!(!publisher().is_empty(), "that viewers leave is nothing to it");
+    publishing.finish();
+    wait_until("the publisher is gone", GOODBYE, || publisher().is_empty() && sessions() == 0);
+    for proxy in &proxies {
+        assert!(proxy.rtc_sessions().is_empty(), "at {}", proxy.rtc());
+    }
 }

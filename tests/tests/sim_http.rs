@@ -1,6 +1,7 @@
 //! The HTTP connection in the simulated world: what is answered, whatever client, origin and network are like.
 
-use srs_proxy_core::query::Refusal;
+use srs_proxy_core::http::Server;
+use srs_proxy_core::query::{Refusal, Report};
 use srs_proxy_core::time::{Duration, Time};
 use srs_proxy_tests::http::Chunking;
 use srs_proxy_tests::sim::http::plan::SHRINKING;
@@ -501,4 +502,50 @@ fn the_same_seed_gives_the_same_trace() {
         let hash = |_| any(seed).1.play(seed, LONG).runs.iter().map(|run| run.hash).collect::<Vec<_>>();
         assert_eq!(hash(0), hash(1), "seed {seed}");
     }
+}
+
+#[test]
+fn offers_are_answered_when_their_sessions_are_stored_and_goodbyes_end_them() {
+    let (mut answered, mut left) = (0, 0);
+    seeds::run("http_whip", 300, |seed| {
+        let mut dice = Dice::new(seed);
+        let mut exchanges = Vec::new();
+        for offer in (0..2 * dice.size(1..=3)).step_by(2) {
+            let request = Request::offer(&mut dice, offer);
+            let mut response = Response::answer(&mut dice, offer);
+            response.delay = Duration::from_millis(*dice.pick(&[0, 1, 50, 1500]));
+            response.trouble = match dice.size(0..=9) {
+                0 => Trouble::Silent,
+                1 => Trouble::Stops(dice.size(0..=300), *dice.pick(&[End::Fin, End::Reset])),
+                2 => Trouble::BrokenChunk,
+                _ => Trouble::None,
+            };
+            exchanges.push(Exchange { request, response });
+            let goodbye =
+                Response { status: *dice.pick(&[200, 200, 204, 401, 404]), ..Response::ok(Body::None) };
+            exchanges.push(Exchange { request: Request::goodbye(offer, offer + 1), response: goodbye });
+        }
+        let mut scene = Scene { server: Server::HttpApi, ..Scene::plain(exchanges) };
+        scene.weather = Weather::random(&mut dice);
+        scene.weather.stall = scene.weather.stall.min(Duration::from_millis(200));
+        scene.manner = *dice.pick(&[
+            Manner::Prompt,
+            Manner::Late(Duration::from_millis(500)),
+            Manner::Late(Duration::from_secs(8)),
+            Manner::Moody,
+        ]);
+        if dice.chance(200) {
+            scene.drain = Some(Duration::from_millis(dice.range(0..=2000)));
+        }
+        if dice.chance(200) {
+            let end = *dice.pick(&[End::Fin, End::Reset]);
+            scene.clients[0].leave = Leave::AfterTime(Duration::from_micros(dice.range(0..=2_000_000)), end);
+        }
+        let played = scene.play(seed, LONG);
+        played.assert_sound();
+        played.assert_left();
+        answered += played.clients[0].borrow().answers().filter(|answer| answer.status() == 201).count();
+        left += played.told.borrow().iter().filter(|report| matches!(report, Report::Left(..))).count();
+    });
+    assert!(answered > 100 && left > 100, "{answered} offers were answered, {left} sessions left");
 }

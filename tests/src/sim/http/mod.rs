@@ -4,6 +4,7 @@ pub mod client;
 pub mod origin;
 pub mod plan;
 pub mod play;
+mod signalling;
 
 pub use client::{Client, ClientLog, ClientPlan, Leave};
 pub use origin::{Origin, OriginLog, Table};

@@ -5,10 +5,11 @@ use super::super::{Bounds, Dice, End, Fates, File, Host, Manner, Peer, Run, Scri
 use super::client::{Client, ClientLog, ClientPlan};
 use super::origin::{Origin, OriginLog, Receipt, Table};
 use super::plan::{Body, Exchange, FILE, HOST, Rest, SHRINKING, Trouble, film};
+use super::signalling::at_origin;
 use crate::http::{Fields, Framing, Message};
 use srs_proxy_core::http::{Connection, Files, HttpConfig, Server};
 use srs_proxy_core::origin::OriginId;
-use srs_proxy_core::query::{Answer, HlsSession, Picked, Query, Report};
+use srs_proxy_core::query::{Answer, HlsSession, Picked, Query, Report, RtcSession};
 use srs_proxy_core::time::Duration;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,8 @@ pub enum Kind {
 /// What is to happen.
 #[derive(Clone, Debug)]
 pub struct Scene {
+    /// Whom the clients ask.
+    pub server: Server,
     /// The network and the driver.
     pub weather: Weather,
     /// All that is asked and answered.
@@ -86,6 +89,10 @@ pub struct Played {
     pub breaks: bool,
     /// The ids of HLS sessions, and their streams.
     pub sessions: Rc<RefCell<BTreeMap<String, HlsSession>>>,
+    /// WebRTC sessions that were stored.
+    pub stored: Rc<RefCell<BTreeMap<String, RtcSession>>>,
+    /// All that the load balancer was told.
+    pub told: Rc<RefCell<Vec<Report>>>,
 }
 
 fn origin_address(index: usize) -> SocketAddr {
@@ -96,12 +103,16 @@ fn origin_id(index: usize) -> OriginId {
     OriginId::new("origin", &index.to_string(), "1")
 }
 
-/// The machine of a client's connection to the HTTP server.
-fn machine(world_now: srs_proxy_core::time::Time) -> Connection {
-    let config =
-        HttpConfig { origin_timeout: ORIGIN_TIMEOUT, files: Files::Directory, ..HttpConfig::default() };
+/// The machine of a client's connection to a server.
+fn machine(server: Server, world_now: srs_proxy_core::time::Time) -> Connection {
+    let config = HttpConfig {
+        origin_timeout: ORIGIN_TIMEOUT,
+        files: Files::Directory,
+        rtc_port: crate::signalling::PORT,
+        ..HttpConfig::default()
+    };
     let peer = SocketAddr::new(CLIENT.parse().expect("an address"), 50_000);
-    Connection::new(Arc::new(config), Server::Http, peer, world_now)
+    Connection::new(Arc::new(config), server, peer, world_now)
 }
 
 impl Scene {
@@ -109,6 +120,7 @@ impl Scene {
     pub fn plain(exchanges: Vec<Exchange>) -> Self {
         let requests = (0..exchanges.len()).collect();
         Self {
+            server: Server::Http,
             weather: Weather::fair(),
             exchanges,
             clients: vec![ClientPlan::asking(requests)],
@@ -129,7 +141,8 @@ impl Scene {
         let make = |plan| Client::new(plan, Rc::clone(&table));
         let (first, first_log) = make(clients.next().expect("a client"));
         let now = srs_proxy_core::time::Time::ZERO;
-        let mut world = World::tcp(seed, self.weather, machine(now), Box::new(first), self.fates);
+        let mut world =
+            World::tcp(seed, self.weather, machine(self.server, now), Box::new(first), self.fates);
         // Questions to a slow load balancer outlive the requests they were asked for.
         world.bounds(Bounds { tickets: 16, ..Bounds::default() });
         world.ends_with_client();
@@ -152,18 +165,31 @@ impl Scene {
         }
         let unreachable = Rc::new(RefCell::new(BTreeSet::new()));
         let sessions = Rc::new(RefCell::new(BTreeMap::new()));
-        world.balancer(balancer(self.manner, count, &unreachable, &sessions));
+        let (stored, told) = (Rc::default(), Rc::default());
+        world.balancer(balancer(self.manner, count, &unreachable, &sessions, &stored, &told));
         if let Some(after) = self.drain {
             world.drain(after);
         }
         let (mut runs, mut logs) = (vec![world.run(limit)], vec![first_log]);
         for plan in clients {
             let (client, log) = make(plan);
-            world.again(machine(world.now()), Box::new(client), self.fates);
+            world.again(machine(self.server, world.now()), Box::new(client), self.fates);
             runs.push(world.run(limit));
             logs.push(log);
         }
-        Played { world, runs, clients: logs, origins: log, table, unreachable, all_serve, breaks, sessions }
+        Played {
+            world,
+            runs,
+            clients: logs,
+            origins: log,
+            table,
+            unreachable,
+            all_serve,
+            breaks,
+            sessions,
+            stored,
+            told,
+        }
     }
 }
 
@@ -172,8 +198,11 @@ fn balancer(
     origins: usize,
     unreachable: &Rc<RefCell<BTreeSet<OriginId>>>,
     sessions: &Rc<RefCell<BTreeMap<String, HlsSession>>>,
+    stored: &Rc<RefCell<BTreeMap<String, RtcSession>>>,
+    told: &Rc<RefCell<Vec<Report>>>,
 ) -> Scripted {
-    let (told, known) = (Rc::clone(unreachable), Rc::clone(unreachable));
+    let (failed, known) = (Rc::clone(unreachable), Rc::clone(unreachable));
+    let (stored, told) = (Rc::clone(stored), Rc::clone(told));
     let sessions = Rc::clone(sessions);
     let answer = move |query, _: &mut Dice| match query {
         Query::StoreHls(new) => {
@@ -185,6 +214,10 @@ fn balancer(
             });
             Answer::Hls(Some(session))
         }
+        Query::StoreRtc(new) => {
+            stored.borrow_mut().insert(new.username.to_string(), new.clone());
+            Answer::Rtc(Some(new))
+        }
         Query::LoadHls(id) => Answer::Hls(sessions.borrow().get(&*id).cloned()),
         _ => {
             let alive = (0..origins).find(|index| !known.borrow().contains(&origin_id(*index)));
@@ -194,8 +227,9 @@ fn balancer(
     };
     let tell = move |report: &Report| {
         if let Report::Unreachable(origin, _) = report {
-            told.borrow_mut().insert(origin.clone());
+            failed.borrow_mut().insert(origin.clone());
         }
+        told.borrow_mut().push(report.clone());
     };
     Scripted::new(manner, answer).on_report(tell)
 }
@@ -313,11 +347,15 @@ impl Played {
         for name in ["x-hop", "keep-alive"] {
             assert_eq!(answer.value(name), None, "{}", tail());
         }
+        let is_offered = request.is_offer() && response.status == 201;
         let rewritten = request.reads_playlist() && response.status == 200;
         let mut passed = response.fields.clone();
-        passed.retain(|(name, _)| !rewritten || name != "ETag");
+        passed.retain(|(name, _)| !(rewritten && name == "ETag" || is_offered && name == "Location"));
         assert!(contains_in_order(&answer.fields, &passed), "fields {:?}\n{}", answer.fields, tail());
-        let is_known = |name: &str| passed.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+        let is_known = |name: &str| {
+            is_offered && name.eq_ignore_ascii_case("Location")
+                || passed.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+        };
         for (name, _) in &answer.fields {
             let ours = OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) || name == "X-N";
             assert!(ours || is_known(name), "field {name}\n{}", tail());
@@ -325,6 +363,9 @@ impl Played {
         assert!(answer.value("access-control-allow-origin").is_some(), "no CORS\n{}", tail());
         let bare = request.method == "HEAD" || matches!(response.status, 204 | 304);
         let content = if bare { &[] } else { response.body.content() };
+        if is_offered {
+            return self.assert_signalled(n, answer, content, &tail);
+        }
         if request.method == "HEAD" && !rewritten {
             let length = answer.value("content-length");
             let planned = match &response.body {
@@ -411,7 +452,7 @@ impl Played {
         let Receipt { n, message, .. } = receipt;
         let tail = || format!("request {n}: {:?}\n{}", message.start, self.world.tail());
         let request = &self.table.borrow()[*n].request;
-        let target = without_session(&request.target);
+        let target = at_origin(without_session(&request.target));
         assert_eq!(message.start, format!("{} {target} HTTP/1.1", request.method), "{}", tail());
         let mut fields = request.fields.clone();
         if request.reads_playlist() {
@@ -430,7 +471,8 @@ impl Played {
         assert_eq!(message.value("x-forwarded-proto"), Some("http"), "{}", tail());
         let via = if request.old { "1.0 srs-proxy" } else { "1.1 srs-proxy" };
         assert_eq!(message.value("via"), Some(via), "{}", tail());
-        assert_eq!(message.value("expect").is_some(), request.expects, "{}", tail());
+        // An offer is asked for by the proxy.
+        assert_eq!(message.value("expect").is_some(), request.expects && !request.is_offer(), "{}", tail());
         let content = request.body.content();
         assert!(content.starts_with(&message.body), "another body\n{}", tail());
         assert!(!message.complete || message.body == content, "half a body looks whole\n{}", tail());

@@ -2,6 +2,7 @@
 //! and `datagrams`.
 
 mod datagrams;
+mod legs;
 mod moving;
 
 pub(crate) use moving::BUFFER;
@@ -9,7 +10,6 @@ pub(crate) use moving::BUFFER;
 use crate::batch::{Batch, Piece};
 use crate::budget::{self, Budget, Held};
 use crate::closing::Closing;
-use crate::file::FileLeg;
 use crate::listen;
 use crate::outbox::Pipes;
 use crate::pool::Pool;
@@ -21,6 +21,7 @@ use crate::udp::UdpLeg;
 use crate::worker::{closing_token, leg_token};
 use bytes::Bytes;
 use chacha20::ChaCha12Rng;
+use legs::{Legs, Link, Slot};
 use mio::event::Event;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry};
@@ -120,18 +121,6 @@ pub(crate) enum Pending {
     Answer(Ticket, Answer),
 }
 
-enum Link {
-    Tcp(TcpLeg),
-    Udp(UdpLeg),
-    File(FileLeg),
-}
-
-struct Slot {
-    generation: u32,
-    stamp: u16,
-    link: Link,
-}
-
 /// Where the bytes of the input are that an action list follows from.
 #[derive(Clone)]
 enum Place<'a> {
@@ -155,10 +144,7 @@ pub(crate) struct Task {
     session: SessionId,
     peer: SocketAddr,
     machine: BoxMachine,
-    slots: SmallVec<[Option<Slot>; 2]>,
-    live: usize,
-    /// Legs that are connections; a hub has none, and nothing to do for each of its legs.
-    streams: usize,
+    legs: Legs,
     /// The deadline in the worker's heap, if any.
     armed: Option<Time>,
     /// When bytes last came in.
@@ -183,9 +169,7 @@ impl Task {
             session,
             peer,
             machine,
-            slots: SmallVec::new(),
-            live: 0,
-            streams: 0,
+            legs: Legs::default(),
             armed: None,
             active: io.now,
             began: io.now,
@@ -210,7 +194,7 @@ impl Task {
     ) -> io::Result<Self> {
         let mut task = Self { _held: held, ..Self::new(io, id, session, peer, machine) };
         let stamp = io.register(&mut stream, id, 0, Interest::READABLE)?;
-        task.put(Leg::CLIENT, stamp, Link::Tcp(TcpLeg::accepted(stream)));
+        task.legs.put(Leg::CLIENT, stamp, Link::Tcp(TcpLeg::accepted(stream)));
         task.arm(io);
         Ok(task)
     }
@@ -226,7 +210,7 @@ impl Task {
     ) -> io::Result<Self> {
         let mut task = Self::new(io, id, session, peer, machine);
         let stamp = io.register(&mut socket, id, 0, Interest::READABLE)?;
-        task.put(Leg::CLIENT, stamp, Link::Udp(UdpLeg::hub(socket, io.batch.segments)));
+        task.legs.put(Leg::CLIENT, stamp, Link::Udp(UdpLeg::hub(socket, io.batch.segments)));
         task.arm(io);
         Ok(task)
     }
@@ -238,7 +222,7 @@ impl Task {
 
     /// Whether no leg is left.
     pub(crate) const fn is_over(&self) -> bool {
-        self.live == 0
+        self.legs.is_empty()
     }
 
     /// Tells the observer of the end.
@@ -259,10 +243,7 @@ impl Task {
 
     /// A socket of this task has an event.
     pub(crate) fn event(&mut self, io: &mut Io, slot: u32, stamp: u16, event: &Event) {
-        let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return };
-        if entry.stamp != stamp {
-            return;
-        }
+        let Some(entry) = self.legs.slot(slot).filter(|entry| entry.stamp == stamp) else { return };
         let leg = Leg::new(slot, entry.generation);
         let mut writable = false;
         match &mut entry.link {
@@ -352,13 +333,8 @@ impl Task {
     /// The kernel tells of room in a socket only when a third of it is free, and a slow peer may take minutes to free
     /// that much. But it takes bytes as soon as there is any room: those show that the peer took some.
     fn retry_stalled(&mut self, io: &mut Io) {
-        if self.streams == 0 {
-            return;
-        }
-        for slot in self.slots.iter_mut().flatten() {
-            if let Link::Tcp(tcp) = &mut slot.link
-                && tcp.is_stalled(io.config.stall, io.now)
-            {
+        for tcp in self.legs.streams_mut() {
+            if tcp.is_stalled(io.config.stall, io.now) {
                 tcp.flush(&mut io.pipes, io.now);
             }
         }
@@ -366,27 +342,14 @@ impl Task {
 
     /// Whether the driver's own patience has ended: with a peer that takes nothing, or with silence.
     fn overdue(&self, io: &Io) -> Option<Fault> {
-        for (slot, tcp) in self.tcp_legs() {
+        for (slot, tcp) in self.legs.streams() {
             if tcp.is_stalled(io.config.stall, io.now) {
                 let what = "takes nothing of what is sent";
                 return Some(if slot == 0 { Fault::Client(what) } else { Fault::Origin(what) });
             }
         }
-        let idle = self.is_relay() && io.now.since(self.active) >= io.config.idle;
+        let idle = self.legs.is_relay() && io.now.since(self.active) >= io.config.idle;
         idle.then_some(Fault::Client("idle for too long"))
-    }
-
-    fn tcp_legs(&self) -> impl Iterator<Item = (usize, &TcpLeg)> {
-        let slots = if self.streams == 0 { &[] } else { self.slots.as_slice() };
-        slots.iter().enumerate().filter_map(|(slot, entry)| match entry.as_ref()?.link {
-            Link::Tcp(ref tcp) => Some((slot, tcp)),
-            Link::Udp(_) | Link::File(_) => None,
-        })
-    }
-
-    /// Whether it connects two peers, whose silence is for the driver to notice.
-    fn is_relay(&self) -> bool {
-        self.tcp_legs().nth(1).is_some()
     }
 
     /// Puts the next deadline into the heap, if an earlier one is not there already.
@@ -397,12 +360,12 @@ impl Task {
         }
         let mut next = self.machine.deadline();
         let mut sooner = |at: Time| next = Some(next.map_or(at, |next| next.min(at)));
-        for (_, tcp) in self.tcp_legs() {
+        for (_, tcp) in self.legs.streams() {
             if let Some(since) = tcp.stalled {
                 sooner(since + io.config.stall);
             }
         }
-        if self.is_relay() {
+        if self.legs.is_relay() {
             sooner(self.active + io.config.idle);
         }
         if let Some(at) = next
@@ -413,40 +376,13 @@ impl Task {
         }
     }
 
-    // Legs.
-
-    fn put(&mut self, leg: Leg, stamp: u16, link: Link) {
-        let index = leg.slot as usize;
-        if self.slots.len() <= index {
-            self.slots.resize_with(index + 1, || None);
-        }
-        debug_assert!(self.slots[index].is_none(), "the machine opened a slot that is in use");
-        self.live += 1;
-        self.streams += usize::from(matches!(link, Link::Tcp(_)));
-        self.slots[index] = Some(Slot { generation: leg.generation, stamp, link });
-    }
-
+    /// Takes a leg out, and counts what it brought.
     fn take(&mut self, leg: Leg) -> Option<Link> {
-        let entry = self.slots.get_mut(leg.slot as usize)?;
-        let slot = entry.take_if(|slot| slot.generation == leg.generation)?;
-        self.live -= 1;
-        if let Link::Tcp(tcp) = &slot.link {
-            self.streams -= 1;
+        let link = self.legs.take(leg)?;
+        if let Link::Tcp(tcp) = &link {
             *(if leg.slot == 0 { &mut self.received } else { &mut self.from_origin }) += tcp.received;
         }
-        Some(slot.link)
-    }
-
-    fn link(&mut self, leg: Leg) -> Option<&mut Link> {
-        let slot = self.slots.get_mut(leg.slot as usize)?.as_mut()?;
-        (slot.generation == leg.generation).then_some(&mut slot.link)
-    }
-
-    fn tcp(&mut self, leg: Leg) -> Option<&mut TcpLeg> {
-        match self.link(leg)? {
-            Link::Tcp(tcp) => Some(tcp),
-            Link::Udp(_) | Link::File(_) => None,
-        }
+        Some(link)
     }
 
     // Running the machine.
@@ -461,14 +397,14 @@ impl Task {
                 Pending::Answer(ticket, answer) => Input::Answer { ticket, answer },
                 Pending::Eof(leg, broken) => {
                     // Gone already, if the machine closed it in the meantime.
-                    match self.link(leg) {
+                    match self.legs.get(leg).map(|slot| &mut slot.link) {
                         None => continue,
                         Some(Link::Tcp(tcp)) => tcp.ended = true,
                         Some(Link::Udp(_) | Link::File(_)) => {}
                     }
                     Input::Eof { leg, broken }
                 }
-                Pending::Spliced(leg) if self.link(leg).is_none() => continue,
+                Pending::Spliced(leg) if self.legs.get(leg).is_none() => continue,
                 Pending::Spliced(leg) => Input::Spliced { leg },
             };
             self.step(io, input, &[], Bytes::copy_from_slice);
@@ -483,7 +419,7 @@ impl Task {
         let outcome = self.machine.handle(&mut cx, input);
         if let (Some(leg), Ok(used)) = (source, outcome)
             && let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty())
-            && let Some(tcp) = self.tcp(leg)
+            && let Some(tcp) = self.legs.tcp(leg)
         {
             tcp.kept = keep(rest);
         }
@@ -507,7 +443,7 @@ impl Task {
                     continue;
                 }
             };
-            if let Some(Link::Udp(_)) = self.link(to) {
+            if let Some(Slot { link: Link::Udp(_), .. }) = self.legs.get(to) {
                 match action {
                     Action::Forward { peer, range, .. } => {
                         self.add_datagram(io, to, peer, place.datagram(range))
@@ -534,7 +470,7 @@ impl Task {
 
     fn send(&mut self, io: &mut Io, to: Option<Leg>, batch: &mut SmallVec<[Piece; 8]>, bytes: &[u8]) {
         let Some(leg) = to else { return };
-        if let Some(tcp) = self.tcp(leg) {
+        if let Some(tcp) = self.legs.tcp(leg) {
             let pieces: SmallVec<[&[u8]; 8]> = batch.iter().map(|piece| piece.get(bytes)).collect();
             tcp.send(&pieces, io.now);
             self.sent(io, leg.slot);
@@ -544,9 +480,7 @@ impl Task {
 
     /// After something was sent to a leg: it may be broken, or wait for room.
     fn sent(&mut self, io: &mut Io, slot: u32) {
-        let Some(Some(Slot { stamp, link: Link::Tcp(tcp), .. })) = self.slots.get_mut(slot as usize) else {
-            return;
-        };
+        let Some(Slot { stamp, link: Link::Tcp(tcp), .. }) = self.legs.slot(slot) else { return };
         if tcp.broken {
             io.ready.push_back((self.id, slot));
         } else if tcp.lacks_watch() {
@@ -580,12 +514,12 @@ impl Task {
             }
             Action::Tell(report) => srs_proxy_lb::tell(&*io.lb, io.now, &report),
             Action::Pause { leg } => {
-                if let Some(tcp) = self.tcp(leg) {
+                if let Some(tcp) = self.legs.tcp(leg) {
                     tcp.paused = true;
                 }
             }
             Action::Resume { leg } => {
-                if let Some(tcp) = self.tcp(leg) {
+                if let Some(tcp) = self.legs.tcp(leg) {
                     tcp.paused = false;
                     tcp.offer = !tcp.kept.is_empty();
                     // Another leg's input may have led here: this one has its turn after it.
@@ -599,7 +533,7 @@ impl Task {
                 }
             }
             Action::SendFile { from, to, range } => {
-                let Some(Link::File(file)) = self.link(from) else { return };
+                let Some(Slot { link: Link::File(file), .. }) = self.legs.get(from) else { return };
                 if range.is_empty() {
                     io.pending.push_back(Pending::Spliced(from));
                 } else {
@@ -639,7 +573,7 @@ impl Task {
         let kept = if transport == Transport::Kept { io.pool.take(to, io.now) } else { None };
         if let Some(mut stream) = kept {
             let stamp = io.reregister(&mut stream, self.id, leg.slot)?;
-            self.put(leg, stamp, Link::Tcp(TcpLeg::reused(stream, to)));
+            self.legs.put(leg, stamp, Link::Tcp(TcpLeg::reused(stream, to)));
             io.pending.push_back(Pending::Opened(leg, Opened::Reused));
             return Ok(());
         }
@@ -659,20 +593,20 @@ impl Task {
                 (stamp, Link::Udp(udp))
             }
         };
-        self.put(leg, stamp, link);
+        self.legs.put(leg, stamp, link);
         Ok(())
     }
 
     fn open_file(&mut self, io: &mut Io, leg: Leg, path: &str) -> io::Result<()> {
         let files = io.config.files.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let (file, info) = files.open(path)?;
-        self.put(leg, 0, Link::File(file));
+        self.legs.put(leg, 0, Link::File(file));
         io.pending.push_back(Pending::Opened(leg, Opened::File(info)));
         Ok(())
     }
 
     fn splice(&mut self, io: &mut Io, from: Leg, to: Leg, limit: Option<NonZeroU64>) {
-        let Some(tcp) = self.tcp(from) else { return };
+        let Some(tcp) = self.legs.tcp(from) else { return };
         let left = limit.map_or(u64::MAX, NonZeroU64::get);
         let mut first = std::mem::take(&mut tcp.kept);
         tcp.kept = first.split_off(usize::try_from(left).map_or(first.len(), |left| left.min(first.len())));
@@ -692,9 +626,8 @@ impl Task {
     fn fail(&mut self, io: &mut Io, fault: Fault) {
         self.end_runs(io);
         self.fault = Some(fault);
-        for index in 0..self.slots.len() {
-            let Some(Some(Slot { generation, .. })) = self.slots.get(index) else { continue };
-            let leg = Leg::new(index as u32, *generation);
+        for number in self.legs.numbers() {
+            let Some(leg) = self.legs.at(number) else { continue };
             match self.take(leg) {
                 // Whoever took nothing for so long will not now.
                 Some(Link::Tcp(tcp)) if !tcp.is_stalled(io.config.stall, io.now) => io.close(tcp),

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """An SRT origin on Debian's libsrt: fans a stream out from who publishes it to those who play it, and tells what it
-sees, a line of JSON each. A stream id that contains "deny" is refused by the code 1403.
+sees, a line of JSON each. A stream id that contains "deny" is refused by the code 1403, or the one behind it ("deny3404").
 usage: srt_origin.py [--host H] [--port P] [--latency MS] [--passphrase TEXT] [--key-bytes N] [--idle MS]
                      [--congestion live|file]"""
 import argparse
@@ -33,7 +33,8 @@ def hook(_opaque, sock, version, peer, stream_id):
     peer = srt.unpack(ctypes.string_at(peer, 28))
     srt.tell("hook", stream_id=stream_id.hex(), version=version, peer=peer)
     if b"deny" in stream_id:
-        LIB.srt_setrejectreason(sock, FORBIDDEN)
+        code = stream_id.partition(b"deny")[2][:4]
+        LIB.srt_setrejectreason(sock, int(code) if code.isdigit() else FORBIDDEN)
         return -1
     return 0
 

@@ -103,6 +103,10 @@ fn the_origins_own_refusal_reaches_the_caller() {
         let why = Player::start(&url(proxy.srt(), &stream_id, "")).wait_rejection();
         assert!(why.contains("Application-defined"), "{why}");
     }
+    // A number of an application's own.
+    for at in [origin.addr(), proxy.srt()] {
+        assert_eq!(refused_for(at, &publishing("live/deny3404")), 3404);
+    }
     let mut callers = Callers::start(&[Caller::player("c", proxy.srt(), playing("live/x"))]);
     callers.wait_connected();
 }

@@ -94,21 +94,25 @@ fn a_frozen_origin_is_its_callers_trouble_alone() {
     // The port is not frozen with it: callers of others come in while its own wait for their answer.
     let callers: Vec<_> = lost.iter().cycle().take(50 - kept.len()).cloned().collect();
     let callers = players(&proxy, &callers);
-    let own = std::thread::spawn(move || refusals(&callers));
+    let late = Caller::player("late", proxy.srt(), playing(&format!("live/{}", lost[0])));
+    // When they are refused it is left alone for some seconds: whoever comes then finds another origin, at once.
+    let own = std::thread::spawn(move || {
+        let refusals = refusals(&callers);
+        let (elsewhere, late) = connected(late);
+        elsewhere.leave();
+        (refusals, late)
+    });
     let mut more = Callers::start(&players(&proxy, &kept));
     for connected in more.wait_connected() {
         assert!(connected["ms"].as_u64() < Some(1000), "{connected}");
     }
     more.wait_flow(&kept_names, 2);
     watching.wait_flow(&kept_names, 2);
-    for refused in own.join().expect("they are refused") {
+    let (refusals, late) = own.join().expect("they are refused, and one is not");
+    for refused in refusals {
         assert!(refused.code >= LEAST_REASON && refused.after < CALLERS_WAIT, "{refused:?}");
     }
-    // It is left alone now: whoever comes finds another origin, at once.
-    let (elsewhere, connected) =
-        connected(Caller::player("late", proxy.srt(), playing(&format!("live/{}", lost[0]))));
-    assert!(connected["ms"].as_u64() < Some(1000), "{connected}");
-    elsewhere.leave();
+    assert!(late["ms"].as_u64() < Some(1000), "{late}");
     frozen.signal(Signal::CONT);
     let ends = more.leave();
     assert!(ends.len() == kept.len() && ends.iter().all(|end| end["gaps"] == 0), "{ends:?}");

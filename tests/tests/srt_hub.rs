@@ -230,6 +230,9 @@ fn a_caller_that_begins_anew_with_the_same_id_is_another_at_any_stage() {
         }
         let goodbye = if stage == 4 { to_origin(old.unwrap(), &shutdown(9)) } else { vec![] };
         assert_eq!(call_anew(&mut desk, client(1), 7, 8), goodbye, "{stage}");
+        if stage == 4 {
+            assert_eq!(said_at_the_end(&desk), (Some(client(1)), Some(Fault::Client("begins anew"))));
+        }
         // The old one's question, socket and connection are nobody's any more.
         if stage == 0 {
             desk.answer(picked());

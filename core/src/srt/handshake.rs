@@ -458,5 +458,8 @@ mod tests {
         let handshake = Handshake { cookie: 1, socket: 2, ..conclusion() };
         assert_eq!(Handshake::parse(&changed), Ok(handshake));
         assert_eq!(changed[MIN_HANDSHAKE..], packet[MIN_HANDSHAKE..]);
+        // The clock goes around.
+        let late = conclusion().write(5, u32::MAX - 1);
+        assert_eq!(Change { later: 3, ..Change::default() }.of(&late), conclusion().write(5, 1));
     }
 }

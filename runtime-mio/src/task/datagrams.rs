@@ -21,9 +21,7 @@ const TELL_LOST: Duration = Duration::from_secs(1);
 impl Task {
     /// Receives a batch and hands it over; what it cost of the budget, 0 to stop.
     pub(super) fn pull_datagrams(&mut self, io: &mut Io, leg: Leg) -> usize {
-        let Some(Some(Slot { link: Link::Udp(udp), .. })) = self.slots.get_mut(leg.slot as usize) else {
-            return 0;
-        };
+        let Some(Slot { link: Link::Udp(udp), .. }) = self.legs.slot(leg.slot) else { return 0 };
         let lost = &mut self.losses.get_or_insert_default().sum;
         let unreachable = lost.unreachable;
         let (messages, errors) = io.batch.receive(udp, lost);
@@ -68,7 +66,7 @@ impl Task {
 
     /// Adds a datagram to what is sent next.
     pub(super) fn add_datagram(&mut self, io: &mut Io, to: Leg, peer: Option<SocketAddr>, piece: Piece) {
-        if let Some(Link::Udp(udp)) = self.link(to) {
+        if let Some(Slot { link: Link::Udp(udp), .. }) = self.legs.get(to) {
             io.batch.add(to, udp, peer, piece);
         }
     }
@@ -81,10 +79,7 @@ impl Task {
         }
         let lost = &mut self.losses.get_or_insert_default().sum;
         for run in runs.drain(..) {
-            if let Some(Some(Slot { generation, stamp, link: Link::Udp(udp) })) =
-                self.slots.get_mut(run.leg.slot as usize)
-                && *generation == run.leg.generation
-            {
+            if let Some(Slot { stamp, link: Link::Udp(udp), .. }) = self.legs.get(run.leg) {
                 let was_blocked = udp.is_blocked();
                 udp.send_run(&run, buffer, lost);
                 if udp.is_blocked() != was_blocked {
@@ -96,7 +91,7 @@ impl Task {
 
     /// There is room in a leg's socket: sends what waits.
     pub(super) fn flush_datagrams(&mut self, io: &Io, slot: u32) {
-        if let Some(Some(Slot { stamp, link: Link::Udp(udp), .. })) = self.slots.get_mut(slot as usize)
+        if let Some(Slot { stamp, link: Link::Udp(udp), .. }) = self.legs.slot(slot)
             && udp.is_blocked()
         {
             udp.flush(&mut self.losses.get_or_insert_default().sum);

@@ -2,7 +2,6 @@
 
 use super::{Io, Link, Pending, Slot, Task};
 use crate::source::{Got, HEAVY, Source};
-use crate::tcp::TcpLeg;
 use bytes::Bytes;
 use srs_proxy_core::machine::{Fault, Input, Leg};
 
@@ -18,16 +17,16 @@ const READ_BUDGET: usize = 1024 * 1024;
 impl Task {
     /// Of legs that may have waited for another one. Those of a hub wait for none.
     pub(super) fn pump_all(&mut self, io: &mut Io) {
-        if self.streams == 0 {
+        if !self.legs.has_streams() {
             return;
         }
-        for slot in 0..self.slots.len() {
-            self.pump(io, slot as u32);
+        for slot in self.legs.numbers() {
+            self.pump(io, slot);
         }
     }
 
     pub(super) fn pump_others(&mut self, io: &mut Io, except: u32) {
-        for slot in (0..self.slots.len() as u32).filter(|slot| *slot != except) {
+        for slot in self.legs.numbers().filter(|slot| *slot != except) {
             self.pump(io, slot);
         }
     }
@@ -50,10 +49,7 @@ impl Task {
 
     /// Tells the machine of a peer that is gone even where its bytes are not read now.
     fn tell_hang_up(&mut self, io: &mut Io, slot: u32) {
-        let Some(Some(Slot { generation, link: Link::Tcp(tcp), .. })) = self.slots.get_mut(slot as usize)
-        else {
-            return;
-        };
+        let Some(Slot { generation, link: Link::Tcp(tcp), .. }) = self.legs.slot(slot) else { return };
         if tcp.hung_up && !std::mem::replace(&mut tcp.hang_up_told, true) {
             io.pending.push_back(Pending::HungUp(Leg::new(slot, *generation)));
             self.settle(io);
@@ -62,7 +58,7 @@ impl Task {
 
     /// Reads once; how much, 0 to stop.
     fn pull(&mut self, io: &mut Io, slot: u32) -> usize {
-        let Some(Some(entry)) = self.slots.get_mut(slot as usize) else { return 0 };
+        let Some(entry) = self.legs.slot(slot) else { return 0 };
         let leg = Leg::new(slot, entry.generation);
         match &mut entry.link {
             Link::Udp(udp) if udp.readable => self.pull_datagrams(io, leg),
@@ -78,10 +74,10 @@ impl Task {
 
     fn pull_stream(&mut self, io: &mut Io, leg: Leg) -> usize {
         // Its own, too: a client that asks on and on and never reads the answers is not read either.
-        if self.tcp_legs().any(|(_, tcp)| tcp.outbox.len() > HIGH_WATER) {
+        if self.legs.streams().any(|(_, tcp)| tcp.outbox.len() > HIGH_WATER) {
             return 0;
         }
-        let Some(tcp) = self.tcp(leg) else { return 0 };
+        let Some(tcp) = self.legs.tcp(leg) else { return 0 };
         if std::mem::take(&mut tcp.offer) && !tcp.kept.is_empty() {
             // First what is there: its end may be known already, but must not overtake it.
             let kept = std::mem::take(&mut tcp.kept);
@@ -97,7 +93,7 @@ impl Task {
     }
 
     fn pull_into(&mut self, io: &mut Io, leg: Leg, buffer: &mut [u8]) -> usize {
-        let Some(tcp) = self.tcp(leg).filter(|tcp| tcp.readable) else { return 0 };
+        let Some(tcp) = self.legs.tcp(leg).filter(|tcp| tcp.readable) else { return 0 };
         let kept = tcp.kept.len();
         let Some((old, new)) = buffer.split_at_mut_checked(kept).filter(|(_, new)| !new.is_empty()) else {
             self.fail(io, Fault::Proxy("a machine needs more than a buffer at once"));
@@ -123,7 +119,7 @@ impl Task {
 
     /// Moves bytes on, once.
     fn pull_through(&mut self, io: &mut Io, leg: Leg, to: Leg) -> usize {
-        let Some((source, target)) = self.pair(leg, to) else { return 0 };
+        let Some((source, target)) = self.legs.pair(leg, to) else { return 0 };
         if !target.outbox.is_empty() {
             return 0;
         }
@@ -168,21 +164,5 @@ impl Task {
         self.active = io.now;
         self.settle(io);
         moved
-    }
-
-    /// Where bytes come from and the connection they go to, if both are still there.
-    fn pair(&mut self, from: Leg, to: Leg) -> Option<(&mut dyn Source, &mut TcpLeg)> {
-        let pair = self.slots.get_disjoint_mut([from.slot as usize, to.slot as usize]);
-        let Ok([Some(source), Some(Slot { generation, link: Link::Tcp(target), .. })]) = pair else {
-            return None;
-        };
-        if source.generation != from.generation || *generation != to.generation {
-            return None;
-        }
-        match &mut source.link {
-            Link::Tcp(tcp) => Some((tcp, target)),
-            Link::File(file) => Some((file, target)),
-            Link::Udp(_) => None,
-        }
     }
 }

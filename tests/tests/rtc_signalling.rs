@@ -221,9 +221,12 @@ fn a_session_is_left_when_its_origin_says_so() {
     let of_stream =
         |resource: &str| Report::Left(StreamKey::new("", "live", "a").expect("a key"), resource.into());
     let named = "/rtc/v1/whip/?action=delete&app=live&stream=a&session=s:c";
-    for (target, resource) in
-        [(named, named), ("/of/__defaultVhost__%2Flive%2Fa/session/1?x", "/session/1?x")]
-    {
+    let elsewhere = "/session/1?app=live&stream=a";
+    for (target, resource) in [
+        (named, named),
+        (elsewhere, elsewhere),
+        ("/of/__defaultVhost__%2Flive%2Fa/session/1?x", "/session/1?x"),
+    ] {
         for (status, is_over) in [
             ("200 OK", true),
             ("204 No Content", true),

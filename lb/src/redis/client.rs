@@ -24,6 +24,11 @@ pub enum Command {
         /// The key.
         key: String,
     },
+    /// The registration of an origin, whether it is on the list or not. → [`Reply::Met`]
+    Meet {
+        /// The origin's id.
+        id: String,
+    },
     /// The value of `key`, whose life is lengthened as by [`Claim`](Self::Claim): it is in use. If it is a session in JSON
     /// and stands just so at the key `of_stream`, of which the rest is its `stream_url`, it is in use there, too.
     /// → [`Reply::Value`]
@@ -190,6 +195,8 @@ pub enum Reply {
     Done,
     /// What is there.
     Value(Option<String>),
+    /// A registration, if it is there, and how long it lives on; [`FOREVER`] without an end.
+    Met(Option<(String, Duration)>),
     /// The mapping of a stream.
     Mapped {
         /// The key of a registration.

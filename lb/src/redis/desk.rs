@@ -145,6 +145,7 @@ impl Batch {
 pub(super) enum Heard {
     Done,
     Value(Option<String>),
+    Met(Option<(String, Duration)>),
     Mapped {
         held: String,
         is_new: bool,
@@ -522,7 +523,9 @@ impl Desk {
                 let (key, of_stream) = (self.keys.url(&sought.key), None);
                 out.push(Command::Find { key, of_stream, life: CLAIM_LIFE });
             }
-            Job::Meet(_, held) => out.push(Command::Get { key: self.server_key(held) }),
+            Job::Meet(_, held) => {
+                out.push(Command::Meet { id: self.keys.id_of(held).unwrap_or_default().to_owned() });
+            }
             Job::Publish(publication) => out.push(self.publish_command(publication)),
             Job::Renew(key, origin) => out.push(self.renew_command(key, origin)),
             Job::StoreHls(session) => out.push(self.hls_command(session)),
@@ -570,9 +573,7 @@ impl Desk {
                 self.claimed(now, claim, held, is_new);
             }
             (Job::Find(sought), Some(Heard::Value(held)), None) => self.found(now, sought, held),
-            (Job::Meet(sought, held), Some(Heard::Value(registration)), None) => {
-                self.met(now, sought, held, registration.as_deref());
-            }
+            (Job::Meet(sought, held), Some(Heard::Met(met)), None) => self.met(now, sought, held, met),
             (Job::Publish(publication), Some(Heard::Published { publisher, held }), None) => {
                 self.published(now, publication, &publisher, held);
             }
@@ -697,6 +698,7 @@ impl Heard {
         match reply {
             Reply::Done => Self::Done,
             Reply::Value(value) => Self::Value(value),
+            Reply::Met(met) => Self::Met(met),
             Reply::Mapped { held, is_new } => Self::Mapped { held, is_new },
             Reply::Published { publisher, held } => Self::Published { publisher, held },
             Reply::Census(census) => Self::Census(Registered::read(census)),

@@ -172,6 +172,11 @@ impl FakeRedis {
     }
 }
 
+/// How long an entry lives on.
+fn left(entry: &Entry, now: Duration) -> Duration {
+    entry.end.map_or(FOREVER, |end| end.saturating_sub(now))
+}
+
 struct Client(FakeRedis);
 
 impl RedisClient for Client {
@@ -213,6 +218,11 @@ impl Store {
         match command.clone() {
             Command::Get { key } => {
                 return Reply::Value(self.entry(&key).map(|entry| entry.value.clone()));
+            }
+            Command::Meet { id } => {
+                let (now, key) = (self.now, self.keys.server(&id));
+                let met = self.entry(&key).map(|entry| (entry.value.clone(), left(entry, now)));
+                return Reply::Met(met);
             }
             Command::Find { key, of_stream, life } => return Reply::Value(self.find(&key, of_stream, life)),
             Command::Store { of_stream, key, value, keeps, life } => {
@@ -368,7 +378,6 @@ impl Store {
 
     fn give_back(&mut self, Returned { id, server, json, life }: Returned) {
         let (key, list) = (self.keys.server(&id), self.list());
-        let left = |entry: &Entry, now| entry.end.map_or(FOREVER, |end| end.saturating_sub(now));
         let now = self.now;
         let there = self.entry(&key).map(|entry| left(entry, now));
         let others = self.others(list.as_deref().unwrap_or_default(), &id, &server);
@@ -447,8 +456,7 @@ impl Store {
         let mut registrations = Vec::new();
         for listed in list.iter().flatten() {
             if let Some(entry) = self.registration(listed) {
-                let life = entry.end.map_or(FOREVER, |end| end.saturating_sub(now));
-                registrations.push((entry.value.clone(), life));
+                registrations.push((entry.value.clone(), left(entry, now)));
             }
         }
         let marks = self.marks.iter().map(|((id, _), (mark, end))| (id.clone(), *mark, *end - now)).collect();

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use srs_proxy_core::key::StreamKey;
-use srs_proxy_core::origin::{Origin, Protocol};
+use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{HlsSession, RtcSession};
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
@@ -86,6 +86,13 @@ pub(super) fn origin(registration: &str) -> Option<Origin> {
         fields.insert(name.to_owned(), value);
     }
     Origin::from_fields(&fields).ok()
+}
+
+/// Whose registration this says to be, also if the rest of it cannot be read.
+pub(super) fn owner(registration: &str) -> Option<OriginId> {
+    let fields: Map<String, Value> = serde_json::from_str(registration).ok()?;
+    let text = |name| fields.get(name).and_then(Value::as_str);
+    Some(OriginId::new(text("server_id")?, text("service_id")?, text("pid")?))
 }
 
 /// An HLS session.
@@ -182,7 +189,7 @@ mod tests {
         for record in ["", "{}", "[]", "null", r#"{"spbhid":"1","stream_url":"x","full_url":""}"#, "\u{0}"] {
             assert_eq!(read_hls(record), None, "{record}");
             assert_eq!(read_rtc(record), None, "{record}");
-            assert_eq!(origin(record), None, "{record}");
+            assert_eq!((origin(record), owner(record)), (None, None), "{record}");
         }
     }
 }

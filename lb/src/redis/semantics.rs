@@ -47,7 +47,7 @@ const RECORDED_HLS: &str = r#"{"spbhid":"3f2bbba","stream_url":"__defaultVhost__
 /// If one fails.
 pub fn run(make: Make<'_>) {
     type Case = (&'static str, fn(&World));
-    let cases: [Case; 24] = [
+    let cases: [Case; 25] = [
         ("what is set is there until it ends", what_is_set_is_there_until_it_ends),
         ("a claim takes what is free, and only that", a_claim_takes_what_is_free_and_only_that),
         ("what is found is in use", what_is_found_is_in_use),
@@ -65,6 +65,7 @@ pub fn run(make: Make<'_>) {
         ("of many claims one wins", of_many_claims_one_wins),
         ("an origin is on the list until its life ends", an_origin_is_on_the_list_until_its_life_ends),
         ("a new life of a server ends the old one", a_new_life_of_a_server_ends_the_old_one),
+        ("who is met lives as long as its registration", who_is_met_lives_as_long_as_its_registration),
         ("a heartbeat leaves the list alone", a_heartbeat_leaves_the_list_alone),
         ("of many origins at once none is lost", of_many_origins_at_once_none_is_lost),
         ("what is given back does no harm", what_is_given_back_does_no_harm),
@@ -488,6 +489,19 @@ fn a_new_life_of_a_server_ends_the_old_one(world: &World) {
     assert_eq!(world.get(&world.keys().server("a-1-1")), None);
     let marks = world.census("p", &[]).marks;
     assert!(matches!(&marks[..], [(id, Mark::Gone, left)] if id == "a-1-1" && *left <= LONG), "{marks:?}");
+}
+
+fn who_is_met_lives_as_long_as_its_registration(world: &World) {
+    let meet = |id: &str| match world.run(Command::Meet { id: id.to_owned() }) {
+        Reply::Met(met) => met,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(meet("a-1-1"), None);
+    world.register("a-1-1", "a", LONG);
+    let (registration, left) = meet("a-1-1").expect("a registration");
+    assert!(registration == json("a-1-1", "a") && left <= LONG && left + STEP > LONG, "{left:?}");
+    world.set(&world.keys().server("b-1-1"), "not on the list", None);
+    assert_eq!(meet("b-1-1"), Some(("not on the list".to_owned(), FOREVER)));
 }
 
 fn a_heartbeat_leaves_the_list_alone(world: &World) {

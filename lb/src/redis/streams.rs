@@ -24,9 +24,6 @@ use srs_proxy_core::time::{Duration, Time};
 /// Claims one question may take. Each but the first means that an origin was found dead.
 const MAX_CLAIMS: u8 = 5;
 
-/// How long an origin that was met lives, until a census says for how long it really does.
-const MET: Duration = Duration::from_secs(3);
-
 /// Where is this stream?
 #[derive(Clone, Debug)]
 pub(super) struct Sought {
@@ -134,11 +131,6 @@ impl Desk {
         (self.mappings == Mappings::End).then_some(life)
     }
 
-    /// The key under which the registration of the origin stands that has a stream.
-    pub(super) fn server_key(&self, held: &str) -> String {
-        self.keys.id_of(held).map_or_else(|| held.to_owned(), |id| self.keys.server(id))
-    }
-
     /// There was nobody to nominate; now there may be.
     pub(super) fn found(&mut self, now: Time, sought: Sought, held: Option<String>) {
         if let Some(held) = held {
@@ -202,20 +194,24 @@ impl Desk {
 
     /// The registration of the origin that has the stream. Unless it has lost its place on the list, the census before has
     /// told of it.
-    pub(super) fn met(&mut self, now: Time, sought: Sought, held: String, registration: Option<&str>) {
-        let origin = registration.and_then(records::origin);
-        let Some(origin) = origin.filter(|origin| self.keys.id_of(&held) == Some(origin.id().as_str()))
+    pub(super) fn met(&mut self, now: Time, sought: Sought, held: String, met: Option<(String, Duration)>) {
+        let about = About::Stream(sought.key.clone());
+        let Some((registration, left)) = met else { return self.replace(now, sought, held, None) };
+        let Some(id) = records::owner(&registration).filter(|id| self.keys.id_of(&held) == Some(id.as_str()))
         else {
             return self.replace(now, sought, held, None);
         };
-        let id = origin.id();
-        self.view.learn(now, origin.clone(), MET);
+        let Some(origin) = records::origin(&registration) else {
+            // It lives, and others know how to read what it says.
+            return self.answer_all(&about, &Answer::Refused(Refusal::NoOrigin));
+        };
+        self.view.learn(now, origin.clone(), left);
         match self.view.fleet.find(&id) {
             Some(_) => self.is_held(now, sought, held),
             // Its server has another life, and who registered that took nothing back.
             None if self.view.fleet.has(&origin.server) => self.replace(now, sought, held, None),
             // There is no room for it here.
-            None => self.answer_all(&About::Stream(sought.key), &Answer::Refused(Refusal::Full)),
+            None => self.answer_all(&about, &Answer::Refused(Refusal::Full)),
         }
     }
 

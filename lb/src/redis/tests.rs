@@ -700,6 +700,40 @@ fn an_origin_that_restarted_a_moment_ago_is_met_where_its_old_life_is_known() {
 }
 
 #[test]
+fn an_origin_that_was_met_lives_as_long_as_its_registration() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&[origin("ours")]);
+    // It is on no list, so that no census tells of it.
+    let registration = records::registration(&origin("met"), std::time::SystemTime::UNIX_EPOCH);
+    store.set("srs-proxy-server:met-s-1", &registration, Some(TTL));
+    store.set(&url("x"), "srs-proxy-server:met-s-1", None);
+    for _ in 0..TTL.as_secs() / 10 - 1 {
+        assert_eq!(proxy.pick("x"), Ok("met-s-1".to_owned()));
+        pass(&store, &mut [&mut proxy], SECOND * 10);
+        proxy.register(&[origin("ours")]);
+        assert_eq!(proxy.health(&origin("met")), Some(Health::Alive));
+    }
+    pass(&store, &mut [&mut proxy], SECOND * 10);
+    assert_eq!(proxy.pick("x"), Ok("ours-s-1".to_owned()));
+}
+
+#[test]
+fn a_stream_at_an_origin_whose_registration_only_others_can_read_is_not_moved() {
+    let store = store();
+    let mut proxy = Proxy::new(&store, 1);
+    proxy.register(&[origin("ours")]);
+    let registration =
+        r#"{"ip":"host.example.com","server_id":"new","service_id":"s","pid":"1","rtmp":["1935"]}"#;
+    store.set("srs-proxy-server:new-s-1", registration, Some(TTL));
+    store.set(&url("x"), "srs-proxy-server:new-s-1", None);
+    assert_eq!(proxy.pick("x"), Err(Refusal::NoOrigin));
+    assert_eq!(store.get(&url("x")).as_deref(), Some("srs-proxy-server:new-s-1"));
+    store.advance(TTL);
+    assert_eq!(proxy.pick("x"), Ok("ours-s-1".to_owned()));
+}
+
+#[test]
 fn an_old_life_whose_registration_stays_gets_nobody() {
     let store = store();
     let mut proxy = Proxy::new(&store, 1);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 const CLAIM: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/claim.lua"));
 const FIND: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/find.lua"));
+const MEET: &str = include_str!("scripts/meet.lua");
 const STORE: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/store.lua"));
 const MAP: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/map.lua"));
 const PUBLISH: &str = concat!(include_str!("scripts/put.lua"), include_str!("scripts/publish.lua"));
@@ -26,6 +27,7 @@ const NO_END: u64 = 0;
 pub(super) fn pack(command: &Command, keys: &Keys) -> Cmd {
     match command {
         Command::Get { key } => words("GET", [key]),
+        Command::Meet { id } => script(MEET, [&keys.server(id)]),
         Command::Find { key, of_stream, life } => {
             let mut find = script(FIND, [key]);
             find.arg(millis(*life)).arg(of_stream);
@@ -148,9 +150,11 @@ pub(super) fn read(command: &Command, answer: Value) -> Reply {
             Command::Get { .. } | Command::Find { .. } | Command::Store { .. } | Command::Claim { .. },
             value,
         ) => text(value).map(|text| Reply::Value(Some(text))),
+        (Command::Meet { .. }, Value::Nil) => Some(Reply::Met(None)),
+        (Command::Meet { .. }, Value::Array(parts)) => met(parts),
         (Command::Map { .. }, Value::Array(parts)) => mapped(parts),
         (Command::Publish { .. }, Value::Array(parts)) => published(parts),
-        (Command::Map { .. } | Command::Publish { .. }, _) => None,
+        (Command::Meet { .. } | Command::Map { .. } | Command::Publish { .. }, _) => None,
         (Command::Census { .. }, Value::Array(parts)) => census(parts).map(Reply::Census),
         (Command::Census { .. }, _) => None,
         _ => Some(Reply::Done),
@@ -175,6 +179,11 @@ fn text(value: Value) -> Option<String> {
         Value::Okay => Some("OK".to_owned()),
         _ => None,
     }
+}
+
+fn met(parts: Vec<Value>) -> Option<Reply> {
+    let [registration, left] = <[Value; 2]>::try_from(parts).ok()?;
+    Some(Reply::Met(Some((text(registration)?, life(&left)?))))
 }
 
 fn mapped(parts: Vec<Value>) -> Option<Reply> {

@@ -98,10 +98,11 @@ impl Liar<'_, '_> {
         match self.script.byte().unwrap_or(0) {
             n @ 0..=127 => Reply::Value(Some(self.text(n))),
             128..=159 => Reply::Value(None),
-            160..=191 => Reply::Done,
+            160..=183 => Reply::Done,
             192..=199 => Reply::Failed("OOM command not allowed".to_owned()),
             200..=207 => Reply::Mapped { held: self.text(1), is_new: true },
             208..=215 => Reply::Failed(self.text(0)),
+            184..=191 => Reply::Met(Some((self.text(4), FOREVER))),
             216..=223 => Reply::Published { publisher: self.text(2), held: self.text(1) },
             224..=255 => Reply::Census(self.census()),
         }

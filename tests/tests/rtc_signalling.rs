@@ -205,13 +205,28 @@ fn an_answer_waits_until_its_session_is_stored() {
 }
 
 #[test]
+fn a_restart_of_ice_is_a_session_of_the_same_resource() {
+    let mut api = Api::new();
+    let fragment = b"a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n";
+    let leg = api.ask(&message("PATCH /of/__defaultVhost__%2Flive%2Fa/session/1?x HTTP/1.1", fragment));
+    let restarted = b"a=ice-ufrag:new1\r\na=ice-pwd:0123456789abcdef01234567\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=candidate:0 1 udp 1 10.99.0.1 8000 typ host\r\n";
+    let actions = api.input(Input::Stream { leg, bytes: &message("HTTP/1.1 200 OK", restarted) });
+    let (_, Query::StoreRtc(session)) = asked(&actions).expect("a question") else { panic!("{actions:?}") };
+    assert_eq!((&*session.username, &*session.resource), ("new1:EsAw", "/session/1?x"));
+}
+
+#[test]
 fn a_session_is_left_when_its_origin_says_so() {
     let of_stream =
         |resource: &str| Report::Left(StreamKey::new("", "live", "a").expect("a key"), resource.into());
     let named = "/rtc/v1/whip/?action=delete&app=live&stream=a&session=s:c";
-    for (target, resource) in
-        [(named, named), ("/of/__defaultVhost__%2Flive%2Fa/session/1?x", "/session/1?x")]
-    {
+    let elsewhere = "/session/1?app=live&stream=a";
+    for (target, resource) in [
+        (named, named),
+        (elsewhere, elsewhere),
+        ("/of/__defaultVhost__%2Flive%2Fa/session/1?x", "/session/1?x"),
+    ] {
         for (status, is_over) in [
             ("200 OK", true),
             ("204 No Content", true),

@@ -154,7 +154,9 @@ pub(super) fn wanted<'a>(server: Server, head: &Head<'a>, has_files: bool) -> Op
         Server::HttpApi => {
             let (kind, target, key) = signalling(head, host, target).or_else(|| {
                 let key = StreamKey::from_query(host, target).filter(|_| !asks_options)?;
-                Some((Kind::Plain, target, key))
+                // A resource of signalling may be anywhere, and name its stream itself.
+                let kind = if head.method == "DELETE" { Kind::Resource } else { Kind::Plain };
+                Some((kind, target, key))
             })?;
             Some(Wanted { need: Protocol::Api, kind, session: None, target, key })
         }
@@ -357,7 +359,8 @@ mod tests {
                 assert_eq!(found, Some((Kind::Resource, "v.net/live/a".into())), "{method} {target}");
             }
         }
-        assert!(route("DELETE /x?app=live&stream=a", "x/y").is_some());
+        let anywhere = route("DELETE /x?app=live&stream=a", "x/y");
+        assert_eq!(anywhere, Some((Kind::Resource, "v.net/live/a".into())));
         for target in ["/rtc/v1/publish/", "/rtc/v1/play"] {
             assert!(matches!(
                 route(&format!("POST {target}"), "application/json"),

@@ -2,7 +2,7 @@
 //!
 //! The primary figure is the CPU time of the proxy's process per unit of work. Clients and origin live in this
 //! process, in one thread ([`load`]; [`rtmp`] and [`http`] have one each); each peer is a process of its own
-//! ([`peer`]), the floors too ([`relay`]). A row counts only if every media message and every segment arrived
+//! ([`peer`], [`process`]), the floors too ([`relay`]). A row counts only if every media message and every segment arrived
 //! once, whole and in order ([`media`]).
 
 pub mod case;
@@ -11,6 +11,7 @@ pub mod load;
 pub mod measure;
 pub mod media;
 pub mod peer;
+pub mod process;
 pub mod relay;
 pub mod report;
 pub mod rtmp;

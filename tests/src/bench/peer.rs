@@ -1,28 +1,18 @@
-//! The programs that are compared, as processes, and what the system says of them. Knows no protocol's load.
+//! The programs that are compared. Knows no protocol's load.
 
-use super::relay::Method;
-use std::collections::BTreeMap;
-use std::fs::{self, File};
+use super::process::{self, Cpu, STREAM_MODULE, free_ports, local};
+use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A process that does not listen after this long has failed.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// Where a peer's output goes.
-const LOG: &str = "log";
-
 /// Where its Redis listens, if it has one.
 const REDIS: &str = "redis";
-
-/// Nanoseconds in one tick of `/proc/PID/stat`; fixed by the kernel's interface.
-const TICK: u64 = 10_000_000;
-
-/// nginx's module that relays TCP; Debian has it in a package of its own.
-const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// What the peers pass on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -116,11 +106,10 @@ impl Peer {
 
 /// A running peer; it ends with this value.
 pub struct Process {
-    child: Child,
+    process: process::Process,
     /// The Redis it has, which ends with it.
     redis: Option<Child>,
     listen: SocketAddr,
-    dir: PathBuf,
     /// From start to the first accepted connection.
     pub startup: Duration,
 }
@@ -144,10 +133,10 @@ impl Process {
             _ => local(ports[0]),
         };
         let redis = if peer == Peer::Shared { Some(redis(dir)?) } else { None };
-        let mut command = match peer {
+        let command = match peer {
             Peer::Direct => return Ok(None),
-            Peer::Splice => relay(Method::Splice, listen, origin)?,
-            Peer::Copy => relay(Method::Copy, listen, origin)?,
+            Peer::Splice => process::relay("splice", listen, origin)?,
+            Peer::Copy => process::relay("copy", listen, origin)?,
             Peer::HaProxy => haproxy(haproxy_tcp(listen, origin), dir)?,
             Peer::HaProxyHttp => haproxy(haproxy_http(listen, origin), dir)?,
             Peer::Nginx => nginx(&nginx_http(listen, origin, dir), dir)?,
@@ -160,23 +149,17 @@ impl Process {
                 command
             }
         };
-        let log = dir.join(LOG);
         let began = Instant::now();
-        let output = File::create(&log)?;
-        command.current_dir(dir).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let mut process =
-            Self { child: command.spawn()?, redis, listen, dir: dir.into(), startup: Duration::ZERO };
+        let mut process = process::Process::start(command, dir)?;
         while TcpStream::connect(listen).is_err() {
-            let ended = process.child.try_wait()?;
+            let ended = process.ended()?;
             if ended.is_some() || began.elapsed() > START_LIMIT {
-                let log = fs::read_to_string(&log).unwrap_or_default();
                 let ended = ended.map_or("it runs".into(), |status| status.to_string());
-                return Err(io::Error::other(format!("does not listen ({ended}): {}", log.trim())));
+                return Err(io::Error::other(format!("does not listen ({ended}): {}", process.log().trim())));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        process.startup = began.elapsed();
-        Ok(Some(process))
+        Ok(Some(Self { process, redis, listen, startup: began.elapsed() }))
     }
 
     /// Where clients connect to.
@@ -186,12 +169,7 @@ impl Process {
 
     /// The last line of its log, if it wrote any.
     pub fn last_words(&self) -> Option<String> {
-        let log = fs::read_to_string(self.dir.join(LOG)).ok()?;
-        log.lines().last().map(str::to_owned)
-    }
-
-    fn proc(&self, name: &str) -> PathBuf {
-        Path::new("/proc").join(self.child.id().to_string()).join(name)
+        self.process.log().lines().last().map(str::to_owned)
     }
 
     /// CPU time so far.
@@ -199,18 +177,7 @@ impl Process {
     /// # Errors
     /// The process is gone.
     pub fn cpu(&self) -> io::Result<Cpu> {
-        let mut tasks = BTreeMap::new();
-        for task in fs::read_dir(self.proc("task"))? {
-            let task = task?;
-            let stat = fs::read_to_string(task.path().join("schedstat"))?;
-            let nanos = stat.split(' ').next().and_then(|field| field.parse().ok());
-            tasks.insert(task.file_name(), nanos.ok_or_else(|| io::Error::other("no schedstat"))?);
-        }
-        let stat = fs::read_to_string(self.proc("stat"))?;
-        // The name may hold spaces; after its bracket come state and fields 4 and following: utime is field 14.
-        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(2));
-        let ticks: u64 = fields.into_iter().flatten().filter_map(|field| field.parse::<u64>().ok()).sum();
-        Ok(Cpu { tasks, coarse: ticks * TICK })
+        self.process.cpu()
     }
 
     /// Resident memory in bytes.
@@ -218,11 +185,7 @@ impl Process {
     /// # Errors
     /// The process is gone.
     pub fn memory(&self) -> io::Result<u64> {
-        // Counted exactly, unlike the figure in `status`, which lags by some pages for each thread.
-        let rollup = fs::read_to_string(self.proc("smaps_rollup"))?;
-        let kilobytes = rollup.lines().find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB"));
-        let kilobytes: Option<u64> = kilobytes.and_then(|number| number.trim().parse().ok());
-        kilobytes.map(|number| number * 1024).ok_or_else(|| io::Error::other("no Rss"))
+        self.process.memory()
     }
 
     /// Open descriptors.
@@ -230,7 +193,7 @@ impl Process {
     /// # Errors
     /// The process is gone.
     pub fn descriptors(&self) -> io::Result<usize> {
-        Ok(fs::read_dir(self.proc("fd"))?.count())
+        self.process.descriptors()
     }
 
     /// Threads.
@@ -238,60 +201,18 @@ impl Process {
     /// # Errors
     /// The process is gone.
     pub fn threads(&self) -> io::Result<usize> {
-        Ok(fs::read_dir(self.proc("task"))?.count())
+        self.process.threads()
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        for child in [Some(&mut self.child), self.redis.as_mut()].into_iter().flatten() {
+        if let Some(redis) = &mut self.redis {
             // Nothing can be done about either failing.
-            let _ = child.kill();
-            let _ = child.wait();
+            let _ = redis.kill();
+            let _ = redis.wait();
         }
     }
-}
-
-/// A process's CPU time at a moment.
-#[derive(Clone, Debug)]
-pub struct Cpu {
-    tasks: BTreeMap<std::ffi::OsString, u64>,
-    coarse: u64,
-}
-
-impl Cpu {
-    /// Seconds used since `earlier`: to the nanosecond while the same threads live; threads that ended in
-    /// between leave only the process's sum, which counts in ticks.
-    pub fn since(&self, earlier: &Self) -> f64 {
-        let lived = earlier.tasks.keys().all(|task| self.tasks.contains_key(task));
-        let nanos = if lived {
-            self.tasks.values().sum::<u64>() - earlier.tasks.values().sum::<u64>()
-        } else {
-            self.coarse - earlier.coarse
-        };
-        nanos as f64 / 1e9
-    }
-}
-
-fn local(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
-/// Ports that were free a moment ago.
-fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
-    let listeners: Vec<_> = (0..N).map(|_| TcpListener::bind(local(0))).collect::<Result<_, _>>()?;
-    let mut ports = [0; N];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
-}
-
-fn relay(method: Method, listen: SocketAddr, origin: SocketAddr) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    let method = if method == Method::Copy { "copy" } else { "splice" };
-    command.args(["relay", method, &listen.to_string(), &origin.to_string()]);
-    Ok(command)
 }
 
 fn haproxy(config: String, dir: &Path) -> io::Result<Command> {
@@ -372,21 +293,16 @@ fn srs_proxy(
     protocol: Protocol,
     origin: SocketAddr,
 ) -> Command {
-    let mut command = Command::new(binary);
-    let servers = ["RTMP_SERVER", "HTTP_SERVER", "HTTP_API", "SYSTEM_API", "WEBRTC_SERVER", "SRT_SERVER"];
-    for (server, port) in servers.iter().zip(ports) {
-        command.env(format!("PROXY_{server}"), local(port).to_string());
-    }
-    command.env("PROXY_DEFAULT_BACKEND_ENABLED", "on");
-    command.env("PROXY_DEFAULT_BACKEND_IP", origin.ip().to_string());
+    let names = ["RTMP_SERVER", "HTTP_SERVER", "HTTP_API", "SYSTEM_API", "WEBRTC_SERVER", "SRT_SERVER"];
+    let servers: Vec<_> = names.into_iter().zip(ports.map(local)).collect();
+    let mut command = process::srs_proxy(binary, &servers, origin);
     let of = match protocol {
         Protocol::Rtmp => "PROXY_DEFAULT_BACKEND_RTMP",
         Protocol::Http => "PROXY_DEFAULT_BACKEND_HTTP",
     };
     command.env(of, origin.port().to_string());
-    match workers {
-        Some(workers) => command.env("PROXY_WORKERS", workers.to_string()),
-        None => command.env_remove("PROXY_WORKERS"),
-    };
+    if let Some(workers) = workers {
+        command.env("PROXY_WORKERS", workers.to_string());
+    }
     command
 }

@@ -115,7 +115,7 @@ fn run(
     let after = process.map(Process::cpu).transpose()?;
     let Tally { sent, received: all, reordered, damaged } = swarm.tally;
     if let (Some(before), Some(after), Some(process)) = (before, after, process) {
-        outcome.cpu = (after - before) * 1e6 / (all - received) as f64;
+        outcome.cpu = after.since(&before) * 1e6 / (all - received) as f64;
         outcome.memory = process.memory()? as f64 / 1024.0 / swarm.flows() as f64;
     }
     outcome.p50 = swarm.latency.value_at_quantile(0.5) as f64 / 1e3;

@@ -1,14 +1,12 @@
-//! The programs that are compared, as processes. Knows nothing of the load.
+//! The programs that are compared. Knows nothing of the load.
 
 use super::relay::Method;
-use std::fs::{self, File};
+use crate::bench::process::{self, Cpu, STREAM_MODULE, free_ports, local};
+use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-
-/// nginx's module that relays datagrams; Debian has it in a package of its own.
-const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+use std::process::Command;
 
 /// Who moves the datagrams.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -70,7 +68,7 @@ impl Peer {
 
 /// A running peer; it ends with this value.
 pub struct Process {
-    child: Child,
+    process: process::Process,
     /// Where clients send to.
     pub address: SocketAddr,
     /// Where they signal, if they have to.
@@ -92,16 +90,11 @@ impl Process {
         dir: &Path,
     ) -> io::Result<Option<Self>> {
         // Free a moment ago.
-        let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let address = UdpSocket::bind(local(0))?.local_addr()?;
         let mut api = None;
-        let mut command = match peer {
+        let command = match peer {
             Peer::Direct => return Ok(None),
-            Peer::Floor(method) => {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.args(["relay", method.name()]);
-                command.args([address.to_string(), origin.to_string()]);
-                command
-            }
+            Peer::Floor(method) => process::relay(method.name(), address, origin)?,
             Peer::Hub => {
                 let mut command = Command::new(&programs.hub);
                 command.args([address.to_string(), origin.to_string()]);
@@ -109,32 +102,20 @@ impl Process {
             }
             Peer::Proxy => {
                 let ports: [u16; 5] = free_ports()?;
-                api = Some((Ipv4Addr::LOCALHOST, ports[2]).into());
+                api = Some(local(ports[2]));
                 srs_proxy(&programs.proxy, address, ports, origin, signalling, is_srt)
             }
             Peer::Nginx => nginx(address, origin, dir)?,
         };
-        let output = File::create(dir.join("log"))?;
-        command.current_dir(dir).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        Ok(Some(Self { child: command.spawn()?, address, api }))
+        Ok(Some(Self { process: process::Process::start(command, dir)?, address, api }))
     }
 
-    fn proc(&self, name: &str) -> PathBuf {
-        Path::new("/proc").join(self.child.id().to_string()).join(name)
-    }
-
-    /// CPU seconds of all threads so far; none of them ends.
+    /// CPU time so far.
     ///
     /// # Errors
     /// The process is gone.
-    pub fn cpu(&self) -> io::Result<f64> {
-        let mut sum = 0;
-        for task in fs::read_dir(self.proc("task"))? {
-            let stat = fs::read_to_string(task?.path().join("schedstat"))?;
-            let nanos = stat.split(' ').next().and_then(|field| field.parse::<u64>().ok());
-            sum += nanos.ok_or_else(|| io::Error::other("no schedstat"))?;
-        }
-        Ok(sum as f64 / 1e9)
+    pub fn cpu(&self) -> io::Result<Cpu> {
+        self.process.cpu()
     }
 
     /// Resident memory in bytes.
@@ -142,18 +123,7 @@ impl Process {
     /// # Errors
     /// The process is gone.
     pub fn memory(&self) -> io::Result<u64> {
-        let rollup = fs::read_to_string(self.proc("smaps_rollup"))?;
-        let kilobytes = rollup.lines().find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB"));
-        let kilobytes: Option<u64> = kilobytes.and_then(|number| number.trim().parse().ok());
-        kilobytes.map(|number| number * 1024).ok_or_else(|| io::Error::other("no Rss"))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Nothing can be done about either failing.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.memory()
     }
 }
 
@@ -169,17 +139,6 @@ fn nginx(listen: SocketAddr, origin: SocketAddr, dir: &Path) -> io::Result<Comma
     Ok(command)
 }
 
-/// Ports that were free for TCP a moment ago.
-fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
-    let listeners: Vec<_> =
-        (0..N).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-    let mut ports = [0; N];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
-}
-
 fn srs_proxy(
     binary: &Path,
     media: SocketAddr,
@@ -188,16 +147,12 @@ fn srs_proxy(
     signalling: SocketAddr,
     is_srt: bool,
 ) -> Command {
-    let mut command = Command::new(binary);
     let (measured, other) = if is_srt { ("SRT", "WEBRTC") } else { ("WEBRTC", "SRT") };
     let other = format!("{other}_SERVER");
     let servers = ["RTMP_SERVER", "HTTP_SERVER", "HTTP_API", "SYSTEM_API", &other];
-    for (server, port) in servers.iter().zip(ports) {
-        command.env(format!("PROXY_{server}"), SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string());
-    }
+    let servers: Vec<_> = servers.into_iter().zip(ports.map(local)).collect();
+    let mut command = process::srs_proxy(binary, &servers, origin);
     command.env(format!("PROXY_{measured}_SERVER"), media.to_string());
-    command.env("PROXY_DEFAULT_BACKEND_ENABLED", "on");
-    command.env("PROXY_DEFAULT_BACKEND_IP", origin.ip().to_string());
     command.env("PROXY_DEFAULT_BACKEND_API", signalling.port().to_string());
     command.env("PROXY_DEFAULT_BACKEND_RTC", origin.port().to_string());
     command.env("PROXY_DEFAULT_BACKEND_SRT", origin.port().to_string());

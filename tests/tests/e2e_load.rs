@@ -31,8 +31,8 @@ const LONGEST_GAP: Duration = Duration::from_secs(2);
 /// Sessions that come and go.
 const SESSIONS: usize = 1000;
 
-/// What may be left of them: pages that the allocator keeps, KiB.
-const LEFT_KIB: u64 = 3 * 1024;
+/// What may be left of them when as many have been there already, KiB: less than a hundred bytes of each.
+const LEFT_KIB: u64 = 64;
 
 fn flood() -> Vec<Message> {
     let message = |n: u32| Message {
@@ -122,20 +122,25 @@ fn a_thousand_idle_publishers_leave_nothing_behind() {
     proxy.wait_quiet();
     let start = proxy.usage();
 
-    let sessions = publish(&proxy, 0..SESSIONS);
-    let full = proxy.usage();
-    assert!(full.descriptors >= start.descriptors + 2 * SESSIONS, "{full:?}");
-    assert_eq!(full.threads, start.threads, "no thread per session");
-    let each = (full.rss_kib.saturating_sub(start.rss_kib)) as f64 / SESSIONS as f64;
-    println!("{each:.2} KiB of the proxy's memory for each idle session");
-
-    drop(sessions);
-    wait_until("the origin is left", PATIENCE, || origin.count(|record| !record.ended) == 0);
-    proxy.wait_quiet();
-    let end = proxy.usage();
-    assert_eq!((end.descriptors, end.threads), (start.descriptors, start.threads));
-    let left = end.rss_kib.saturating_sub(start.rss_kib);
-    assert!(left < LEFT_KIB, "{left} KiB left of {} KiB", full.rss_kib.saturating_sub(start.rss_kib));
+    let come_and_go = || {
+        let sessions = publish(&proxy, 0..SESSIONS);
+        let full = proxy.usage();
+        assert!(full.descriptors >= start.descriptors + 2 * SESSIONS, "{full:?}");
+        assert_eq!(full.threads, start.threads, "no thread per session");
+        let each = (full.rss_kib.saturating_sub(start.rss_kib)) as f64 / SESSIONS as f64;
+        println!("{each:.2} KiB of the proxy's memory for each idle session");
+        drop(sessions);
+        wait_until("the origin is left", PATIENCE, || origin.count(|record| !record.ended) == 0);
+        proxy.wait_quiet();
+        let end = proxy.usage();
+        assert_eq!((end.descriptors, end.threads), (start.descriptors, start.threads));
+        end.rss_kib
+    };
+    // What the first of them leave is what the process has grown to: their streams, and room that the allocator keeps.
+    // Later ones find that; its pages lie differently each time, but what leaks does so each time.
+    let left = [(); 4].map(|()| come_and_go());
+    let grown = left.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).min();
+    assert!(grown < Some(LEFT_KIB), "{left:?} KiB in use after each time");
 }
 
 fn publish(proxy: &Proxy, numbers: std::ops::Range<usize>) -> Vec<Session> {

@@ -83,6 +83,30 @@ fn the_right_password_is_all_that_is_needed() {
     assert!(!proxy.log().contains(PASSWORD));
 }
 
+/// What a proxy needs, as docs/redis.md has it.
+const NEEDED: &str =
+    "~srs-proxy-* +eval +get +set +del +exists +pttl +pexpire +persist +hget +hset +hdel +hgetall +time";
+
+#[test]
+fn a_user_with_just_what_is_needed_is_let_in_and_one_who_may_not_write_is_named() {
+    let redis = Redis::start();
+    let url = |user: &str| format!("redis://{user}:{PASSWORD}@127.0.0.1:{}", redis.port());
+    for (user, more) in [("enough", ""), ("reader", "-set")] {
+        let mut words = vec!["acl", "setuser", user, "on"];
+        let password = format!(">{PASSWORD}");
+        words.push(&password);
+        words.extend(NEEDED.split(' ').chain(more.split_whitespace()));
+        assert_eq!(redis.cli(&words), "OK");
+    }
+    let proxy = Proxy::on_redis_url(&url("enough"), &[]);
+    for pid in ["1", "2"] {
+        proxy.register("0", pid, SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        assert_eq!(proxy.health("0").as_deref(), Some("alive"));
+    }
+    assert!(!proxy.log().contains("Redis refuses"), "{}", proxy.log());
+    assert_given_up(&[("PROXY_REDIS_URL", &url("reader"))], &["redis", "refuses a command"]);
+}
+
 #[test]
 fn redis_may_come_two_seconds_late() {
     let mut redis = Redis::start();

@@ -383,3 +383,30 @@ fn callers_and_origins_hear_at_once_that_the_process_ends() {
     assert!(ended.elapsed() < Duration::from_secs(4), "{:?}", ended.elapsed());
     proxy.wait_end(PATIENCE);
 }
+
+#[test]
+fn each_session_has_a_line_at_its_begin_and_one_at_its_end_and_they_name_it() {
+    let origin = SrtOrigin::start();
+    let proxy = Proxy::before_srt(origin.addr(), &[("PROXY_WORKERS", "1")]);
+    let mut callers = Callers::start(&pair(proxy.srt(), |caller| caller));
+    callers.wait_flow(&["v"], 1);
+    callers.leave();
+    let names = ["publish at", "play at"].map(|verb| {
+        wait_until("both lines", PATIENCE, || {
+            let log = proxy.log();
+            let begun = log.lines().find(|line| line.contains(verb));
+            begun.and_then(name).is_some_and(|name| {
+                log.lines().any(|line| {
+                    line.contains(&format!("{name} ")) && line.contains("ended; client 127.0.0.1:")
+                })
+            })
+        });
+        proxy.log().lines().find(|line| line.contains(verb)).and_then(name).map(str::to_owned)
+    });
+    assert_ne!(names[0], names[1], "two sessions of one socket");
+}
+
+/// What a log line calls a hub's session.
+fn name(line: &str) -> Option<&str> {
+    line.split(' ').find(|word| word.starts_with("conn=") && word.contains('.'))
+}

@@ -30,7 +30,7 @@ use crate::view::{CLAIM_LIFE, View};
 use crate::{Asker, Mailbox, Outcome, ReplyTo, Setup};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::OriginId;
 use srs_proxy_core::query::{Answer, HlsSession, Need, Refusal, RtcSession};
@@ -69,6 +69,9 @@ const MAX_WAITING: usize = 1 << 14;
 
 /// Renewals that wait at once; more are left out, as they come again.
 const MAX_IDLE: usize = 1 << 16;
+
+/// How long what a start writes lives, if it is not removed.
+const PROBED: Duration = Duration::from_secs(10);
 
 /// Between complaints about commands that fail.
 const COMPLAINT: Duration = Duration::from_secs(10);
@@ -502,10 +505,15 @@ impl Desk {
         self.idle.pop_front()
     }
 
-    /// What is sent before anybody asks anything: who is there.
+    /// What is sent before anybody asks anything: who is there; and a mapping of nobody's, since who may look may not be
+    /// allowed to write.
     pub(super) fn opening(&mut self) -> Batch {
         let mut batch = Batch::default();
         self.send(Job::Census, &mut batch);
+        let (key, value) = (self.keys.probe(&*self.proxy), self.proxy.to_string());
+        let claim = Command::Claim { key: key.clone(), value: value.clone(), life: Some(PROBED) };
+        let again = Command::Claim { key: key.clone(), value: value.clone(), life: Some(PROBED * 2) };
+        self.send(Job::Tell(smallvec![claim, again, Command::Delete { key, value }]), &mut batch);
         batch
     }
 

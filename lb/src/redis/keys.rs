@@ -74,6 +74,11 @@ impl Keys {
         self.name("loads")
     }
 
+    /// What a proxy that starts writes, and removes, to find out whether it may.
+    pub fn probe(&self, proxy: impl Display) -> String {
+        self.entry("probe", proxy)
+    }
+
     /// The origin where a stream is published.
     pub fn publisher(&self, stream: impl Display) -> String {
         self.entry("publisher", stream)

@@ -97,9 +97,10 @@ pub(super) fn serve(counter: Arc<Counter>, mut client: Box<dyn RedisClient>, clo
 pub(super) fn exchange(desk: &mut Desk, client: &mut dyn RedisClient, clock: &Clock) -> Result<(), Lost> {
     let batch = desk.opening();
     let heard = send(client, &batch)?;
-    // A store that does not even do this would do nothing else, and nobody would see it.
-    if let Some(why) = heard.iter().find_map(Heard::failure) {
-        return Err(Lost(why.to_owned()));
+    // A store that does not even do this would do nothing else, and nobody would see it. One that is full may have room
+    // again.
+    if let Some(why) = heard.iter().filter_map(Heard::failure).find(|why| !why.starts_with("OOM")) {
+        return Err(Lost(format!("it refuses a command: {why}")));
     }
     desk.hear(clock(), batch, Ok(heard));
     Ok(())

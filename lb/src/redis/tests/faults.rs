@@ -245,6 +245,36 @@ fn a_store_that_lets_us_in_but_does_nothing_is_no_store_to_start_with() {
 }
 
 #[test]
+fn a_store_that_we_may_not_write_to_is_no_store_to_start_with_and_a_full_one_is() {
+    struct ReadOnly(Box<dyn RedisClient>, &'static str);
+    impl RedisClient for ReadOnly {
+        fn run(&mut self, commands: &[Command]) -> Result<Vec<Reply>, Lost> {
+            let mut replies = self.0.run(commands)?;
+            for (command, reply) in commands.iter().zip(&mut replies) {
+                if matches!(command, Command::Claim { .. }) {
+                    *reply = Reply::Failed(self.1.to_owned());
+                }
+            }
+            Ok(replies)
+        }
+    }
+    let store = store();
+    let start = |why| {
+        let mut desk = Desk::new(Time::ZERO, &Setup::default(), Keys::new(""), Mappings::End);
+        let clock: Clock = Box::new(|| Time::ZERO);
+        link::exchange(&mut desk, &mut ReadOnly(store.client(), why), &clock)
+    };
+    let why = start("NOPERM User p has no permissions to run the 'set' command").unwrap_err();
+    assert!(why.to_string().contains("'set'"), "{why}");
+    assert_eq!(start("OOM command not allowed when used memory > 'maxmemory'."), Ok(()));
+    // Nothing is left of it.
+    let mut desk = Desk::new(Time::ZERO, &Setup::default(), Keys::new(""), Mappings::End);
+    let clock: Clock = Box::new(|| Time::ZERO);
+    link::exchange(&mut desk, &mut *store.client(), &clock).unwrap();
+    assert_eq!(store.lives(), []);
+}
+
+#[test]
 fn a_renewal_sends_nobody_to_an_origin_that_has_just_failed() {
     let store = store();
     let mut proxy = Proxy::new(&store, 1);

@@ -110,11 +110,11 @@ pub fn run_full(make: Make<'_>) {
 /// A load balancer and those who ask it.
 struct World {
     subject: Box<dyn Subject>,
-    desk: Desk,
+    client: Client,
 }
 
 /// One who asks.
-struct Desk {
+struct Client {
     balancer: Arc<dyn OriginLoadBalancer>,
     mailbox: Arc<Mailbox>,
     bell: Receiver<()>,
@@ -130,7 +130,7 @@ impl Notify for Bell {
     }
 }
 
-impl Desk {
+impl Client {
     fn new(balancer: Arc<dyn OriginLoadBalancer>) -> Self {
         let (ring, bell) = channel();
         Self { balancer, mailbox: Arc::new(Mailbox::new(Box::new(Bell(ring)))), bell, tickets: 0 }
@@ -164,12 +164,12 @@ impl Desk {
 impl World {
     fn new(make: Make<'_>, limits: Limits) -> Self {
         let subject = make(Setup { ttl: TTL, limits, seed: 7, ..Setup::default() });
-        let desk = Desk::new(subject.balancer());
-        Self { subject, desk }
+        let client = Client::new(subject.balancer());
+        Self { subject, client }
     }
 
     fn ask(&mut self, query: Query) -> Answer {
-        self.desk.ask(self.subject.now(), query)
+        self.client.ask(self.subject.now(), query)
     }
 
     fn register(&mut self, origin: &Origin) -> Answer {
@@ -199,7 +199,7 @@ impl World {
     }
 
     fn tell(&mut self, report: &Report) {
-        tell(&*self.desk.balancer, self.subject.now(), report);
+        tell(&*self.client.balancer, self.subject.now(), report);
     }
 
     fn origins(&mut self) -> Vec<OriginStatus> {
@@ -338,13 +338,13 @@ fn many_askers_of_a_new_stream_get_one_origin(world: &mut World) {
     let start = Arc::new(Barrier::new(ASKERS));
     let askers: Vec<_> = (0..ASKERS)
         .map(|_| {
-            let (mut desk, start) = (Desk::new(Arc::clone(&balancer)), Arc::clone(&start));
+            let (mut client, start) = (Client::new(Arc::clone(&balancer)), Arc::clone(&start));
             thread::spawn(move || {
                 let keys = (0..STREAMS).map(|n| key(&n.to_string()));
                 keys.map(|key| {
                     // All at each stream at the same time, as far as threads can be.
                     start.wait();
-                    desk.ask(now, Query::Pick { key, need: Need::to_play(Protocol::Rtmp) })
+                    client.ask(now, Query::Pick { key, need: Need::to_play(Protocol::Rtmp) })
                 })
                 .collect::<Vec<_>>()
             })
@@ -479,7 +479,7 @@ fn an_idle_stream_is_forgotten_unless_renewed(world: &mut World) {
     for _ in 0..3 {
         world.beat(&[a.clone(), b.clone()], STREAM_IDLE / 2);
         world.tell(&Report::Playing(used.clone()));
-        world.desk.balancer.tick(world.subject.now());
+        world.client.balancer.tick(world.subject.now());
     }
     let origins = world.origins();
     let held: Vec<_> = origins.iter().flat_map(|status| &status.streams).collect();
@@ -497,7 +497,7 @@ fn a_stream_that_nobody_publishes_lives_by_its_players(world: &mut World) {
     for _ in 0..3 {
         world.subject.advance(CLAIM_LIFE / 2);
         world.tell(&Report::Playing(played.clone()));
-        world.desk.balancer.tick(world.subject.now());
+        world.client.balancer.tick(world.subject.now());
     }
     let mut held: Vec<_> = world.origins().into_iter().flat_map(|status| status.streams).collect();
     held.sort_unstable();
@@ -638,7 +638,7 @@ fn a_webrtc_session_ends_when_it_is_left(world: &mut World) {
         assert_eq!(world.ask(Query::StoreRtc(session.clone())), Answer::Rtc(Some(session.clone())));
     }
     // The worker that has it waits for its end, which comes not before somebody names its stream and resource.
-    let mut worker = Desk::new(world.subject.balancer());
+    let mut worker = Client::new(world.subject.balancer());
     let asker = worker.asker(world.subject.now());
     assert_eq!(ask(&*worker.balancer, &asker, Query::EndOfRtc("s:c".into())), None);
     world.tell(&Report::Flowing(mine.clone()));

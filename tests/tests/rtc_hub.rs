@@ -3,7 +3,7 @@
 use srs_proxy_core::flow::Limits;
 use srs_proxy_core::machine::{Fault, Leg, Machine, Note, OpenError};
 use srs_proxy_core::origin::{OriginId, Protocol};
-use srs_proxy_core::query::{Answer, Need, Picked, Query, Refusal, Report};
+use srs_proxy_core::query::{Answer, Need, Picked, Query, Refusal, Report, RtcSession};
 use srs_proxy_core::rtc::{DRAIN_GRACE, DropReason, IDLE, SETUP_TIMEOUT, UNKNOWN_LIFE};
 use srs_proxy_core::time::Duration;
 use srs_proxy_core::usage::USE_INTERVAL;
@@ -353,6 +353,29 @@ fn who_sends_media_publishes_until_it_is_over() {
         }
         assert_eq!(desk.told.last(), Some(&Report::Ended(flow.key.clone(), origin_id())), "{way_out}");
     }
+}
+
+#[test]
+fn a_publisher_that_restarts_ice_publishes_on() {
+    let mut desk = desk();
+    let before = session("s:c");
+    let after = RtcSession { username: "t:d".into(), ..before.clone() };
+    desk.establish(client(1), &before, origin());
+    desk.client(client(1), &media(1, 0));
+    let leg = desk.establish(client(1), &after, origin());
+    desk.told.clear();
+    for _ in 0..40 {
+        desk.client(client(1), &media(1, 0));
+        desk.origin(leg, &rtcp(201));
+        desk.pass(SECOND);
+    }
+    assert_eq!(desk.hub().sessions(), 1, "the old one ended by silence");
+    let ended = |told: &[Report]| told.iter().filter(|report| matches!(report, Report::Ended(..))).count();
+    assert_eq!(ended(&desk.told), 0, "{:?}", desk.told);
+    assert!(desk.told.contains(&Report::Publishing(after.key, OriginId::new("origin", "0", "1"))));
+    desk.end(Answer::Registered);
+    desk.end(Answer::Rtc(None));
+    assert_eq!((desk.hub().sessions(), ended(&desk.told)), (0, 1));
 }
 
 #[test]

@@ -15,13 +15,13 @@ const AT_ONCE: usize = 64;
 pub type Clock = Box<dyn Fn() -> Time + Send>;
 
 /// A desk that several threads use.
-pub(super) struct Counter {
+pub(super) struct SharedDesk {
     desk: Mutex<Desk>,
     /// Rung when there is something to send, or when it is over.
     bell: Condvar,
 }
 
-impl Counter {
+impl SharedDesk {
     pub(super) fn new(desk: Desk) -> Self {
         Self { desk: Mutex::new(desk), bell: Condvar::new() }
     }
@@ -75,16 +75,16 @@ impl Counter {
 }
 
 /// Serves the desk until it is closed.
-pub(super) fn serve(counter: Arc<Counter>, mut client: Box<dyn RedisClient>, clock: Clock) -> io::Result<()> {
+pub(super) fn serve(desk: Arc<SharedDesk>, mut client: Box<dyn RedisClient>, clock: Clock) -> io::Result<()> {
     thread::Builder::new().name("redis".into()).spawn(move || {
-        while let Some(batch) = counter.batch(&clock) {
+        while let Some(batch) = desk.batch(&clock) {
             let said = send(&mut *client, &batch);
             let now = clock();
             match said {
-                Err(why) => counter.at(now, |desk| desk.hear(now, batch, Err(why))),
+                Err(why) => desk.at(now, |desk| desk.hear(now, batch, Err(why))),
                 Ok(heard) => {
                     for (piece, heard) in batch.pieces(AT_ONCE, heard) {
-                        counter.at(now, |desk| desk.hear(now, piece, Ok(heard)));
+                        desk.at(now, |desk| desk.hear(now, piece, Ok(heard)));
                     }
                 }
             }

@@ -48,7 +48,7 @@ pub use subject::RedisSubject;
 
 use crate::{Asker, HlsService, OriginLoadBalancer, OriginService, Outcome, RtcService, Setup, in_order};
 use desk::Desk;
-use link::Counter;
+use link::SharedDesk;
 use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{HlsSession, Need, OriginStatus, Picked, RtcSession};
@@ -77,7 +77,7 @@ pub enum Mappings {
 
 /// The load balancer with a shared store.
 pub struct Redis {
-    counter: Arc<Counter>,
+    desk: Arc<SharedDesk>,
 }
 
 impl fmt::Debug for Redis {
@@ -108,93 +108,92 @@ impl Redis {
             }
             thread::sleep(START_PAUSE);
         }
-        let counter = Arc::new(Counter::new(desk));
-        link::serve(Arc::clone(&counter), client, clock)
-            .map_err(|error| Lost(format!("no thread: {error}")))?;
-        Ok(Self { counter })
+        let desk = Arc::new(SharedDesk::new(desk));
+        link::serve(Arc::clone(&desk), client, clock).map_err(|error| Lost(format!("no thread: {error}")))?;
+        Ok(Self { desk })
     }
 }
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        self.counter.close();
+        self.desk.close();
     }
 }
 
 impl OriginService for Redis {
     fn update(&self, asker: &Asker, origin: Origin) -> Outcome<()> {
-        self.counter.at(asker.now, |desk| desk.update(asker, origin))
+        self.desk.at(asker.now, |desk| desk.update(asker, origin))
     }
 
     fn pick(&self, asker: &Asker, key: &StreamKey, need: Need) -> Outcome<Picked> {
-        self.counter.at(asker.now, |desk| desk.pick(asker, key, need))
+        self.desk.at(asker.now, |desk| desk.pick(asker, key, need))
     }
 
     fn drain(&self, asker: &Asker, origin: &OriginId, on: bool) -> Outcome<bool> {
-        self.counter.at(asker.now, |desk| desk.drain(asker, origin, on))
+        self.desk.at(asker.now, |desk| desk.drain(asker, origin, on))
     }
 
     fn deregister(&self, asker: &Asker, origin: &OriginId) -> Outcome<bool> {
-        self.counter.at(asker.now, |desk| desk.deregister(asker, origin))
+        self.desk.at(asker.now, |desk| desk.deregister(asker, origin))
     }
 
     fn unreachable(&self, now: Time, origin: &OriginId, protocol: Protocol) {
-        self.counter.at(now, |desk| desk.unreachable(now, origin, protocol));
+        self.desk.at(now, |desk| desk.unreachable(now, origin, protocol));
     }
 
     fn playing(&self, now: Time, key: &StreamKey) {
-        self.counter.at(now, |desk| desk.playing(now, key));
+        self.desk.at(now, |desk| desk.playing(now, key));
     }
 
     fn publishing(&self, now: Time, key: &StreamKey, origin: &OriginId) {
-        self.counter.at(now, |desk| desk.publishing(now, key, origin));
+        self.desk.at(now, |desk| desk.publishing(now, key, origin));
     }
 
     fn ended(&self, now: Time, key: &StreamKey, origin: &OriginId) {
-        self.counter.at(now, |desk| desk.ended(key, origin));
+        self.desk.at(now, |desk| desk.ended(key, origin));
     }
 
     /// The origins of the fleet; of their streams, those that this proxy has seen lately.
     fn origins(&self, asker: &Asker) -> Outcome<Vec<OriginStatus>> {
-        let origins = self.counter.at(asker.now, |desk| desk.view.origins(asker.now));
+        let origins = self.desk.at(asker.now, |desk| desk.view.origins(asker.now));
         Outcome::Now(in_order(origins))
     }
 }
 
 impl HlsService for Redis {
     fn load_or_store_hls(&self, asker: &Asker, new: HlsSession) -> Outcome<HlsSession> {
-        self.counter.at(asker.now, |desk| desk.load_or_store_hls(asker, new))
+        self.desk.at(asker.now, |desk| desk.load_or_store_hls(asker, new))
     }
 
     fn load_hls(&self, asker: &Asker, spbhid: &str) -> Outcome<Option<HlsSession>> {
-        self.counter.at(asker.now, |desk| desk.load_hls(asker, spbhid))
+        self.desk.at(asker.now, |desk| desk.load_hls(asker, spbhid))
     }
 }
 
 impl RtcService for Redis {
     fn store_rtc(&self, asker: &Asker, session: RtcSession) -> Outcome<()> {
-        self.counter.at(asker.now, |desk| desk.store_rtc(asker, session))
+        self.desk.at(asker.now, |desk| desk.store_rtc(asker, session))
     }
 
     fn load_rtc(&self, asker: &Asker, username: &str) -> Outcome<Option<RtcSession>> {
-        self.counter.at(asker.now, |desk| desk.load_rtc(asker, username))
+        self.desk.at(asker.now, |desk| desk.load_rtc(asker, username))
     }
 
     fn end_of_rtc(&self, asker: &Asker, username: &str) -> Outcome<()> {
-        self.counter.at(asker.now, |desk| desk.end_of_rtc(asker, username))
+        self.desk.at(asker.now, |desk| desk.end_of_rtc(asker, username))
     }
 
     fn leave(&self, now: Time, key: &StreamKey, resource: &Arc<str>) {
-        self.counter.at(now, |desk| desk.leave(now, key, resource));
+        self.desk.at(now, |desk| desk.leave(now, key, resource));
     }
 
     fn flowing(&self, now: Time, session: &RtcSession) {
-        self.counter.at(now, |desk| desk.flowing(now, session));
+        self.desk.at(now, |desk| desk.flowing(now, session));
     }
 }
 
 impl OriginLoadBalancer for Redis {
     fn tick(&self, now: Time) {
-        self.counter.at(now, |desk| desk.tick(now));
+        self.desk.at(now, |desk| desk.tick(now));
     }
 }

@@ -4,7 +4,7 @@
 use super::client::{Command, Lost, RedisClient};
 use super::desk::{Batch, Desk, Heard, Load};
 use super::keys::Keys;
-use super::link::{self, Counter};
+use super::link::{self, SharedDesk};
 use super::{Mappings, Redis};
 use crate::{Asker, Mailbox, Notify, OriginLoadBalancer, ReplyTo, Setup, ask, tell};
 use srs_proxy_core::machine::Ticket;
@@ -58,7 +58,7 @@ impl Rig {
     ) -> Result<Self, Lost> {
         let mut desk = Desk::new(now, setup, keys, mappings);
         link::exchange(&mut desk, client, &(Box::new(move || now) as link::Clock))?;
-        let redis = Redis { counter: Arc::new(Counter::new(desk)) };
+        let redis = Redis { desk: Arc::new(SharedDesk::new(desk)) };
         let mailbox = Arc::new(Mailbox::new(Box::new(Quiet)));
         Ok(Self { redis, mailbox, sent: None, asked: 0, open: BTreeMap::new(), holding: BTreeSet::new() })
     }
@@ -109,13 +109,13 @@ impl Rig {
 
     /// When there is something to send, if nothing else happens before. `None` while a batch is on its way.
     pub fn next(&self, now: Time) -> Option<Time> {
-        self.sent.is_none().then(|| self.redis.counter.at(now, |desk| desk.next(now)))
+        self.sent.is_none().then(|| self.redis.desk.at(now, |desk| desk.next(now)))
     }
 
     /// Sends what is to be sent, if it is time and nothing is on its way. Whether anything is then.
     pub fn send(&mut self, now: Time) -> bool {
         if self.sent.is_none() {
-            let batch = self.redis.counter.at(now, |desk| desk.batch(now));
+            let batch = self.redis.desk.at(now, |desk| desk.batch(now));
             self.sent = (!batch.commands.is_empty()).then_some(Sent { batch, said: None });
         }
         self.sent.is_some()
@@ -137,7 +137,7 @@ impl Rig {
     pub fn hear(&mut self, now: Time) {
         if let Some(Sent { batch, said }) = self.sent.take() {
             let said = said.unwrap_or_else(|| Err(Lost("no reply".to_owned())));
-            self.redis.counter.at(now, |desk| desk.hear(now, batch, said));
+            self.redis.desk.at(now, |desk| desk.hear(now, batch, said));
         }
     }
 
@@ -156,7 +156,7 @@ impl Rig {
     pub fn audit(&self, now: Time) -> Load {
         let sent = self.sent.as_ref().map(|sent| &sent.batch);
         let load =
-            self.redis.counter.at(now, |desk| desk.audit(sent)).unwrap_or_else(|broken| panic!("{broken}"));
+            self.redis.desk.at(now, |desk| desk.audit(sent)).unwrap_or_else(|broken| panic!("{broken}"));
         assert_eq!(load.waiters, self.open.len(), "questions without an answer");
         load
     }
@@ -165,7 +165,7 @@ impl Rig {
     /// known.
     #[cfg(test)]
     pub(super) fn is_usable(&self, now: Time, origin: &srs_proxy_core::origin::OriginId) -> Option<bool> {
-        self.redis.counter.at(now, |desk| {
+        self.redis.desk.at(now, |desk| {
             let fleet = &desk.view.fleet;
             fleet.find(origin).map(|_| fleet.usable(now, origin).is_some())
         })

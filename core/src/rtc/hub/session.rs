@@ -1,6 +1,7 @@
 //! One session of the hub: where it stands, at which addresses its client is, and which checks are out. Sends no datagram.
 
 use crate::flow::{Network, Slotted};
+use crate::key::StreamKey;
 use crate::machine::{Action, Cx, Fault, Leg, Note, Ticket};
 use crate::origin::OriginId;
 use crate::query::{Picked, Report, RtcSession};
@@ -314,9 +315,14 @@ impl Live {
         surplus.map(|path| path.address)
     }
 
-    /// This address is another session's now.
-    pub(super) fn leave(&mut self, address: SocketAddr) {
+    /// This address is another session's now. If that is of the same stream, and the address was the last, the client has
+    /// restarted ICE and goes on there: this end is not the end of what it publishes.
+    pub(super) fn leave(&mut self, address: SocketAddr, to: &StreamKey) {
         self.paths.retain(|path| path.address != address);
+        if self.paths.is_empty() && self.flow.key == *to {
+            self.usage = None;
+            self.publishes = false;
+        }
     }
 
     /// Forgets what was not heard of for `idle`: addresses, which are returned, and checks.
@@ -418,7 +424,6 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::StreamKey;
 
     fn live() -> Live {
         let key = StreamKey::new("", "live", "s").unwrap();

@@ -58,13 +58,14 @@ impl Table {
     /// The origin has granted a check from this address: it is this session's, and no other's.
     pub(super) fn confirm(&mut self, at: usize, address: SocketAddr, now: Time) {
         let Some(Session { stage: Stage::Live(live), .. }) = self.sessions.get_mut(at) else { return };
+        let key = live.flow.key.clone();
         if let Some(surplus) = live.confirm(address, now) {
             self.addresses.remove(&surplus);
         }
         if let Some(old) = self.addresses.insert(address, at).filter(|old| *old != at)
             && let Some(Session { stage: Stage::Live(live), .. }) = self.sessions.get_mut(old)
         {
-            live.leave(address);
+            live.leave(address, &key);
         }
     }
 

@@ -24,10 +24,10 @@ const SIGNATURE: &str = "srs-proxy";
 /// One line that names the variable, the address and what is wrong.
 pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
     let mut bound = Bound { workers: settings.workers, servers: Vec::new() };
-    let rtc = bound.udp("webrtc", "PROXY_WEBRTC_SERVER", settings.rtc)?;
+    let rtc = bound.udp("webrtc", "PROXY_WEBRTC_SERVER", &settings.rtc)?;
     // A client's port may change within its session, and the session is at one worker.
-    let together = keep_networks_together(&rtc);
-    let srt = bound.udp("srt", "PROXY_SRT_SERVER", settings.srt)?;
+    let together = rtc.iter().try_for_each(|sockets| keep_networks_together(sockets));
+    let srt = bound.udp("srt", "PROXY_SRT_SERVER", &settings.srt)?;
     let config = Arc::new(HttpConfig {
         pid: std::process::id().to_string(),
         signature: SIGNATURE.into(),
@@ -64,7 +64,7 @@ pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
     if let Err(error) = together {
         log::warn!("webrtc: clients that change their port may come to another worker: {error}");
     }
-    if let Some(buffer) = rtc.first().and_then(|socket| receive_buffer(socket).ok())
+    if let Some(buffer) = rtc.iter().flatten().next().and_then(|socket| receive_buffer(socket).ok())
         && buffer < HUB_BUFFER
     {
         log::info!(
@@ -73,11 +73,14 @@ pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
             HUB_BUFFER / 1024
         );
     }
-    let limits = |idle| Limits::new(idle).divided_by(settings.workers);
-    let (of_rtc, of_srt) = (limits(settings.rtc_timeout), limits(settings.srt_timeout));
-    let new_rtc = Arc::new(move |hub: Accepted| Box::new(RtcHub::new(of_rtc, hub.key)) as BoxMachine);
-    let new_srt = Arc::new(move |hub: Accepted| Box::new(SrtHub::new(of_srt, hub.key)) as BoxMachine);
-    listeners.extend([Listener::Udp("webrtc", rtc, new_rtc), Listener::Udp("srt", srt, new_srt)]);
+    let limits = |idle, addresses: &[_]| Limits::new(idle).divided_by(settings.workers * addresses.len());
+    let (of_rtc, of_srt) = (limits(settings.rtc_timeout, &rtc), limits(settings.srt_timeout, &srt));
+    let new_rtc: NewMachine =
+        Arc::new(move |hub: Accepted| Box::new(RtcHub::new(of_rtc, hub.key)) as BoxMachine);
+    let new_srt: NewMachine =
+        Arc::new(move |hub: Accepted| Box::new(SrtHub::new(of_srt, hub.key)) as BoxMachine);
+    listeners.extend(rtc.into_iter().map(|sockets| Listener::Udp("webrtc", sockets, Arc::clone(&new_rtc))));
+    listeners.extend(srt.into_iter().map(|sockets| Listener::Udp("srt", sockets, Arc::clone(&new_srt))));
     Ok(listeners)
 }
 
@@ -88,17 +91,22 @@ struct Bound {
 }
 
 impl Bound {
+    /// Each address has sockets of its own, and hubs: what is asked of one is answered from there.
     fn udp(
         &mut self,
         name: &'static str,
         variable: &str,
-        address: SocketAddr,
-    ) -> Result<Vec<UdpSocket>, String> {
-        let cannot_listen = |error: io::Error| format!("{variable}: cannot listen on {address}: {error}");
-        let sockets = bind_udp(address, self.workers).map_err(cannot_listen)?;
-        let local = sockets.first().map_or(Ok(address), UdpSocket::local_addr).map_err(cannot_listen)?;
-        self.servers.push((name, local));
-        Ok(sockets)
+        addresses: &[SocketAddr],
+    ) -> Result<Vec<Vec<UdpSocket>>, String> {
+        let mut groups = Vec::new();
+        for &address in addresses {
+            let cannot_listen = |error: io::Error| format!("{variable}: cannot listen on {address}: {error}");
+            let sockets = bind_udp(address, self.workers).map_err(cannot_listen)?;
+            let local = sockets.first().map_or(Ok(address), UdpSocket::local_addr).map_err(cannot_listen)?;
+            self.servers.push((name, local));
+            groups.push(sockets);
+        }
+        Ok(groups)
     }
 
     fn tcp(

@@ -47,6 +47,8 @@ struct Row {
 enum Kind {
     /// Where to listen.
     Listen,
+    /// Addresses to listen on, of a host that has several.
+    Listens,
     /// Where an origin listens.
     Endpoint,
     Ip,
@@ -77,8 +79,8 @@ static TABLE: [Row; 37] = [
     row("PROXY_RTMP_SERVER", "11935", Kind::Listen, "RTMP, TCP"),
     row("PROXY_HTTP_SERVER", "18080", Kind::Listen, "HTTP-FLV, HTTP-TS, HLS, static files, TCP"),
     row("PROXY_HTTP_API", "11985", Kind::Listen, "WHIP, WHEP, origin API, TCP"),
-    row("PROXY_WEBRTC_SERVER", "18000", Kind::Listen, "WebRTC media, UDP"),
-    row("PROXY_SRT_SERVER", "20080", Kind::Listen, "SRT, UDP"),
+    row("PROXY_WEBRTC_SERVER", "18000", Kind::Listens, "WebRTC media, UDP"),
+    row("PROXY_SRT_SERVER", "20080", Kind::Listens, "SRT, UDP"),
     row("PROXY_SYSTEM_API", "12025", Kind::Listen, "Registration of origins and the proxy's own API, TCP"),
     row("PROXY_STATIC_FILES", "", Kind::Folder, "Folder served for other paths of the HTTP server"),
     row(
@@ -205,9 +207,9 @@ pub(crate) struct Settings {
     /// `PROXY_HTTP_API`
     pub(crate) api: SocketAddr,
     /// `PROXY_WEBRTC_SERVER`
-    pub(crate) rtc: SocketAddr,
+    pub(crate) rtc: Vec<SocketAddr>,
     /// `PROXY_SRT_SERVER`
-    pub(crate) srt: SocketAddr,
+    pub(crate) srt: Vec<SocketAddr>,
     /// `PROXY_SYSTEM_API`
     pub(crate) system: SocketAddr,
     /// `PROXY_STATIC_FILES`
@@ -336,6 +338,7 @@ impl Kind {
     const fn value_name(&self) -> &'static str {
         match self {
             Self::Listen | Self::Endpoint => "ADDRESS",
+            Self::Listens => "ADDRESS,…",
             Self::Ip => "IP",
             Self::Ips => "IP,…",
             Self::Port => "PORT",
@@ -354,6 +357,10 @@ impl Kind {
     fn allowed(&self) -> String {
         match self {
             Self::Listen => "1935, :1935, 0.0.0.0:1935, [::]:1935".to_owned(),
+            Self::Listens => format!(
+                "1935, :1935, 0.0.0.0:1935, [::]:1935; or several of this host's, 192.0.2.7:1935,192.0.2.8:1935, with \
+                 one port and at most {MAX_ADDRESSES}"
+            ),
             Self::Endpoint => "1935, :1935, tcp://0.0.0.0:1935, udp://10.0.0.1:8000, [::1]:1935".to_owned(),
             Self::Ip => "an IPv4 or IPv6 address".to_owned(),
             Self::Ips => format!("203.0.113.7,2001:db8::7; addresses, no names, at most {MAX_ADDRESSES}"),
@@ -430,6 +437,26 @@ impl Values {
         self.read(var, |value, _| endpoint::listen(value))
     }
 
+    fn listens(&self, var: &str) -> Result<Vec<SocketAddr>, String> {
+        self.read(var, |list, _| {
+            let one = |text: &str| endpoint::listen(text.trim()).map_err(|why| why.to_string());
+            let addresses = list.split(',').map(one).collect::<Result<Vec<_>, String>>()?;
+            let [first, others @ ..] = &*addresses else { return Err("no address".to_owned()) };
+            let is_another = |other: &SocketAddr| other.ip() != first.ip() && other.port() == first.port();
+            match others {
+                [] => Ok(addresses),
+                _ if first.port() == 0 || addresses.iter().any(|address| address.ip().is_unspecified()) => {
+                    Err("not addresses of this host with a port".to_owned())
+                }
+                _ if !others.iter().all(is_another) => {
+                    Err("not different addresses with one port".to_owned())
+                }
+                _ if addresses.len() > MAX_ADDRESSES => Err("too many addresses".to_owned()),
+                _ => Ok(addresses),
+            }
+        })
+    }
+
     fn endpoint(&self, var: &str, ip: IpAddr) -> Result<SocketAddr, String> {
         self.read(var, |value, _| endpoint::resolve(value, ip))
     }
@@ -478,8 +505,8 @@ impl Settings {
             rtmp: values.listen("PROXY_RTMP_SERVER")?,
             http: values.listen("PROXY_HTTP_SERVER")?,
             api: values.listen("PROXY_HTTP_API")?,
-            rtc: values.listen("PROXY_WEBRTC_SERVER")?,
-            srt: values.listen("PROXY_SRT_SERVER")?,
+            rtc: values.listens("PROXY_WEBRTC_SERVER")?,
+            srt: values.listens("PROXY_SRT_SERVER")?,
             system: values.listen("PROXY_SYSTEM_API")?,
             static_files: static_files(values)?,
             origin_timeout: values.duration("PROXY_HTTP_ORIGIN_TIMEOUT")?,

@@ -60,7 +60,13 @@ fn ask(proxy: &Proxy, request: &Request) -> Response {
 /// the proxy has for it.
 #[track_caller]
 fn connect(to: SocketAddr, user: &str, origin: &UdpSocket) -> (UdpSocket, SocketAddr) {
-    let client = socket(to.ip());
+    connect_from(to.ip(), to, user, origin)
+}
+
+/// The same, from this address of the host. What comes from anywhere but `to` is not received.
+#[track_caller]
+fn connect_from(from: IpAddr, to: SocketAddr, user: &str, origin: &UdpSocket) -> (UdpSocket, SocketAddr) {
+    let client = socket(from);
     client.connect(to).expect("connected");
     let transaction: [u8; 12] = [user.as_bytes()[0]; 12];
     client.send(&check(transaction, &format!("{SERVER}:{user}"), 0)).expect("sent");
@@ -98,6 +104,26 @@ fn clients_of_both_ip_versions_are_served_at_a_bare_port_and_freed_by_their_good
         client.send(&check([9; 12], &format!("{SERVER}:{user}"), 0)).expect("sent");
         proxy.wait_read();
         assert!(proxy.rtc_sessions().is_empty(), "{ip}: its name is nobody's");
+    }
+}
+
+#[test]
+fn on_a_host_with_several_addresses_answers_leave_from_the_one_that_was_asked() {
+    let api = HttpOrigin::start(|_: &Seen| created());
+    let origin = socket(Ipv4Addr::LOCALHOST);
+    let port = free_port();
+    let addresses = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+    let listed = addresses.map(|ip| format!("{ip}:{port}")).join(",");
+    let candidates = addresses.map(|ip| ip.to_string()).join(",");
+    let proxy = Proxy::with(&[("PROXY_WEBRTC_SERVER", &listed), ("PROXY_WEBRTC_CANDIDATE", &candidates)]);
+    proxy.register_rtc("origin", api.addr(), origin.local_addr().expect("an address"));
+    for (user, ip) in ["one4", "two4"].into_iter().zip(addresses) {
+        let answer = ask(&proxy, &offer(user));
+        let offered = String::from_utf8(answer.body.to_vec()).expect("text");
+        assert!(addresses.iter().all(|ip| offered.contains(&format!("{ip} {port} typ host"))), "{offered}");
+        let (client, leg) = connect_from(Ipv4Addr::LOCALHOST.into(), (ip, port).into(), user, &origin);
+        origin.send_to(&media(1, 1), leg).expect("sent");
+        assert_eq!(received(&client).0, media(1, 1), "{ip}");
     }
 }
 

@@ -29,15 +29,25 @@ fn printed(args: &[&str]) -> String {
 #[test]
 fn defaults_are_as_documented() {
     let settings = settings(&[], &[], "");
-    let servers = [settings.rtmp, settings.http, settings.api, settings.rtc, settings.srt, settings.system];
-    let ports = [11935, 18080, 11985, 18000, 20080, 12025].map(|port| format!("[::]:{port}"));
-    assert_eq!(servers.map(|address| address.to_string()), ports);
+    let mut servers = vec![settings.rtmp, settings.http, settings.api, settings.system];
+    servers.extend([settings.rtc, settings.srt].concat());
+    let ports = [11935, 18080, 11985, 12025, 18000, 20080].map(|port| format!("[::]:{port}"));
+    assert_eq!(Vec::from_iter(servers.iter().map(ToString::to_string)), ports);
     assert_eq!((settings.token, settings.default_origin), (None, None));
     assert_eq!((settings.policy, settings.weights), (Policy::Random, Weights::default()));
     let seconds = [settings.origin_ttl, settings.grace, settings.force].map(|duration| duration.as_secs());
     assert_eq!(seconds, [300, 20, 30]);
     assert!(settings.workers >= 1);
     assert_eq!((settings.log_format, settings.log_level), (Format::Text, LevelFilter::Info));
+}
+
+#[test]
+fn datagram_servers_may_have_several_addresses() {
+    let several = "10.0.0.1:1000, 10.0.0.2:1000,[2001:db8::1]:1000";
+    let settings = settings(&["--srt-server", several], &[("PROXY_WEBRTC_SERVER", several)], "");
+    let addresses = several.split(',').map(|address| address.trim().parse().unwrap());
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    assert_eq!((&settings.rtc, &settings.srt), (&addresses, &addresses));
 }
 
 #[test]
@@ -88,6 +98,11 @@ fn each_wrong_value_is_named_with_what_is_allowed() {
         ("PROXY_HTTP_API", "localhost:1", "1935"),
         ("PROXY_WEBRTC_SERVER", "-1", "1935"),
         ("PROXY_SRT_SERVER", "[::1", "1935"),
+        ("PROXY_SRT_SERVER", "127.0.0.1:1935,", "192.0.2.8:1935"),
+        ("PROXY_SRT_SERVER", "127.0.0.1:1935,127.0.0.1:1935", "several of this host's"),
+        ("PROXY_WEBRTC_SERVER", "127.0.0.1:1935,127.0.0.2:1936", "with one port"),
+        ("PROXY_WEBRTC_SERVER", "127.0.0.1:1935,1935", "several of this host's"),
+        ("PROXY_WEBRTC_SERVER", "127.0.0.1:0,127.0.0.2:0", "several of this host's"),
         ("PROXY_SYSTEM_API", "0x10", "1935"),
         ("PROXY_STATIC_FILES", "/no/such/folder", "a folder that exists"),
         ("PROXY_LOAD_BALANCER_TYPE", "roulette", "memory"),

@@ -10,6 +10,10 @@ use srs_proxy_core::time::{Duration, Time};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+/// It rings at whole multiples of this, in microseconds, so that sessions that began together do not wake a worker one by
+/// one: no deadline is shorter than a hundred milliseconds.
+const GRAIN: u64 = 5_000;
+
 #[derive(Debug)]
 pub(crate) struct Alarm {
     timer: OwnedFd,
@@ -26,8 +30,9 @@ impl Alarm {
         Ok(Self { timer, at: None })
     }
 
-    /// Lets it ring at `at`, or earlier: one that is set for an earlier time stays so.
+    /// Lets it ring when `at` is past, within [`GRAIN`], or earlier: one that is set for an earlier time stays so.
     pub(crate) fn set(&mut self, at: Time, clock: Clock) {
+        let at = Time::from_micros(at.as_micros().next_multiple_of(GRAIN));
         if self.at.is_some_and(|set| set <= at) {
             return;
         }

@@ -30,7 +30,7 @@ pub struct Case {
 }
 
 /// All cases.
-pub const CASES: [Case; 23] = [
+pub const CASES: [Case; 24] = [
     flat("publish-flat-128", "publish, 4 flat out, 16 KB messages, chunk 128", Role::Publish, 128),
     flat("publish-flat-4096", "publish, 4 flat out, 16 KB messages, chunk 4096", Role::Publish, 4096),
     flat("publish-flat-60000", "publish, 4 flat out, 16 KB messages, chunk 60000", Role::Publish, 60_000),
@@ -52,9 +52,17 @@ pub const CASES: [Case; 23] = [
     ),
     rtmp("idle", "1,000 publish sessions, 1 message a second each", rtmp::Load::Idle(1000)),
     rtmp("idle-3000", "3,000 publish sessions, 1 message a second each", rtmp::Load::Idle(3000)),
-    setup("setup-1", "session setup, one at a time", 1, 2000, false),
-    setup("setup-16", "session setup, 16 at a time, 10,000 in all", 16, 10_000, false),
-    setup("setup-new-1", "session setup, each of a new stream, one at a time", 1, 2000, true),
+    setup("setup-1", "session setup, one at a time", Role::Publish, 1, 2000, false),
+    setup("setup-16", "session setup, 16 at a time, 10,000 in all", Role::Publish, 16, 10_000, false),
+    setup("setup-new-1", "session setup, each of a new stream, one at a time", Role::Publish, 1, 2000, true),
+    setup(
+        "setup-play-1",
+        "session setup, players of 1,000 streams, one at a time",
+        Role::Play,
+        1,
+        2000,
+        false,
+    ),
     live(
         "http-flv-flat-chunked",
         "HTTP-FLV, 4 flat out, 16 KB tags, chunked",
@@ -96,8 +104,15 @@ const fn paced(name: &'static str, title: &'static str, role: Role, chunk: u32) 
     rtmp(name, title, rtmp::Load::Media { role, connections: 100, size: 16_384, chunk, megabits: Some(4) })
 }
 
-const fn setup(name: &'static str, title: &'static str, concurrent: usize, total: usize, new: bool) -> Case {
-    rtmp(name, title, rtmp::Load::Setup { concurrent, total, new })
+const fn setup(
+    name: &'static str,
+    title: &'static str,
+    role: Role,
+    concurrent: usize,
+    total: usize,
+    new: bool,
+) -> Case {
+    rtmp(name, title, rtmp::Load::Setup { role, concurrent, total, new })
 }
 
 const fn live(name: &'static str, title: &'static str, viewers: usize, rate: Rate, framing: Framing) -> Case {

@@ -37,8 +37,10 @@ pub enum Load {
     },
     /// So many publish sessions, each with one small message a second; then all leave.
     Idle(usize),
-    /// Publish sessions that end as soon as they have started.
+    /// Sessions that end as soon as they have started.
     Setup {
+        /// Publishers or players.
+        role: Role,
         /// So many at a time.
         concurrent: usize,
         /// So many in all.
@@ -72,7 +74,9 @@ impl Measure for Load {
                 bench.media(role, connections, size, chunk, megabits)
             }
             Self::Idle(sessions) => bench.idle(sessions.div_ceil(divisor)),
-            Self::Setup { concurrent, total, new } => bench.setups(concurrent, total.div_ceil(divisor), new),
+            Self::Setup { role, concurrent, total, new } => {
+                bench.setups(role, concurrent, total.div_ceil(divisor), new)
+            }
         }
     }
 }
@@ -128,7 +132,7 @@ impl Bench<'_, World> {
 
     fn idle(&mut self, sessions: usize) -> io::Result<()> {
         // One session comes and goes first, so that what a peer allots once is not counted.
-        self.setups_of(1, 0..1)?;
+        self.setups_of(Role::Publish, 1, 0..1)?;
         let rest = self.rest(None)?;
         self.publish_all(sessions)?;
         let second = Duration::from_secs(1);
@@ -161,15 +165,15 @@ impl Bench<'_, World> {
         self.world.run_until(LIMIT, World::all_started)
     }
 
-    fn setups(&mut self, concurrent: usize, total: usize, new: bool) -> io::Result<()> {
+    fn setups(&mut self, role: Role, concurrent: usize, total: usize, new: bool) -> io::Result<()> {
         // Every stream once first: that a peer remembers them all is not what grows with setups.
         let first = if new { SETUP_STREAMS } else { 0 };
-        self.setups_of(concurrent, first..first + total.min(SETUP_STREAMS))?;
+        self.setups_of(role, concurrent, first..first + total.min(SETUP_STREAMS))?;
         let rest = self.rest(None)?;
         let mut took = None;
         let Window { cpu, .. } = self.during(|bench| {
             let first = if new { 2 * SETUP_STREAMS } else { 0 };
-            took = Some(bench.setups_of(concurrent, first..first + total)?);
+            took = Some(bench.setups_of(role, concurrent, first..first + total)?);
             Ok(())
         })?;
         if let Some(took) = took {
@@ -183,9 +187,14 @@ impl Bench<'_, World> {
         Ok(())
     }
 
-    /// Sets up publish sessions, `concurrent` at a time; each is closed when it has started. The lowest numbers share
+    /// Sets up sessions, `concurrent` at a time; each is closed when it has started. The lowest numbers share
     /// streams, above each has its own. How long each took, in nanoseconds.
-    fn setups_of(&mut self, concurrent: usize, numbers: Range<usize>) -> io::Result<Histogram<u64>> {
+    fn setups_of(
+        &mut self,
+        role: Role,
+        concurrent: usize,
+        numbers: Range<usize>,
+    ) -> io::Result<Histogram<u64>> {
         let mut took = histogram()?;
         let total = numbers.len();
         let (mut opened, mut done) = (0, 0);
@@ -194,7 +203,7 @@ impl Bench<'_, World> {
             while opened < total && opened - done < concurrent {
                 let number = numbers.start + opened;
                 let stream = if numbers.start == 0 { number % SETUP_STREAMS } else { number };
-                self.open(Role::Publish, &format!("s{stream}"), ONE_CHUNK)?;
+                self.open(role, &format!("s{stream}"), ONE_CHUNK)?;
                 opened += 1;
             }
             self.world.turn()?;

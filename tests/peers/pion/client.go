@@ -29,9 +29,8 @@ const (
 
 // One WHIP or WHEP session.
 type client struct {
-	pc        *webrtc.PeerConnection
-	location  string
-	connected chan struct{}
+	pc       *webrtc.PeerConnection
+	location string
 }
 
 func newClient() (*client, error) {
@@ -39,14 +38,7 @@ func newClient() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client{pc: pc, connected: make(chan struct{})}
-	var once sync.Once
-	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
-		if state == webrtc.PeerConnectionStateConnected {
-			once.Do(func() { close(c.connected) })
-		}
-	})
-	return c, nil
+	return &client{pc: pc}, nil
 }
 
 // Signals, and waits until it is connected.
@@ -66,12 +58,15 @@ func (c *client) connect(endpoint string) error {
 	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
 		return err
 	}
-	select {
-	case <-c.connected:
-		return nil
-	case <-time.After(patience):
-		return fmt.Errorf("not connected within %v", patience)
+	// Looked at, not listened to: Pion works out the state of the connection from those of ICE and DTLS, each when that
+	// changes, and if both do at once it may say for ever that it is connecting.
+	for begin := time.Now(); c.pc.SCTP().Transport().State() != webrtc.DTLSTransportStateConnected; {
+		if time.Since(begin) > patience {
+			return fmt.Errorf("not connected within %v", patience)
+		}
+		time.Sleep(time.Millisecond)
 	}
+	return nil
 }
 
 // Sends the offer, by WHIP or WHEP or in SRS's JSON as the endpoint wants it; gives the answer.

@@ -60,6 +60,15 @@ impl Log {
         }
     }
 
+    /// Whether one more line may be written; says how many were not.
+    fn admits(&self, limit: &Limit) -> bool {
+        let (admitted, suppressed) = limit.admit(self.begin.elapsed().as_secs());
+        if suppressed > 0 {
+            log::warn!("{suppressed} more lines about {} within a second", limit.what);
+        }
+        admitted
+    }
+
     fn line(
         &self,
         limit: &Limit,
@@ -68,11 +77,7 @@ impl Log {
         stream: Option<&StreamKey>,
         line: fmt::Arguments<'_>,
     ) {
-        let (admitted, suppressed) = limit.admit(self.begin.elapsed().as_secs());
-        if suppressed > 0 {
-            log::warn!("{suppressed} more lines about {} within a second", limit.what);
-        }
-        if !admitted {
+        if !self.admits(limit) {
             return;
         }
         match stream {
@@ -109,6 +114,14 @@ impl<T: fmt::Display> fmt::Display for Shown<T> {
 impl Observer for Log {
     fn accepted(&self, session: SessionId, listener: &'static str, peer: SocketAddr) {
         log::debug!(conn:% = session; "{listener} connection from {peer}");
+    }
+
+    fn turned_away(&self, listener: &'static str, peer: SocketAddr) {
+        if self.admits(&self.refusals) {
+            log::warn!(
+                "{listener} refused {peer}: its network has as many sessions as it may (PROXY_SESSIONS_PER_NETWORK)"
+            );
+        }
     }
 
     fn note(&self, session: SessionId, note: &Note) {

@@ -73,7 +73,13 @@ pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, String> {
             HUB_BUFFER / 1024
         );
     }
-    let limits = |idle, addresses: &[_]| Limits::new(idle).divided_by(settings.workers * addresses.len());
+    let limits = |idle, addresses: &[_]| {
+        let mut limits = Limits::new(idle);
+        if let Some(sessions) = settings.sessions_per_network {
+            limits.max_sessions_per_network = sessions;
+        }
+        limits.divided_by(settings.workers * addresses.len())
+    };
     let (of_rtc, of_srt) = (limits(settings.rtc_timeout, &rtc), limits(settings.srt_timeout, &srt));
     let new_rtc: NewMachine =
         Arc::new(move |hub: Accepted| Box::new(RtcHub::new(of_rtc, hub.key)) as BoxMachine);

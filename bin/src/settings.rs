@@ -75,7 +75,7 @@ const fn row(var: &'static str, default: &'static str, kind: Kind, help: &'stati
 }
 
 /// All settings, in the order of the help text.
-static TABLE: [Row; 37] = [
+static TABLE: [Row; 38] = [
     row("PROXY_RTMP_SERVER", "11935", Kind::Listen, "RTMP, TCP"),
     row("PROXY_HTTP_SERVER", "18080", Kind::Listen, "HTTP-FLV, HTTP-TS, HLS, static files, TCP"),
     row("PROXY_HTTP_API", "11985", Kind::Listen, "WHIP, WHEP, origin API, TCP"),
@@ -187,6 +187,12 @@ static TABLE: [Row; 37] = [
         Kind::Duration(Duration::ZERO),
         "After so long the process ends in any case",
     ),
+    row(
+        "PROXY_SESSIONS_PER_NETWORK",
+        "",
+        Kind::Count(1..=u32::MAX),
+        "Sessions of one client network (an IPv4 address, an IPv6 /64); half of all if not set",
+    ),
     row("PROXY_WORKERS", "", Kind::Count(1..=MAX_WORKERS), "Threads that serve; as many as cores if not set"),
     row("PROXY_LOG_FORMAT", "text", Kind::Choice(&["text", "json"]), "How log lines look: text or json"),
     row(
@@ -238,6 +244,8 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// `PROXY_FORCE_QUIT_TIMEOUT`
     pub(crate) force: Duration,
+    /// `PROXY_SESSIONS_PER_NETWORK`
+    pub(crate) sessions_per_network: Option<usize>,
     /// `PROXY_WORKERS`
     pub(crate) workers: usize,
     /// `PROXY_LOG_FORMAT`
@@ -468,6 +476,11 @@ impl Values {
         })
     }
 
+    /// Nothing, if it is not set and has no default.
+    fn optional_count(&self, var: &str) -> Result<Option<usize>, String> {
+        if self.text(var).is_empty() { Ok(None) } else { self.count(var).map(|count| Some(count as usize)) }
+    }
+
     fn duration(&self, var: &str) -> Result<Duration, String> {
         self.read(var, |value, kind| match (humantime::parse_duration(value), kind) {
             (Ok(duration), Kind::Duration(least)) if (*least..=MAX_DURATION).contains(&duration) => {
@@ -521,6 +534,7 @@ impl Settings {
             default_origin: default_origin(values)?,
             grace: values.duration("PROXY_GRACE_QUIT_TIMEOUT")?,
             force: values.duration("PROXY_FORCE_QUIT_TIMEOUT")?,
+            sessions_per_network: values.optional_count("PROXY_SESSIONS_PER_NETWORK")?,
             workers: workers(values)?,
             log_format: values.choice("PROXY_LOG_FORMAT", |name| match name {
                 "text" => Some(Format::Text),
@@ -557,10 +571,8 @@ fn static_files(values: &Values) -> Result<Option<PathBuf>, String> {
 }
 
 fn workers(values: &Values) -> Result<usize, String> {
-    if values.text("PROXY_WORKERS").is_empty() {
-        return Ok(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS as usize));
-    }
-    Ok(values.count("PROXY_WORKERS")? as usize)
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS as usize);
+    Ok(values.optional_count("PROXY_WORKERS")?.unwrap_or_else(cores))
 }
 
 /// A good token is visible ASCII, since anything else has no place in a header field.

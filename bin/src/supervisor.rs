@@ -66,7 +66,14 @@ pub(crate) fn run(settings: &Settings) -> Result<(), String> {
     let listeners = servers::bind(settings)?;
     let observer: Arc<dyn Observer> = Arc::new(Log::new());
     let files = files(settings)?;
-    let config = Config { idle: IDLE, stall: STALL, max_sessions, files };
+    let config = Config {
+        idle: IDLE,
+        stall: STALL,
+        max_sessions,
+        // One network leaves as many to all others.
+        max_sessions_per_network: settings.sessions_per_network.unwrap_or(max_sessions.div_ceil(2)),
+        files,
+    };
     let mut secret = [0; 32];
     getrandom(&mut secret, GetRandomFlags::empty()).map_err(|error| format!("no random numbers: {error}"))?;
     let runtime = Runtime::start(settings.workers, config, listeners, &lb, &observer, clock, secret)

@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         idle: Duration::from_secs(60),
         stall: Duration::from_secs(30),
         max_sessions: 1000,
+        max_sessions_per_network: 1000,
         files: None,
     };
     let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Memory::new(&Setup::default()));

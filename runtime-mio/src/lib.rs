@@ -15,6 +15,7 @@
 //!   alarm     what ends a worker's waiting
 //!   pool      connections that wait for another session
 //!   budget    descriptors that sessions may hold
+//!   crowd     sessions that each client network has
 //! ```
 
 mod address;
@@ -23,6 +24,7 @@ mod batch;
 mod budget;
 mod clock;
 mod closing;
+mod crowd;
 mod file;
 mod listen;
 mod outbox;

@@ -2,6 +2,7 @@
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::crowd::Crowd;
 use crate::file::Files;
 use crate::worker::Worker;
 use chacha20::ChaCha12Rng;
@@ -28,6 +29,8 @@ pub struct Config {
     /// Sessions all workers hold together; above, connections wait to be accepted. Each is of two descriptors. A hub's
     /// socket to an origin, or a connection that is being closed, is one: half a session.
     pub max_sessions: usize,
+    /// Of those of connections, so many of one client network (an IPv4 address or an IPv6 /64); more are closed at once.
+    pub max_sessions_per_network: usize,
     /// What machines may open of the file system; `None`: nothing.
     pub files: Option<Files>,
 }
@@ -115,6 +118,8 @@ impl std::ops::Sub for Lost {
 pub trait Observer: Send + Sync {
     /// A client was accepted at the listener of this name.
     fn accepted(&self, session: SessionId, listener: &'static str, peer: SocketAddr);
+    /// A client was not served, since its network has as many sessions as it may.
+    fn turned_away(&self, _listener: &'static str, _peer: SocketAddr) {}
     /// A machine has something to say: of its session, or of one of a hub's.
     fn note(&self, session: SessionId, note: &Note);
     /// Datagrams of a session did not get on, since it was last said; at most once a second. The sum is in [`Ended`].
@@ -170,17 +175,19 @@ pub(crate) struct Shared {
     /// Sessions that were not over at the end.
     pub(crate) cut: AtomicUsize,
     pub(crate) budget: Budget,
+    pub(crate) crowd: Crowd,
     mailboxes: Vec<Arc<Mailbox>>,
 }
 
 impl Shared {
-    fn new(mailboxes: Vec<Arc<Mailbox>>, max_sessions: usize) -> Self {
+    fn new(mailboxes: Vec<Arc<Mailbox>>, config: &Config) -> Self {
         Self {
             mode: AtomicU8::new(mode::RUN),
             sessions: AtomicUsize::new(0),
             busy: AtomicUsize::new(mailboxes.len()),
             cut: AtomicUsize::new(0),
-            budget: Budget::new(max_sessions),
+            budget: Budget::new(config.max_sessions),
+            crowd: Crowd::new(config.max_sessions_per_network),
             mailboxes,
         }
     }
@@ -267,7 +274,7 @@ impl Runtime {
             polls.push(poll);
             mailboxes.push(Arc::new(Mailbox::new(Box::new(Wake(waker)))));
         }
-        let shared = Arc::new(Shared::new(mailboxes.clone(), config.max_sessions));
+        let shared = Arc::new(Shared::new(mailboxes.clone(), &config));
         let common = Common { config, shared: &shared, lb, observer, clock };
         let mut seeds = ChaCha12Rng::from_seed(seed);
         let mut threads = Vec::new();

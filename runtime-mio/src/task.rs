@@ -10,6 +10,7 @@ pub(crate) use moving::BUFFER;
 use crate::batch::{Batch, Piece};
 use crate::budget::{self, Budget, Held};
 use crate::closing::Closing;
+use crate::crowd::Member;
 use crate::listen;
 use crate::outbox::Pipes;
 use crate::pool::Pool;
@@ -137,6 +138,18 @@ struct Losses {
     at: Time,
 }
 
+/// What a session of a connection takes of what there is, until it is over.
+pub(crate) struct Seat {
+    _held: Held,
+    _member: Member,
+}
+
+impl Seat {
+    pub(crate) const fn new(held: Held, member: Member) -> Self {
+        Self { _held: held, _member: member }
+    }
+}
+
 pub(crate) struct Task {
     pub(crate) id: TaskId,
     /// What its worker counts it as; a hub is counted as nothing.
@@ -157,8 +170,8 @@ pub(crate) struct Task {
     from_origin: u64,
     /// Of a task with datagrams.
     losses: Option<Box<Losses>>,
-    /// What it may hold, if that is limited.
-    _held: Option<Held>,
+    /// Its place among all sessions, if it takes one.
+    _seat: Option<Seat>,
 }
 
 impl Task {
@@ -178,7 +191,7 @@ impl Task {
             received: 0,
             from_origin: 0,
             losses: None,
-            _held: None,
+            _seat: None,
         }
     }
 
@@ -190,9 +203,9 @@ impl Task {
         peer: SocketAddr,
         machine: BoxMachine,
         mut stream: TcpStream,
-        held: Option<Held>,
+        seat: Option<Seat>,
     ) -> io::Result<Self> {
-        let mut task = Self { _held: held, ..Self::new(io, id, session, peer, machine) };
+        let mut task = Self { _seat: seat, ..Self::new(io, id, session, peer, machine) };
         let stamp = io.register(&mut stream, id, 0, Interest::READABLE)?;
         task.legs.put(Leg::CLIENT, stamp, Link::Tcp(TcpLeg::accepted(stream)));
         task.arm(io);

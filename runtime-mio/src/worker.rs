@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::outbox::Pipes;
 use crate::pool::Pool;
 use crate::runtime::{Accepted, BoxMachine, Class, Common, NewMachine, SessionId, Share, Shared, mode};
-use crate::task::{BUFFER, Io, Task};
+use crate::task::{BUFFER, Io, Seat, Task};
 use crate::timers::{TaskId, Timers};
 use chacha20::ChaCha12Rng;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
@@ -449,8 +449,16 @@ impl Worker {
     ) -> io::Result<()> {
         let Some(Accepting { name, class, new, .. }) = self.listeners.get(listener) else { return Ok(()) };
         let (name, class, new) = (*name, Some(*class), Arc::clone(new));
+        let seat = match held.map(|held| (held, self.shared.crowd.join(peer.ip()))) {
+            Some((held, Some(member))) => Some(Seat::new(held, member)),
+            Some((_, None)) => {
+                self.io.observer.turned_away(name, peer);
+                return Ok(());
+            }
+            None => None,
+        };
         self.spawn(name, class, peer, &new, |io, id, session, machine| {
-            Task::accept(io, id, session, peer, machine, stream, held)
+            Task::accept(io, id, session, peer, machine, stream, seat)
         })
     }
 

@@ -1,13 +1,14 @@
 //! Clients that talk nonsense, or nothing: they are shown the door, and nobody else notices.
 
-use srs_proxy_tests::peers::PATIENCE;
+use socket2::{Domain, Socket, Type};
 use srs_proxy_tests::peers::http;
 use srs_proxy_tests::peers::proxy::{Proxy, TCP_SERVERS, registration};
 use srs_proxy_tests::peers::recorder::{Behaviour, Recorder};
 use srs_proxy_tests::peers::session::Session;
+use srs_proxy_tests::peers::{PATIENCE, wait_until};
 use srs_proxy_tests::rtmp::{ClientScript, OriginScript, kind};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 /// A handshake that is not version 3, TLS, an endless HTTP head, a body without end, and noise.
 fn nonsense() -> Vec<Vec<u8>> {
@@ -93,6 +94,51 @@ fn whoever_says_nothing_is_closed() {
     let mut half = TcpStream::connect(proxy.rtmp()).expect("a connection");
     half.write_all(&[3; 1000]).expect("half a handshake");
     assert_closed(half, "half a handshake");
+}
+
+#[test]
+fn one_network_leaves_room_for_others() {
+    let origin = Recorder::start(Behaviour::Answer(OriginScript::default()));
+    let proxy = Proxy::with(&[("PROXY_SESSIONS_PER_NETWORK", "2")]);
+    proxy.register("origin", "1", origin.rtmp());
+    let publish = |stream: &str| Session::start(proxy.rtmp(), ClientScript::publish("live", stream));
+    let mut crowd = [publish("a"), publish("b")];
+    for session in &mut crowd {
+        session.wait_started(PATIENCE);
+    }
+    for server in ["PROXY_RTMP_SERVER", "PROXY_HTTP_SERVER"] {
+        assert_closed(TcpStream::connect(proxy.addr(server)).expect("a connection"), server);
+    }
+    wait_until("the log says why", PATIENCE, || proxy.log().contains("(PROXY_SESSIONS_PER_NETWORK)"));
+    // Another network, and who steers the proxy.
+    let mut other = connect_from(Ipv4Addr::new(127, 0, 0, 2), proxy.http());
+    other
+        .write_all(b"GET /api/v1/versions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("a request");
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(proxy.origins().len(), 1);
+    // Whoever leaves makes room.
+    let [first, _second] = crowd;
+    drop(first);
+    wait_until("there is room again", PATIENCE, || {
+        let mut session = publish("c");
+        wait_until("it is served or closed", PATIENCE, || {
+            session.turn();
+            session.is_started() || session.ended().is_some()
+        });
+        session.is_started()
+    });
+}
+
+fn connect_from(ip: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((ip, 0)).into()).expect("an address of this host");
+    socket.connect(&to.into()).expect("a connection");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+    stream
 }
 
 #[test]

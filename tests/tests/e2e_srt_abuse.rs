@@ -210,6 +210,21 @@ fn a_caller_that_is_started_again_with_the_same_port_and_id_gets_what_it_asks_fo
 }
 
 #[test]
+fn one_network_has_no_more_sessions_than_are_set() {
+    let origin = SrtOrigin::start();
+    let proxy =
+        Proxy::before_srt(origin.addr(), &[("PROXY_WORKERS", "1"), ("PROXY_SESSIONS_PER_NETWORK", "1")]);
+    let answers = ["live/a", "live/b"].map(|stream| {
+        let caller = socket(proxy.srt());
+        let cookie = ask_cookie(&caller, CALLER).cookie;
+        caller.send(&conclusion(CALLER, cookie, stream)).expect("it is sent");
+        receive(&caller).kind
+    });
+    // Accepted; and the handshake type of `SRT_REJX_OVERLOAD`.
+    assert_eq!(answers, [u32::MAX, 1000 + 1402]);
+}
+
+#[test]
 fn callers_are_told_their_own_address_as_without_the_proxy() {
     for (own, listens) in [("127.0.0.2", "127.0.0.1"), ("::1", "::1")] {
         let origin = SrtOrigin::with(&["--host", listens]);

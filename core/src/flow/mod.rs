@@ -12,11 +12,11 @@ mod tickets;
 
 pub use drops::{Drops, Reason};
 pub use gate::Limits;
+pub use network::Network;
 
 pub(crate) use gate::{Gate, Turned};
 pub(crate) use index::Index;
 pub(crate) use keyed::Keyed;
-pub(crate) use network::Network;
 pub(crate) use slots::{Slots, Slotted};
 pub(crate) use tickets::Tickets;
 

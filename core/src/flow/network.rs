@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 /// Where many clients may come from that are one: an IPv4 address, or the /64 an IPv6 host chooses its own from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Network(u64);
+pub struct Network(u64);
 
 impl From<IpAddr> for Network {
     fn from(ip: IpAddr) -> Self {

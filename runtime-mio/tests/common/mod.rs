@@ -119,7 +119,9 @@ fn start(
     observer: &Arc<dyn Observer>,
 ) -> Runtime {
     let files = Some(Files::below(env!("CARGO_TARGET_TMPDIR").as_ref()).unwrap());
-    let config = Config { idle: Duration::from_secs(60), stall, max_sessions, files };
+    let max_sessions_per_network = max_sessions;
+    let config =
+        Config { idle: Duration::from_secs(60), stall, max_sessions, max_sessions_per_network, files };
     let lb: Arc<dyn OriginLoadBalancer> = Arc::new(Late(origin));
     let workers = match &listeners[0] {
         Listener::Tcp(_, _, sockets, _) => sockets.len(),

@@ -188,9 +188,9 @@ pub enum Mark {
     Gone,
 }
 
-/// What Redis says to a [`Command`].
+/// What Redis says to a [`Command`]. `C` is a census, as it is told or as it is read.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Reply {
+pub enum Reply<C = Census> {
     /// It is done.
     Done,
     /// What is there.
@@ -212,9 +212,32 @@ pub enum Reply {
         held: String,
     },
     /// Who is there.
-    Census(Census),
+    Census(C),
     /// The command failed, and others did not.
     Failed(String),
+}
+
+impl<C> Reply<C> {
+    /// The same, with what `read` makes of a census.
+    pub(super) fn map_census<D>(self, read: impl FnOnce(C) -> D) -> Reply<D> {
+        match self {
+            Self::Done => Reply::Done,
+            Self::Value(value) => Reply::Value(value),
+            Self::Met(met) => Reply::Met(met),
+            Self::Mapped { held, is_new } => Reply::Mapped { held, is_new },
+            Self::Published { publisher, held } => Reply::Published { publisher, held },
+            Self::Census(census) => Reply::Census(read(census)),
+            Self::Failed(why) => Reply::Failed(why),
+        }
+    }
+
+    /// Why the command failed, if it did.
+    pub(super) fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Failed(why) => Some(why),
+            _ => None,
+        }
+    }
 }
 
 /// All origins of the store.

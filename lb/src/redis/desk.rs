@@ -143,24 +143,8 @@ impl Batch {
     }
 }
 
-/// What the store said to a job.
-#[derive(Debug)]
-pub(super) enum Heard {
-    Done,
-    Value(Option<String>),
-    Met(Option<(String, Duration)>),
-    Mapped {
-        held: String,
-        is_new: bool,
-    },
-    Published {
-        publisher: String,
-        held: String,
-    },
-    /// A census, of which the registrations are read.
-    Census(Registered),
-    Failed(String),
-}
+/// What the store said to a command. A census is read before it comes to the desk, since that takes a while.
+pub(super) type Heard = Reply<Registered>;
 
 /// An answer to a question that waited.
 pub(super) struct Late {
@@ -696,29 +680,6 @@ impl Job {
             Self::FindRtc(ufrag) => Some(About::Ufrag(Arc::clone(ufrag))),
             Self::Change { about, .. } => Some(about.clone()),
             Self::Census | Self::Renew(..) | Self::Tell(_) => None,
-        }
-    }
-}
-
-impl Heard {
-    /// What a reply says, read: for a census, this is most of the work with it.
-    pub(super) fn read(reply: Reply) -> Self {
-        match reply {
-            Reply::Done => Self::Done,
-            Reply::Value(value) => Self::Value(value),
-            Reply::Met(met) => Self::Met(met),
-            Reply::Mapped { held, is_new } => Self::Mapped { held, is_new },
-            Reply::Published { publisher, held } => Self::Published { publisher, held },
-            Reply::Census(census) => Self::Census(Registered::read(census)),
-            Reply::Failed(why) => Self::Failed(why),
-        }
-    }
-
-    /// Why the command failed, if it did.
-    pub(super) fn failure(&self) -> Option<&str> {
-        match self {
-            Self::Failed(why) => Some(why),
-            _ => None,
         }
     }
 }

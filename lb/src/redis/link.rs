@@ -3,6 +3,7 @@
 
 use super::client::{Lost, RedisClient};
 use super::desk::{Batch, Desk, Heard};
+use super::origins::Registered;
 use srs_proxy_core::time::Time;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -112,5 +113,5 @@ pub(super) fn send(client: &mut dyn RedisClient, batch: &Batch) -> Result<Vec<He
     if replies.len() != batch.commands.len() {
         return Err(Lost("not as many replies as commands".into()));
     }
-    Ok(replies.into_iter().map(Heard::read).collect())
+    Ok(replies.into_iter().map(|reply| reply.map_census(Registered::read)).collect())
 }

@@ -10,18 +10,24 @@
 //!    answer                            what the view knows, or a refusal
 //! ```
 //!
-//! What is about streams is in `streams`, about sessions in `sessions`, about origins in `origins`.
+//! What is about streams is in `streams`, about sessions in `sessions`, about origins in `origins`. Who waits for what
+//! `waiting` knows, and what is in use here `renewals`; what is sent and said is in `jobs`.
 
 #[cfg(any(test, feature = "conformance"))]
 mod audit;
+mod jobs;
+mod renewals;
+mod waiting;
 
 #[cfg(any(test, feature = "conformance"))]
 pub use audit::Load;
+pub(super) use jobs::{Batch, Heard, Job};
+pub(super) use renewals::{RENEW, Renewal};
+pub use waiting::PATIENCE;
+pub(super) use waiting::{About, Alone};
 
-use super::client::{Command, Lost, Reply};
+use super::client::{Command, Lost};
 use super::keys::Keys;
-use super::origins::Registered;
-use super::streams::{Claim, Publication, Sought};
 use super::{FRESH, Mappings};
 use crate::expiring::Expiring;
 use crate::fleet::RETURN;
@@ -30,17 +36,15 @@ use crate::view::{CLAIM_LIFE, View};
 use crate::{Asker, Mailbox, Outcome, ReplyTo, Setup};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
+use renewals::Renewals;
 use smallvec::{SmallVec, smallvec};
 use srs_proxy_core::key::StreamKey;
-use srs_proxy_core::origin::OriginId;
-use srs_proxy_core::query::{Answer, HlsSession, Need, Refusal, RtcSession};
+use srs_proxy_core::query::{Answer, Refusal};
 use srs_proxy_core::time::{Duration, Time};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// How long a question may wait for the store; then the view answers as if the store were away.
-pub const PATIENCE: Duration = Duration::from_millis(700);
+use waiting::{MAX_WAITING, Waiter, Waiting};
 
 /// How often the fleet is looked over.
 pub(super) const CENSUS: Duration = Duration::from_secs(1);
@@ -48,9 +52,6 @@ pub(super) const CENSUS: Duration = Duration::from_secs(1);
 /// Censuses in between, within that time, for streams for which nobody is known. More are answered by what is known:
 /// whoever asks for what no origin serves shall not make the store count all the time.
 const RECOUNTS: u32 = 10;
-
-/// How often what is in use is renewed: often enough that one lost renewal ends nothing that lives for a minute.
-pub(super) const RENEW: Duration = Duration::from_secs(15);
 
 /// The first pause before the store is tried again, and the longest.
 const RETRY: Duration = Duration::from_millis(100);
@@ -64,9 +65,6 @@ const MAX_BATCH: usize = 1024;
 /// Of them, those that are for renewals, if any wait: in a flood of questions, too, what runs lives on.
 const RENEWALS: usize = MAX_BATCH / 8;
 
-/// Questions that wait at once, and jobs for them; more are refused.
-const MAX_WAITING: usize = 1 << 14;
-
 /// Renewals that wait at once; more are left out, as they come again.
 const MAX_IDLE: usize = 1 << 16;
 
@@ -75,76 +73,6 @@ const PROBED: Duration = Duration::from_secs(10);
 
 /// Between complaints about commands that fail.
 const COMPLAINT: Duration = Duration::from_secs(10);
-
-/// What questions are about. Those about the same wait together for one answer.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum About {
-    Stream(StreamKey),
-    Hls(StreamKey),
-    Spbhid(Arc<str>),
-    Ufrag(Arc<str>),
-    /// A change that is nobody else's, by its number.
-    Change(u64),
-}
-
-/// What is renewed.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Renewal {
-    Played(StreamKey),
-    Published(StreamKey),
-    Spbhid(Arc<str>),
-    Ufrag(Arc<str>),
-}
-
-/// Something to do at the store, in one round trip.
-#[derive(Clone, Debug)]
-pub(super) enum Job {
-    Census,
-    Claim(Claim),
-    /// Who has a stream, after a census if one may be had: none is known that could be given it.
-    Find(Sought),
-    /// Who it is that has a stream.
-    Meet(Sought, String),
-    Publish(Publication),
-    /// A stream is in use at this origin.
-    Renew(StreamKey, OriginId),
-    StoreHls(HlsSession),
-    FindHls(Arc<str>),
-    StoreRtc(About, RtcSession),
-    FindRtc(Arc<str>),
-    /// A change that nobody else makes, and what is answered when it is made.
-    Change {
-        about: About,
-        commands: SmallVec<[Command; 2]>,
-        made: Answer,
-    },
-    /// Nobody waits for it.
-    Tell(SmallVec<[Command; 2]>),
-}
-
-/// Jobs, and their commands, on the way to the store.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    jobs: Vec<(Job, usize)>,
-    pub(super) commands: Vec<Command>,
-}
-
-impl Batch {
-    /// The batch in pieces of so many jobs, each with its replies: so that nobody has to wait until all are heard.
-    pub(super) fn pieces(self, jobs: usize, heard: Vec<Heard>) -> Vec<(Self, Vec<Heard>)> {
-        let (mut left, mut heard) = (self.jobs.into_iter(), heard.into_iter());
-        let mut pieces = Vec::new();
-        while left.len() > 0 {
-            let jobs: Vec<_> = left.by_ref().take(jobs).collect();
-            let count = jobs.iter().map(|(_, count)| count).sum();
-            pieces.push((Self { jobs, commands: Vec::new() }, heard.by_ref().take(count).collect()));
-        }
-        pieces
-    }
-}
-
-/// What the store said to a command. A census is read before it comes to the desk, since that takes a while.
-pub(super) type Heard = Reply<Registered>;
 
 /// An answer to a question that waited.
 pub(super) struct Late {
@@ -159,30 +87,7 @@ impl Late {
     }
 }
 
-#[derive(Default)]
-struct Waiting {
-    since: Time,
-    askers: SmallVec<[Waiter; 1]>,
-}
-
-pub(super) struct Waiter {
-    mailbox: Arc<Mailbox>,
-    reply_to: ReplyTo,
-    pub(super) alone: Alone,
-}
-
-/// What is done about a question without the store.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Alone {
-    /// An origin is picked that serves this.
-    Pick(Need),
-    /// The HLS session is kept here.
-    Keep(HlsSession),
-    /// This is answered.
-    Say(Answer),
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Link {
     Up { since: Time },
     Away { since: Time, retry: Time, pause: Duration },
@@ -196,9 +101,7 @@ pub(super) struct Desk {
     pub(super) proxy: Arc<str>,
     /// What the clocks on the wall said at [`Time::ZERO`], if that is known.
     pub(super) epoch: SystemTime,
-    waiting: HashMap<About, Waiting>,
-    /// Questions that wait, over all of `waiting`.
-    waiters: usize,
+    pub(super) waiting: Waiting,
     urgent: VecDeque<Job>,
     /// What goes with the next batch, whenever it is.
     idle: VecDeque<Job>,
@@ -206,7 +109,7 @@ pub(super) struct Desk {
     pub(super) checked: Expiring<StreamKey, Time>,
     /// When the store last said that there is no such session.
     pub(super) absent: Expiring<About, Time>,
-    renewed: Expiring<Renewal, Time>,
+    pub(super) renewals: Renewals,
     link: Link,
     next_census: Time,
     /// How many of [`RECOUNTS`] are left.
@@ -227,13 +130,12 @@ impl Desk {
             mappings,
             proxy: format!("{:016x}", setup.seed).into(),
             epoch: UNIX_EPOCH,
-            waiting: HashMap::new(),
-            waiters: 0,
+            waiting: Waiting::default(),
             urgent: VecDeque::new(),
             idle: VecDeque::new(),
             checked: Expiring::new(RENEW, setup.limits.streams),
             absent: Expiring::new(FRESH, MAX_WAITING),
-            renewed: Expiring::new(crate::SESSION_LIFE, setup.limits.streams + setup.limits.sessions),
+            renewals: Renewals::new(setup.limits.streams + setup.limits.sessions),
             link: Link::Up { since: now },
             next_census: now,
             recounts: RECOUNTS,
@@ -257,6 +159,14 @@ impl Desk {
         matches!(self.link, Link::Away { .. })
     }
 
+    /// Since when the store is there and, as far as is known, has lost nothing. `None` while it is away.
+    pub(super) const fn up_since(&self) -> Option<Time> {
+        match self.link {
+            Link::Up { since } => Some(since),
+            Link::Away { .. } => None,
+        }
+    }
+
     /// Puts a question to the store, with `job` if it is not on its way already.
     pub(super) fn ask<T>(
         &mut self,
@@ -265,20 +175,14 @@ impl Desk {
         alone: Alone,
         job: impl FnOnce(&mut Self) -> Job,
     ) -> Outcome<T> {
-        if self.waiters >= MAX_WAITING || self.urgent.len() >= MAX_WAITING {
+        if self.waiting.is_full() || self.urgent.len() >= MAX_WAITING {
             return Outcome::Refused(Refusal::Unavailable);
         }
-        if !self.waiting.contains_key(&about) {
+        if !self.waiting.has(&about) {
             let job = job(self);
             self.urgent.push_back(job);
         }
-        let waiter = Waiter { mailbox: Arc::clone(&asker.mailbox), reply_to: asker.reply_to, alone };
-        let waiting = self.waiting.entry(about).or_default();
-        if waiting.askers.is_empty() {
-            waiting.since = asker.now;
-        }
-        waiting.askers.push(waiter);
-        self.waiters += 1;
+        self.waiting.add(asker, about, alone);
         Outcome::Later
     }
 
@@ -302,9 +206,7 @@ impl Desk {
 
     /// Does `job` before anything that is asked from now on about the stream, for which it must wait.
     pub(super) fn hold(&mut self, now: Time, key: &StreamKey, job: Job) {
-        self.waiting
-            .entry(About::Stream(key.clone()))
-            .or_insert_with(|| Waiting { since: now, askers: SmallVec::new() });
+        self.waiting.hold(now, About::Stream(key.clone()));
         self.urgent.push_back(job);
     }
 
@@ -324,31 +226,14 @@ impl Desk {
         }
     }
 
-    /// Whether it is time to renew this; it is then taken as renewed.
-    pub(super) fn is_due(&mut self, now: Time, what: Renewal) -> bool {
-        let Link::Up { since } = self.link else { return false };
-        let at = self.renewed.get(now, &what).copied();
-        let is_due = at.is_none_or(|at| at < since || now.since(at) >= RENEW);
-        if is_due {
-            self.is_renewed(now, now, what);
-        }
-        is_due
-    }
-
-    /// The store has been told, or asked, so that this lives on.
-    pub(super) fn is_renewed(&mut self, now: Time, at: Time, what: Renewal) {
-        // What finds no room is renewed as often as it is spoken of.
-        let _full = self.renewed.insert(now, what, at);
-    }
-
     /// Whether the store said this lately, and has not been away since, or lost everything.
     pub(super) fn is_fresh(&self, now: Time, at: Time) -> bool {
-        matches!(self.link, Link::Up { since } if since <= at) && now.since(at) < FRESH
+        self.up_since().is_some_and(|since| since <= at) && now.since(at) < FRESH
     }
 
     /// Whether the store is back just now, so that everything is given back to it anyway.
     pub(super) fn is_just_back(&self, now: Time) -> bool {
-        self.link == Link::Up { since: now }
+        self.up_since() == Some(now)
     }
 
     /// Everything is to be renewed.
@@ -363,60 +248,6 @@ impl Desk {
         }
     }
 
-    /// It is in use no more.
-    pub(super) fn is_over(&mut self, what: &Renewal) {
-        self.renewed.forget(what);
-    }
-
-    /// Whether this is renewed from time to time, as it is in use here.
-    pub(super) fn is_in_use(&mut self, now: Time, what: &Renewal) -> bool {
-        self.renewed.get(now, what).is_some()
-    }
-
-    /// The streams that are played here.
-    pub(super) fn played(&self, now: Time) -> Vec<StreamKey> {
-        let renewals = self.renewed.iter(now);
-        renewals
-            .filter_map(|(what, _)| if let Renewal::Played(key) = what { Some(key.clone()) } else { None })
-            .collect()
-    }
-
-    /// What an origin must serve for the first who waits for one; who publishes comes before who plays.
-    pub(super) fn need(&self, about: &About) -> Option<Need> {
-        let askers = self.waiting.get(about)?.askers.iter();
-        let mut needs =
-            askers.filter_map(|waiter| if let Alone::Pick(need) = waiter.alone { Some(need) } else { None });
-        let first = needs.next()?;
-        Some(std::iter::once(first).chain(needs).find(|need| need.publishes).unwrap_or(first))
-    }
-
-    /// Those who wait for this, who do so no longer.
-    pub(super) fn take(&mut self, about: &About) -> SmallVec<[Waiter; 1]> {
-        let askers = self.waiting.remove(about).map(|waiting| waiting.askers).unwrap_or_default();
-        self.waiters -= askers.len();
-        askers
-    }
-
-    /// Those of them for whom an origin is picked that is good enough; the others wait on.
-    pub(super) fn take_picks(
-        &mut self,
-        about: &About,
-        is_good: impl Fn(&View, Need) -> bool,
-    ) -> SmallVec<[Waiter; 1]> {
-        let Some(waiting) = self.waiting.get_mut(about) else { return SmallVec::new() };
-        let (all, view) = (std::mem::take(&mut waiting.askers), &self.view);
-        let is_taken =
-            |waiter: &Waiter| if let Alone::Pick(need) = waiter.alone { is_good(view, need) } else { true };
-        let (taken, left): (SmallVec<_>, SmallVec<_>) = all.into_iter().partition(is_taken);
-        if left.is_empty() {
-            self.waiting.remove(about);
-        } else {
-            waiting.askers = left;
-        }
-        self.waiters -= taken.len();
-        taken
-    }
-
     pub(super) fn answer(&mut self, waiter: Waiter, answer: Answer) {
         self.late.push(Late { mailbox: waiter.mailbox, reply_to: waiter.reply_to, answer });
     }
@@ -428,7 +259,7 @@ impl Desk {
 
     /// Answers all who wait for this.
     pub(super) fn answer_all(&mut self, about: &About, answer: &Answer) {
-        for waiter in self.take(about) {
+        for waiter in self.waiting.take(about) {
             self.answer(waiter, answer.clone());
         }
     }
@@ -481,7 +312,7 @@ impl Desk {
             return Some(job);
         }
         while let Some(job) = self.urgent.pop_front() {
-            let is_moot = job.is_question() && job.about().is_some_and(|it| !self.waiting.contains_key(&it));
+            let is_moot = job.is_question() && job.about().is_some_and(|it| !self.waiting.has(&it));
             if !is_moot {
                 return Some(job);
             }
@@ -623,28 +454,25 @@ impl Desk {
         self.link = Link::Away { since, retry, pause };
         self.urgent.clear();
         self.idle.clear();
-        let all: Vec<About> = self.waiting.keys().cloned().collect();
-        for about in all {
+        for about in self.waiting.all() {
             self.give_up(now, &about, Refusal::Unavailable);
         }
     }
 
     /// Answers what has waited for too long, and frees what has expired.
     pub(super) fn tick(&mut self, now: Time) {
-        let overdue = self.waiting.iter().filter(|(_, waiting)| now.since(waiting.since) >= PATIENCE);
-        let overdue: Vec<About> = overdue.map(|(about, _)| about.clone()).collect();
-        for about in overdue {
+        for about in self.waiting.overdue(now) {
             self.give_up(now, &about, Refusal::Unavailable);
         }
         self.view.expire(now);
         self.checked.expire(now, MAX_BATCH);
         self.absent.expire(now, MAX_BATCH);
-        self.renewed.expire(now, MAX_BATCH);
+        self.renewals.expire(now, MAX_BATCH);
     }
 
     /// The store does not answer this: what is known here must do, or it is refused.
     fn give_up(&mut self, now: Time, about: &About, refusal: Refusal) {
-        for waiter in self.take(about) {
+        for waiter in self.waiting.take(about) {
             let answer = match (about, &waiter.alone) {
                 (About::Stream(key), Alone::Pick(need)) => {
                     self.pick_alone(now, key, *need).map(Answer::Picked)
@@ -657,29 +485,6 @@ impl Desk {
                 Answer::Refused(if why == Refusal::Unavailable { refusal } else { why })
             });
             self.answer(waiter, answer);
-        }
-    }
-}
-
-impl Job {
-    /// Whether it changes nothing that was promised: without anybody who waits, it need not be done.
-    const fn is_question(&self) -> bool {
-        matches!(self, Self::Claim(_) | Self::Meet(..) | Self::Find(..) | Self::FindHls(_) | Self::FindRtc(_))
-    }
-
-    /// Who waits for it.
-    fn about(&self) -> Option<About> {
-        match self {
-            Self::Claim(Claim { sought, .. }) | Self::Find(sought) | Self::Meet(sought, _) => {
-                Some(About::Stream(sought.key.clone()))
-            }
-            Self::Publish(publication) => Some(About::Stream(publication.key.clone())),
-            Self::StoreHls(session) => Some(About::Hls(session.key.clone())),
-            Self::StoreRtc(about, _) => Some(about.clone()),
-            Self::FindHls(spbhid) => Some(About::Spbhid(Arc::clone(spbhid))),
-            Self::FindRtc(ufrag) => Some(About::Ufrag(Arc::clone(ufrag))),
-            Self::Change { about, .. } => Some(about.clone()),
-            Self::Census | Self::Renew(..) | Self::Tell(_) => None,
         }
     }
 }

@@ -154,11 +154,11 @@ impl Desk {
         self.give_back_origins(now);
         self.give_back_sessions(now);
         for (key, origin, heard) in self.view.published(now) {
-            if self.is_due(now, Renewal::Published(key.clone())) {
+            if self.renewals.is_due(now, self.up_since(), Renewal::Published(key.clone())) {
                 self.meanwhile(Job::Publish(Publication::new(now, heard, key, origin, true)));
             }
         }
-        for key in self.played(now) {
+        for key in self.renewals.played(now) {
             self.playing(now, &key);
         }
         self.hurry(now);

@@ -52,7 +52,7 @@ impl Desk {
         let session = session.unwrap_or_else(|| new.clone());
         // Another one will be renewed when it is used.
         if session.spbhid == new.spbhid {
-            self.is_renewed(now, now, Renewal::Spbhid(new.spbhid));
+            self.renewals.renewed(now, now, Renewal::Spbhid(new.spbhid));
         }
         // Even if another one was known here: all proxies give the same to new clients. What finds no room is asked for
         // each time.
@@ -61,7 +61,7 @@ impl Desk {
     }
 
     fn renew_hls(&mut self, now: Time, session: &HlsSession) {
-        if self.is_due(now, Renewal::Spbhid(Arc::clone(&session.spbhid))) {
+        if self.renewals.is_due(now, self.up_since(), Renewal::Spbhid(Arc::clone(&session.spbhid))) {
             self.meanwhile(Job::StoreHls(session.clone()));
         }
     }
@@ -80,7 +80,7 @@ impl Desk {
             Some(session) => {
                 // What finds no room is asked for each time.
                 let _full = self.view.learn_hls(now, session.clone());
-                self.is_renewed(now, now, Renewal::Spbhid(Arc::clone(&spbhid)));
+                self.renewals.renewed(now, now, Renewal::Spbhid(Arc::clone(&spbhid)));
             }
             None => self.is_absent(now, About::Spbhid(Arc::clone(&spbhid))),
         }
@@ -99,7 +99,7 @@ impl Desk {
 
     /// The store has this session.
     pub(super) fn stored_rtc(&mut self, now: Time, about: &About, session: RtcSession) {
-        self.is_renewed(now, now, Renewal::Ufrag(Arc::clone(&session.username)));
+        self.renewals.renewed(now, now, Renewal::Ufrag(Arc::clone(&session.username)));
         self.answer_all(about, &Answer::Rtc(Some(session)));
     }
 
@@ -152,7 +152,7 @@ impl Desk {
         match &session {
             Some(session) => {
                 let _full = self.view.store_rtc(now, session.clone());
-                self.is_renewed(now, now, Renewal::Ufrag(Arc::clone(&username)));
+                self.renewals.renewed(now, now, Renewal::Ufrag(Arc::clone(&username)));
             }
             None => self.is_absent(now, About::Ufrag(Arc::clone(&username))),
         }
@@ -165,7 +165,7 @@ impl Desk {
     }
 
     fn renew_rtc(&mut self, now: Time, session: &RtcSession) {
-        if self.is_due(now, Renewal::Ufrag(Arc::clone(&session.username))) {
+        if self.renewals.is_due(now, self.up_since(), Renewal::Ufrag(Arc::clone(&session.username))) {
             let (key, value) = (self.keys.ufrag(&session.username), records::rtc(session));
             let set = Command::Set { key, value, life: Some(SESSION_LIFE) };
             self.meanwhile(Job::Tell(smallvec![set]));

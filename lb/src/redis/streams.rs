@@ -13,7 +13,7 @@ use super::client::Command;
 use super::desk::{About, Alone, Desk, Job, RENEW, Renewal};
 use super::{Mappings, records};
 use crate::fleet::Member;
-use crate::view::{CLAIM_LIFE, PUBLISHER_FRESH, Place, STREAM_IDLE, View};
+use crate::view::{CLAIM_LIFE, PUBLISHER_FRESH, Place, STREAM_IDLE};
 use crate::{Asker, Outcome, Policy};
 use smallvec::smallvec;
 use srs_proxy_core::key::StreamKey;
@@ -154,7 +154,7 @@ impl Desk {
         // Who plays finds it there or nowhere; who publishes may take it elsewhere.
         let member = id.and_then(|id| self.view.fleet.find(&OriginId::from_text(id)));
         self.bound(now, &claim.sought.key, member);
-        if self.need(&About::Stream(claim.sought.key.clone())).is_some() {
+        if self.waiting.need(&About::Stream(claim.sought.key.clone())).is_some() {
             self.replace(now, claim.sought, held, member);
         }
     }
@@ -167,7 +167,7 @@ impl Desk {
     /// The stream is published there, by a proxy that reaches it.
     fn bound(&mut self, now: Time, key: &StreamKey, member: Option<Member>) {
         let about = About::Stream(key.clone());
-        for waiter in self.take_picks(&about, |_, need| !need.publishes) {
+        for waiter in self.waiting.take_picks(&about, |need| !need.publishes) {
             let answer = match (member, &waiter.alone) {
                 (Some(member), Alone::Pick(need)) if self.view.fleet.keeps(now, member, *need, true) => {
                     self.view.fleet.send(now, member, *need)
@@ -218,9 +218,9 @@ impl Desk {
     /// The stream's origin is not usable; the best there is takes its place, which may be itself.
     fn replace(&mut self, now: Time, sought: Sought, held: String, present: Option<Member>) {
         let Sought { key, claims, .. } = sought;
-        let Some(need) = self.need(&About::Stream(key.clone())) else {
+        let Some(need) = self.waiting.need(&About::Stream(key.clone())) else {
             // Whoever asks next shall decide.
-            return drop(self.take(&About::Stream(key)));
+            return drop(self.waiting.take(&About::Stream(key)));
         };
         let Some(nominee) = self.view.fleet.nominate(now, &key, need, present).or(present) else {
             return self.answer_all(&About::Stream(key), &Answer::Refused(Refusal::NoOrigin));
@@ -246,8 +246,8 @@ impl Desk {
         let place = self.view.place(now, key).filter(|place| place.member == member);
         let is_published = place.is_some_and(|place| place.is_published);
         let about = About::Stream(key.clone());
-        let is_good = |view: &View, need| all || view.fleet.keeps(now, member, need, is_published);
-        for waiter in self.take_picks(&about, is_good) {
+        let is_good = |need| all || self.view.fleet.keeps(now, member, need, is_published);
+        for waiter in self.waiting.take_picks(&about, is_good) {
             let picked = match waiter.alone {
                 Alone::Pick(need) => self.view.fleet.send(now, member, need),
                 Alone::Keep(_) | Alone::Say(_) => None,
@@ -262,12 +262,12 @@ impl Desk {
         // The pick that it began with was as good as a renewal.
         let asked = self.checked.get(now, key).copied();
         if let Some(at) = asked.filter(|at| now.since(*at) < RENEW)
-            && !self.is_in_use(now, &played)
+            && !self.renewals.is_in_use(now, &played)
         {
-            self.is_renewed(now, at, played.clone());
+            self.renewals.renewed(now, at, played.clone());
         }
         if let Some(origin) = self.view.fleet.id(home).cloned()
-            && self.is_due(now, played)
+            && self.renewals.is_due(now, self.up_since(), played)
         {
             self.meanwhile(Job::Renew(key.clone(), origin));
         }
@@ -300,8 +300,8 @@ impl Desk {
         let is_home = self.view.home(now, key).is_some_and(|home| home == member);
         let job = |moves| Job::Publish(Publication::new(now, now, key.clone(), origin.clone(), moves));
         let published = Renewal::Published(key.clone());
-        let is_new = !self.is_in_use(now, &published);
-        let is_due = self.is_due(now, published);
+        let is_new = !self.renewals.is_in_use(now, &published);
+        let is_due = self.renewals.is_due(now, self.up_since(), published);
         if is_home && is_due {
             self.view.publishing(now, now, key, origin);
             // Others shall know at once.
@@ -315,7 +315,7 @@ impl Desk {
 
     pub(super) fn ended(&mut self, key: &StreamKey, origin: &OriginId) {
         self.view.ended(key, origin);
-        self.is_over(&Renewal::Published(key.clone()));
+        self.renewals.ended(&Renewal::Published(key.clone()));
         if !self.is_away() {
             // After what was said while it went on.
             let (key, value) = (self.keys.publisher(key), origin.to_string());
@@ -339,7 +339,7 @@ impl Desk {
     /// The stream is held by `held`, and `publisher` is where it is published.
     pub(super) fn published(&mut self, now: Time, publication: Publication, publisher: &str, held: String) {
         let Publication { key, origin, not_at, heard, moves, .. } = &publication;
-        let is_said = self.is_in_use(now, &Renewal::Published(key.clone()));
+        let is_said = self.renewals.is_in_use(now, &Renewal::Published(key.clone()));
         let is_usable = |id: &str| self.view.fleet.usable(now, &OriginId::from_text(id)).is_some();
         let at = self.keys.id_of(&held);
         let (is_there, is_published_there) = (at == Some(origin.as_str()), publisher == origin.as_str());

@@ -1,6 +1,7 @@
 //! What must hold at a desk after every step, in O(n). Changes nothing.
 
-use super::{About, Batch, Desk, MAX_IDLE, MAX_WAITING};
+use super::waiting::MAX_WAITING;
+use super::{About, Batch, Desk, MAX_IDLE};
 use std::collections::HashSet;
 
 /// What is at a desk.
@@ -17,27 +18,22 @@ pub struct Load {
 impl Desk {
     /// What is here, while `sent` is on its way.
     pub(in crate::redis) fn audit(&self, sent: Option<&Batch>) -> Result<Load, String> {
-        let waiters = self.waiting.values().map(|waiting| waiting.askers.len()).sum();
-        if waiters != self.waiters || waiters > MAX_WAITING {
-            return Err(format!("{waiters} waiters, counted as {}", self.waiters));
-        }
+        let (waiters, subjects) = (self.waiting.audit()?, self.waiting.all());
         if self.urgent.len() > 2 * MAX_WAITING || self.idle.len() > MAX_IDLE {
             return Err(format!("{} urgent and {} idle jobs", self.urgent.len(), self.idle.len()));
         }
         if !self.late.is_empty() {
             return Err("an answer is not delivered".to_owned());
         }
-        if self.is_away() && !self.waiting.is_empty() {
+        if self.is_away() && !subjects.is_empty() {
             return Err("somebody waits for a store that is away".to_owned());
         }
         let sent = sent.iter().flat_map(|batch| batch.jobs.iter().map(|(job, _)| job));
         let under_way: HashSet<About> =
             self.urgent.iter().chain(sent).filter_map(|job| job.about()).collect();
-        match self.waiting.keys().find(|about| !under_way.contains(about)) {
+        match subjects.iter().find(|about| !under_way.contains(about)) {
             Some(about) => Err(format!("{about:?} waits for nothing")),
-            None => {
-                Ok(Load { waiters, subjects: self.waiting.len(), jobs: self.urgent.len() + self.idle.len() })
-            }
+            None => Ok(Load { waiters, subjects: subjects.len(), jobs: self.urgent.len() + self.idle.len() }),
         }
     }
 }

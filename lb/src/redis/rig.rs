@@ -161,13 +161,9 @@ impl Rig {
         load
     }
 
-    /// Whether an origin that is known can take a stream's clients, as far as this proxy knows. `None` if it is not
-    /// known.
+    /// Looks at what this proxy knows.
     #[cfg(test)]
-    pub(super) fn is_usable(&self, now: Time, origin: &srs_proxy_core::origin::OriginId) -> Option<bool> {
-        self.redis.desk.at(now, |desk| {
-            let fleet = &desk.view.fleet;
-            fleet.find(origin).map(|_| fleet.usable(now, origin).is_some())
-        })
+    pub(super) fn look<T>(&self, now: Time, look: impl FnOnce(&mut crate::view::View) -> T) -> T {
+        self.redis.desk.at(now, |desk| look(&mut desk.view))
     }
 }

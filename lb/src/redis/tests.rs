@@ -3,14 +3,10 @@
 mod faults;
 mod published;
 
-use super::desk::{Desk, PATIENCE};
 use super::*;
 use crate::conformance;
-use crate::{
-    CLAIM_LIFE, Limits, Mailbox, Notify, Policy, QUARANTINE, ReplyTo, SESSION_LIFE, STREAM_IDLE, Weights,
-};
-use srs_proxy_core::machine::Ticket;
-use srs_proxy_core::query::{Answer, Health, Need, Refusal};
+use crate::{CLAIM_LIFE, Limits, Policy, QUARANTINE, SESSION_LIFE, STREAM_IDLE, Weights};
+use srs_proxy_core::query::{Answer, Health, Need, Query, Refusal, Report};
 use std::collections::BTreeSet;
 
 const TTL: Duration = Duration::from_secs(300);
@@ -26,31 +22,21 @@ fn it_behaves_as_every_load_balancer_must() {
     });
 }
 
-struct Quiet;
-
-impl Notify for Quiet {
-    fn notify(&self) {}
-}
-
-/// A proxy's desk, without a thread.
+/// A proxy's load balancer, without a thread, its way to the store, and its time.
 struct Proxy {
-    desk: Desk,
+    rig: Rig,
     client: Box<dyn RedisClient>,
-    mailbox: Arc<Mailbox>,
     now: Time,
-    tickets: u32,
+    /// Answers that came.
+    came: Vec<Answer>,
 }
 
 impl Proxy {
     fn with(store: &FakeRedis, seed: u64, policy: Policy, mappings: Mappings) -> Self {
         let setup = Setup { ttl: TTL, limits: Limits::default(), seed, policy, weights: Weights::default() };
-        let mut proxy = Self {
-            desk: Desk::new(Time::ZERO, &setup, Keys::new(""), mappings),
-            client: store.client(),
-            mailbox: Arc::new(Mailbox::new(Box::new(Quiet))),
-            now: Time::ZERO,
-            tickets: 0,
-        };
+        let (now, mut client) = (Time::ZERO, store.client());
+        let rig = Rig::start(now, &setup, mappings, Keys::new(""), &mut *client).expect("a store");
+        let mut proxy = Self { rig, client, now, came: Vec::new() };
         proxy.exchange();
         proxy
     }
@@ -61,20 +47,44 @@ impl Proxy {
 
     /// One round trip, if there is anything to be sent.
     fn exchange(&mut self) {
-        let batch = self.desk.batch(self.now);
-        if !batch.commands.is_empty() {
-            let said = link::send(&mut *self.client, &batch);
-            self.desk.hear(self.now, batch, said);
-        }
-        for late in self.desk.late() {
-            late.deliver();
-        }
+        self.send();
+        self.hear();
     }
 
-    fn asker(&mut self) -> Asker {
-        self.tickets += 1;
-        let reply_to = ReplyTo { session: 0, ticket: Ticket(self.tickets) };
-        Asker { now: self.now, mailbox: Arc::clone(&self.mailbox), reply_to }
+    /// What is to be sent is on its way to the store.
+    fn send(&mut self) {
+        self.rig.send(self.now);
+    }
+
+    /// What is on its way has come to the store, and what that said has come back.
+    fn hear(&mut self) {
+        self.rig.run(&mut *self.client);
+        self.rig.hear(self.now);
+        self.collect();
+    }
+
+    fn tick(&mut self) {
+        self.rig.tick(self.now);
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        self.came.extend(self.rig.answers().into_iter().map(|(_, answer)| answer));
+        self.rig.audit(self.now);
+    }
+
+    /// Asks; the answer, if it is known at once.
+    fn query(&mut self, query: Query) -> Option<Answer> {
+        self.rig.ask(self.now, query).1
+    }
+
+    fn report(&self, report: Report) {
+        self.rig.tell(self.now, &report);
+    }
+
+    /// Answers that came since they were last looked at.
+    fn came(&mut self) -> Vec<Answer> {
+        std::mem::take(&mut self.came)
     }
 
     /// Asks for a pick; an answer at once is as good as one that comes.
@@ -83,22 +93,18 @@ impl Proxy {
     }
 
     fn ask_for(&mut self, stream: &str, need: Need) {
-        let asker = self.asker();
-        match self.desk.pick(&asker, &key(stream), need) {
-            Outcome::Now(picked) => self.mailbox.put(asker.reply_to, Answer::Picked(picked)),
-            Outcome::Refused(why) => self.mailbox.put(asker.reply_to, Answer::Refused(why)),
-            Outcome::Later => {}
-        }
+        let answer = self.query(Query::Pick { key: key(stream), need });
+        self.came.extend(answer);
     }
 
     /// The answers to picks that came, good ones first.
-    fn answers(&self) -> Vec<Result<String, Refusal>> {
-        let read = |(_, answer)| match answer {
+    fn answers(&mut self) -> Vec<Result<String, Refusal>> {
+        let read = |answer| match answer {
             Answer::Picked(Picked { origin, .. }) => Some(Ok(origin.to_string())),
             Answer::Refused(why) => Some(Err(why)),
             _ => None,
         };
-        let mut answers: Vec<_> = self.mailbox.take().into_iter().filter_map(read).collect();
+        let mut answers: Vec<_> = self.came().into_iter().filter_map(read).collect();
         answers.sort_by_key(Result::is_err);
         answers
     }
@@ -126,23 +132,26 @@ impl Proxy {
 
     fn register(&mut self, origins: &[Origin]) {
         for origin in origins {
-            let asker = self.asker();
-            self.desk.update(&asker, origin.clone());
+            self.query(Query::Register(origin.clone()));
         }
         self.exchange();
-        self.mailbox.take();
+        self.came();
     }
 
     fn publish(&mut self, stream: &str) -> String {
         let origin = self.pick(stream).expect("an origin");
-        self.desk.publishing(self.now, &key(stream), &OriginId::from_text(origin.as_str()));
+        self.report(Report::Publishing(key(stream), OriginId::from_text(origin.as_str())));
         self.pass(SECOND);
         origin
     }
 
+    fn origins(&self) -> Vec<OriginStatus> {
+        self.rig.look(self.now, |view| view.origins(self.now))
+    }
+
     fn health(&self, origin: &Origin) -> Option<Health> {
-        let origins = self.desk.view.origins(self.now);
-        origins.into_iter().find(|status| status.origin.id() == origin.id()).map(|status| status.health)
+        let mut origins = self.origins().into_iter();
+        origins.find(|status| status.origin.id() == origin.id()).map(|status| status.health)
     }
 
     /// Time passes here, in steps as in life.
@@ -151,7 +160,7 @@ impl Proxy {
         while self.now < end {
             self.now = (self.now + SECOND).min(end);
             self.exchange();
-            self.desk.tick(self.now);
+            self.tick();
         }
     }
 }
@@ -201,7 +210,7 @@ fn proxies_that_ask_for_a_new_stream_at_once_get_one_origin() {
         let stream = n.to_string();
         proxies.iter_mut().for_each(|proxy| proxy.ask(&stream));
         proxies.iter_mut().for_each(Proxy::exchange);
-        let answers = proxies.iter().flat_map(|proxy| proxy.answers());
+        let answers = proxies.iter_mut().flat_map(Proxy::answers);
         let origins: BTreeSet<_> = answers.map(|answer| answer.expect("an origin")).collect();
         assert_eq!(origins.len(), 1, "{origins:?}");
     }
@@ -243,32 +252,29 @@ fn a_session_costs_two_commands_whatever_its_protocol_and_nothing_more_where_it_
     let rtc = RtcSession { username: "s:c".into(), key: key("rtc"), resource: "".into() };
     let publish = |proxy: &mut Proxy| {
         proxy.pick_to_publish("x").unwrap();
-        proxy.desk.publishing(proxy.now, &key("x"), &at);
+        proxy.report(Report::Publishing(key("x"), at.clone()));
     };
     let play = |proxy: &mut Proxy| {
         proxy.pick("x").unwrap();
-        proxy.desk.playing(proxy.now, &key("x"));
+        proxy.report(Report::Playing(key("x")));
     };
     let whep = |proxy: &mut Proxy| {
         proxy.pick("rtc").unwrap();
-        let asker = proxy.asker();
-        assert_eq!(proxy.desk.store_rtc(&asker, rtc.clone()), Outcome::Later);
+        assert_eq!(proxy.query(Query::StoreRtc(rtc.clone())), None);
         proxy.exchange();
-        proxy.desk.flowing(proxy.now, &rtc);
+        proxy.report(Report::Flowing(rtc.clone()));
     };
     let media_elsewhere = |proxy: &mut Proxy| {
-        let asker = proxy.asker();
-        assert_eq!(proxy.desk.load_rtc(&asker, "s:c"), Outcome::Later);
+        assert_eq!(proxy.query(Query::LoadRtc("s:c".into())), None);
         proxy.exchange();
         proxy.pick("rtc").unwrap();
-        proxy.desk.flowing(proxy.now, &rtc);
+        proxy.report(Report::Flowing(rtc.clone()));
     };
     let list = |proxy: &mut Proxy| {
         proxy.pick("hls").unwrap();
-        let asker = proxy.asker();
-        assert_eq!(proxy.desk.load_or_store_hls(&asker, hls.clone()), Outcome::Later);
+        assert_eq!(proxy.query(Query::StoreHls(hls.clone())), None);
         proxy.exchange();
-        assert_eq!(proxy.desk.load_hls(&asker, "1"), Outcome::Now(Some(hls.clone())));
+        assert_eq!(proxy.query(Query::LoadHls("1".into())), Some(Answer::Hls(Some(hls.clone()))));
     };
     let segment_elsewhere = |proxy: &mut Proxy| {
         assert_eq!(load_hls(proxy, "1").as_deref(), Some("1"));
@@ -294,15 +300,14 @@ fn renewals_of_what_runs_are_few_and_keep_it_alive_elsewhere() {
     a.register(&[origin("o")]);
     let home = a.publish("x");
     let rtc = RtcSession { username: "s:c".into(), key: key("x"), resource: "".into() };
-    let asker = a.asker();
-    a.desk.store_rtc(&asker, rtc.clone());
+    a.query(Query::StoreRtc(rtc.clone()));
     pass(&store, &mut [&mut a, &mut b], SECOND);
     let before = store.seen();
     for _ in 0..600 {
         // As a session reports, and far more often than one does.
-        a.desk.publishing(a.now, &key("x"), &OriginId::from_text(home.as_str()));
-        a.desk.playing(a.now, &key("x"));
-        a.desk.flowing(a.now, &rtc);
+        a.report(Report::Publishing(key("x"), OriginId::from_text(home.as_str())));
+        a.report(Report::Playing(key("x")));
+        a.report(Report::Flowing(rtc.clone()));
         pass(&store, &mut [&mut a, &mut b], SECOND);
         a.register(&[origin("o")]);
     }
@@ -310,10 +315,9 @@ fn renewals_of_what_runs_are_few_and_keep_it_alive_elsewhere() {
     // Two censuses and one heartbeat a second; publisher, player and session each fifteen.
     assert!(commands <= 600 * 3 + (600 / 15 + 1) * 3, "{commands}");
     assert_eq!(b.pick("x"), Ok(home));
-    let asker = b.asker();
-    assert_eq!(b.desk.load_rtc(&asker, "s:c"), Outcome::Later);
+    assert_eq!(b.query(Query::LoadRtc("s:c".into())), None);
     b.exchange();
-    assert_eq!(b.mailbox.take().pop().map(|(_, answer)| answer), Some(Answer::Rtc(Some(rtc))));
+    assert_eq!(b.came().pop(), Some(Answer::Rtc(Some(rtc))));
 }
 
 #[test]
@@ -321,16 +325,14 @@ fn names_that_nobody_knows_are_asked_for_once_a_second() {
     let store = store();
     let mut proxy = Proxy::new(&store, 1);
     let before = store.seen();
-    let asker = proxy.asker();
-    assert_eq!(proxy.desk.load_rtc(&asker, "who:knows"), Outcome::Later);
+    assert_eq!(proxy.query(Query::LoadRtc("who:knows".into())), None);
     proxy.exchange();
     for _ in 0..1000 {
-        assert_eq!(proxy.desk.load_rtc(&asker, "who:knows"), Outcome::Now(None));
+        assert_eq!(proxy.query(Query::LoadRtc("who:knows".into())), Some(Answer::Rtc(None)));
     }
     assert_eq!(store.seen().commands - before.commands, 1);
     proxy.now = proxy.now + FRESH;
-    let asker = proxy.asker();
-    assert_eq!(proxy.desk.load_rtc(&asker, "who:knows"), Outcome::Later);
+    assert_eq!(proxy.query(Query::LoadRtc("who:knows".into())), None);
 }
 
 #[test]
@@ -352,12 +354,11 @@ fn while_the_store_is_away_what_is_known_goes_on_and_what_is_new_is_refused_at_o
         proxy.ask("new");
         assert_eq!(proxy.answers(), [Ok(home.clone()), Err(Refusal::Unavailable)]);
     }
-    let asker = proxy.asker();
-    assert_eq!(proxy.desk.update(&asker, origin("c")), Outcome::Now(()));
+    assert_eq!(proxy.query(Query::Register(origin("c"))), Some(Answer::Registered));
     let hls = HlsSession { spbhid: "1".into(), key: key("known"), full_url: "".into() };
-    assert_eq!(proxy.desk.load_or_store_hls(&asker, hls.clone()), Outcome::Now(hls.clone()));
-    assert_eq!(proxy.desk.load_hls(&asker, "1"), Outcome::Now(Some(hls)));
-    assert_eq!(proxy.desk.load_hls(&asker, "2"), Outcome::Refused(Refusal::Unavailable));
+    assert_eq!(proxy.query(Query::StoreHls(hls.clone())), Some(Answer::Hls(Some(hls.clone()))));
+    assert_eq!(proxy.query(Query::LoadHls("1".into())), Some(Answer::Hls(Some(hls))));
+    assert_eq!(proxy.query(Query::LoadHls("2".into())), Some(Answer::Refused(Refusal::Unavailable)));
 }
 
 #[test]
@@ -389,7 +390,7 @@ fn a_store_that_comes_back_empty_is_given_what_runs() {
     pass(&store, &mut [&mut a, &mut b], SECOND * 7);
     let again: Vec<_> = (0..20).map(|n| b.pick(&n.to_string()).unwrap()).collect();
     assert_eq!(homes, again);
-    assert_eq!(Proxy::new(&store, 3).desk.view.origins(Time::ZERO).len(), 3);
+    assert_eq!(Proxy::new(&store, 3).origins().len(), 3);
     // No heartbeat since: their time goes on as it was.
     let left = store.ttl("srs-proxy-server:a-s-1").unwrap().unwrap();
     assert!(left < TTL - SECOND * 15, "{left:?}");
@@ -437,18 +438,16 @@ fn a_store_that_takes_too_long_is_not_waited_for() {
     pass(&store, &mut [&mut proxy], SECOND * 2);
     proxy.ask("known");
     proxy.ask("new");
-    let batch = proxy.desk.batch(proxy.now);
+    proxy.send();
     proxy.now = proxy.now + PATIENCE;
-    proxy.desk.tick(proxy.now);
-    proxy.desk.late().into_iter().for_each(desk::Late::deliver);
+    proxy.tick();
     let answers = proxy.answers();
     assert!(
         answers.len() == 2 && answers.contains(&Ok(home)) && answers.contains(&Err(Refusal::Unavailable))
     );
     // What it says in the end is learned, and told nobody.
-    let said = link::send(&mut *proxy.client, &batch);
-    proxy.desk.hear(proxy.now, batch, said);
-    assert_eq!(proxy.desk.late().len(), 0);
+    proxy.hear();
+    assert_eq!(proxy.came(), []);
     proxy.ask("new");
     assert!(matches!(proxy.answers()[..], [Ok(_)]));
 }
@@ -491,22 +490,20 @@ fn draining_and_leaving_are_known_everywhere() {
     let [first, second] = ["a", "b"].map(origin);
     a.register(&[first.clone(), second.clone()]);
     pass(&store, &mut [&mut a, &mut b], SECOND);
-    let asker = a.asker();
-    assert_eq!(a.desk.drain(&asker, &first.id(), true), Outcome::Later);
+    assert_eq!(a.query(Query::Drain { origin: first.id(), on: true }), None);
     a.exchange();
     assert_eq!(a.health(&first), Some(Health::Draining));
     pass(&store, &mut [&mut a, &mut b], SECOND);
     assert_eq!(b.health(&first), Some(Health::Draining));
     assert!((0..20).all(|n| b.pick(&n.to_string()) == Ok("b-s-1".to_owned())));
-    let asker = b.asker();
-    assert_eq!(b.desk.drain(&asker, &first.id(), false), Outcome::Later);
+    assert_eq!(b.query(Query::Drain { origin: first.id(), on: false }), None);
     pass(&store, &mut [&mut b, &mut a], SECOND);
     assert_eq!(a.health(&first), Some(Health::Alive));
-    assert_eq!(b.desk.deregister(&asker, &second.id()), Outcome::Later);
+    assert_eq!(b.query(Query::Deregister(second.id())), None);
     pass(&store, &mut [&mut b, &mut a], SECOND);
     assert_eq!([a.health(&second), b.health(&second)], [None, None]);
     assert_eq!(a.pick("0"), Ok("a-s-1".to_owned()), "its streams leave");
-    assert_eq!(b.desk.deregister(&asker, &second.id()), Outcome::Now(false));
+    assert_eq!(b.query(Query::Deregister(second.id())), Some(Answer::Known(false)));
     // It may come again.
     a.register(std::slice::from_ref(&second));
     pass(&store, &mut [&mut b, &mut a], SECOND);
@@ -528,10 +525,9 @@ fn what_a_go_proxy_wrote_is_found() {
     store.set("srs-proxy-hls:__defaultVhost__/live/vec", hls, Some(SESSION_LIFE));
     store.set("srs-proxy-spbhid:3f2bbba", hls, Some(SESSION_LIFE));
     assert_eq!(proxy.pick("vec"), Ok(id.to_owned()));
-    let asker = proxy.asker();
-    assert_eq!(proxy.desk.load_hls(&asker, "3f2bbba"), Outcome::Later);
+    assert_eq!(proxy.query(Query::LoadHls("3f2bbba".into())), None);
     proxy.exchange();
-    let Some((_, Answer::Hls(Some(session)))) = proxy.mailbox.take().pop() else { panic!("a session") };
+    let Some(Answer::Hls(Some(session))) = proxy.came().pop() else { panic!("a session") };
     assert_eq!((session.key, &*session.full_url), (key("vec"), "http://127.0.0.1/live/vec.m3u8"));
     // Its server key is gone when its time is up, whatever the list says.
     pass(&store, &mut [&mut proxy], SECOND);
@@ -550,12 +546,10 @@ fn nonsense_in_the_store_is_replaced_or_left_out() {
     assert_eq!(proxy.pick("x"), Ok("a-s-1".to_owned()));
     store.set("srs-proxy-spbhid:1", "{", None);
     store.set("srs-proxy-ufrag:s:c", "[]", None);
-    let asker = proxy.asker();
-    proxy.desk.load_hls(&asker, "1");
-    proxy.desk.load_rtc(&asker, "s:c");
+    proxy.query(Query::LoadHls("1".into()));
+    proxy.query(Query::LoadRtc("s:c".into()));
     proxy.exchange();
-    let answers: Vec<_> = proxy.mailbox.take().into_iter().map(|(_, answer)| answer).collect();
-    assert_eq!(answers, [Answer::Hls(None), Answer::Rtc(None)]);
+    assert_eq!(proxy.came(), [Answer::Hls(None), Answer::Rtc(None)]);
 }
 
 #[test]
@@ -615,34 +609,25 @@ fn an_old_life_whose_registration_stays_gets_nobody() {
     assert_eq!(proxy.pick("x"), Ok("a-s-2".to_owned()));
 }
 
-/// What a proxy says of a question about HLS sessions, now or in the end.
-fn hls(proxy: &mut Proxy, outcome: impl FnOnce(&mut Desk, &Asker) -> Option<Answer>) -> Option<HlsSession> {
-    let asker = proxy.asker();
-    let answer = outcome(&mut proxy.desk, &asker).or_else(|| {
+/// Which session a proxy gives to a question about HLS, now or in the end.
+fn hls(proxy: &mut Proxy, query: Query) -> Option<String> {
+    let answer = proxy.query(query).or_else(|| {
         proxy.exchange();
-        proxy.mailbox.take().pop().map(|(_, answer)| answer)
+        proxy.came().pop()
     });
     match answer {
-        Some(Answer::Hls(session)) => session,
+        Some(Answer::Hls(session)) => session.map(|session| session.spbhid.to_string()),
         other => panic!("{other:?}"),
     }
 }
 
 fn new_hls(proxy: &mut Proxy, spbhid: &str) -> String {
     let new = HlsSession { spbhid: spbhid.into(), key: key("x"), full_url: "".into() };
-    let session = hls(proxy, |desk, asker| match desk.load_or_store_hls(asker, new) {
-        Outcome::Now(session) => Some(Answer::Hls(Some(session))),
-        _ => None,
-    });
-    session.expect("a session").spbhid.to_string()
+    hls(proxy, Query::StoreHls(new)).expect("a session")
 }
 
 fn load_hls(proxy: &mut Proxy, spbhid: &str) -> Option<String> {
-    let session = hls(proxy, |desk, asker| match desk.load_hls(asker, spbhid) {
-        Outcome::Now(session) => Some(Answer::Hls(session)),
-        _ => None,
-    });
-    session.map(|session| session.spbhid.to_string())
+    hls(proxy, Query::LoadHls(spbhid.into()))
 }
 
 #[test]
@@ -651,13 +636,11 @@ fn sessions_are_renewed_by_whichever_proxy_uses_them() {
     let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
     assert_eq!(new_hls(&mut a, "1"), "1");
     let rtc = RtcSession { username: "s:c".into(), key: key("x"), resource: "".into() };
-    let asker = a.asker();
-    a.desk.store_rtc(&asker, rtc.clone());
+    a.query(Query::StoreRtc(rtc.clone()));
     pass(&store, &mut [&mut a, &mut b], SESSION_LIFE - SECOND * 5);
     // It has heard of neither before.
     assert_eq!(load_hls(&mut b, "1"), Some("1".to_owned()));
-    let asker = b.asker();
-    assert_eq!(b.desk.load_rtc(&asker, "s:c"), Outcome::Later);
+    assert_eq!(b.query(Query::LoadRtc("s:c".into())), None);
     pass(&store, &mut [&mut a, &mut b], SECOND * 10);
     for key in ["spbhid:1", "hls:__defaultVhost__/live/x", "ufrag:s:c"] {
         assert!(store.get(&format!("srs-proxy-{key}")).is_some(), "{key}");
@@ -671,21 +654,19 @@ fn a_session_that_is_left_is_gone_from_the_store_and_no_other() {
     let rtc =
         |name: &str| RtcSession { username: name.into(), key: key("x"), resource: format!("/{name}").into() };
     for name in ["s:c", "s:d"] {
-        let asker = a.asker();
-        a.desk.store_rtc(&asker, rtc(name));
+        a.query(Query::StoreRtc(rtc(name)));
         pass(&store, &mut [&mut a, &mut b], SECOND);
     }
     let of_stream = "srs-proxy-rtc:__defaultVhost__/live/x";
     let held = store.get(of_stream);
     assert!(!held.as_deref().unwrap_or("/s:d").contains("/s:d"), "a resource is nobody else's: {held:?}");
-    a.desk.leave(a.now, &key("x"), &"/s:c".into());
-    let asker = a.asker();
-    assert_eq!(a.desk.load_rtc(&asker, "s:c"), Outcome::Now(None), "at once");
+    a.report(Report::Left(key("x"), "/s:c".into()));
+    assert_eq!(a.query(Query::LoadRtc("s:c".into())), Some(Answer::Rtc(None)), "at once");
     pass(&store, &mut [&mut a, &mut b], SECOND);
     assert_eq!(store.get("srs-proxy-ufrag:s:c"), None);
     assert!(store.get("srs-proxy-ufrag:s:d").is_some());
     assert_eq!(store.get(of_stream), held, "that is the other's by now");
-    a.desk.leave(a.now, &key("x"), &"/s:d".into());
+    a.report(Report::Left(key("x"), "/s:d".into()));
     pass(&store, &mut [&mut a, &mut b], SECOND);
     assert_eq!(store.get(of_stream), None);
 }
@@ -722,12 +703,10 @@ fn what_waits_is_bounded_however_slow_the_store_and_comes_to_rest() {
     for _ in 0..10 {
         (0..20_000).for_each(|n| proxy.ask(&n.to_string()));
         proxy.now = proxy.now + PATIENCE;
-        proxy.desk.tick(proxy.now);
+        proxy.tick();
     }
-    let load = proxy.desk.late().len() + proxy.answers().len();
-    assert_eq!(load, 10 * 20_000, "all are answered");
-    proxy.desk.audit(None).unwrap();
+    assert_eq!(proxy.answers().len(), 10 * 20_000, "all are answered");
     (0..100).for_each(|_| proxy.exchange());
-    assert_eq!(proxy.desk.audit(None), Ok(Load::default()));
+    assert_eq!(proxy.rig.audit(proxy.now), Load::default());
     assert_eq!(proxy.pick("new"), Ok("a-s-1".to_owned()));
 }

@@ -63,7 +63,9 @@ impl World {
         let Some(rig) = &self.proxies[proxy].rig else { return };
         for stream in &self.streams {
             if let Some((_, Some(origin))) = stream.mapped.back() {
-                let is_usable = rig.is_usable(self.now, origin);
+                let is_usable = rig.look(self.now, |view| {
+                    view.fleet.find(origin).map(|_| view.fleet.usable(self.now, origin).is_some())
+                });
                 if !is_usable.unwrap_or_else(|| self.store.get(&self.keys.server(origin.as_str())).is_some())
                 {
                     self.rules.doubts.insert(origin.clone(), self.now);

@@ -21,8 +21,7 @@ fn who_is_registered_again_is_there_whoever_did_it() {
     let mut proxy = Proxy::new(&store, 1);
     let [first, second] = ["a", "b"].map(origin);
     proxy.register(&[first.clone(), second]);
-    let asker = proxy.asker();
-    proxy.desk.deregister(&asker, &first.id());
+    proxy.query(Query::Deregister(first.id()));
     pass(&store, &mut [&mut proxy], SECOND);
     assert_eq!(proxy.health(&first), None);
     // A Go proxy takes no word back.
@@ -44,15 +43,13 @@ fn each_of_several_sessions_of_a_stream_lives_on_by_use() {
         let record = format!(r#"{{"spbhid":"{id}","stream_url":"v/live/x","full_url":""}}"#);
         store.set(&format!("srs-proxy-spbhid:{id}"), &record, Some(SESSION_LIFE));
         store.set("srs-proxy-hls:v/live/x", &record, Some(SESSION_LIFE));
-        let asker = proxy.asker();
-        assert_eq!(proxy.desk.load_hls(&asker, id), Outcome::Later);
+        assert_eq!(proxy.query(Query::LoadHls(id.into())), None);
         proxy.exchange();
     }
     for _ in 0..2 * SESSION_LIFE.as_secs() / 5 {
         for id in ["1", "2"] {
-            let asker = proxy.asker();
             assert!(
-                matches!(proxy.desk.load_hls(&asker, id), Outcome::Now(Some(found)) if &*found.spbhid == id)
+                matches!(proxy.query(Query::LoadHls(id.into())), Some(Answer::Hls(Some(found))) if &*found.spbhid == id)
             );
         }
         pass(&store, &mut [&mut proxy], SECOND * 5);
@@ -66,11 +63,10 @@ fn each_of_several_sessions_of_a_stream_lives_on_by_use() {
 fn a_name_that_is_no_webrtc_session_may_be_an_hls_session() {
     let store = store();
     let mut proxy = Proxy::new(&store, 1);
-    let asker = proxy.asker();
-    assert_eq!(proxy.desk.load_rtc(&asker, "1"), Outcome::Later);
+    assert_eq!(proxy.query(Query::LoadRtc("1".into())), None);
     proxy.exchange();
-    assert_eq!(proxy.desk.load_rtc(&asker, "1"), Outcome::Now(None));
-    assert_eq!(proxy.desk.load_hls(&asker, "1"), Outcome::Later);
+    assert_eq!(proxy.query(Query::LoadRtc("1".into())), Some(Answer::Rtc(None)));
+    assert_eq!(proxy.query(Query::LoadHls("1".into())), None);
 }
 
 #[test]
@@ -81,12 +77,11 @@ fn questions_that_nobody_waits_for_any_more_are_not_asked() {
     let before = store.seen();
     for n in 0..100 {
         proxy.ask(&n.to_string());
-        let asker = proxy.asker();
-        assert_eq!(proxy.desk.load_hls(&asker, &n.to_string()), Outcome::Later);
+        assert_eq!(proxy.query(Query::LoadHls(n.to_string().into())), None);
     }
     // The store is busy with something else for so long.
     proxy.now = proxy.now + PATIENCE;
-    proxy.desk.tick(proxy.now);
+    proxy.tick();
     proxy.exchange();
     assert!(store.seen().commands - before.commands <= 1, "{:?}", store.seen());
 }
@@ -97,12 +92,11 @@ fn what_waits_is_limited_also_when_the_store_takes_nothing() {
     let mut proxy = Proxy::new(&store, 1);
     let mut refused = 0;
     for n in 0..100_000 {
-        let asker = proxy.asker();
         let session = RtcSession { username: n.to_string().into(), key: key("x"), resource: "".into() };
-        refused += usize::from(proxy.desk.store_rtc(&asker, session) != Outcome::Later);
+        refused += usize::from(proxy.query(Query::StoreRtc(session)).is_some());
         if n % 10_000 == 0 {
             proxy.now = proxy.now + PATIENCE;
-            proxy.desk.tick(proxy.now);
+            proxy.tick();
         }
     }
     assert!(refused > 80_000, "{refused}");
@@ -119,7 +113,7 @@ fn renewals_go_on_in_a_flood_of_questions() {
     for n in 0..5000 {
         proxy.ask(&n.to_string());
     }
-    proxy.desk.publishing(proxy.now, &key("x"), &origin("a").id());
+    proxy.report(Report::Publishing(key("x"), origin("a").id()));
     proxy.exchange();
     assert_eq!(store.ttl(&url("x")), Some(Some(STREAM_IDLE)));
 }
@@ -153,7 +147,7 @@ fn silence_means_nothing_while_the_store_is_away_and_a_moment_longer() {
     // Heartbeats come to one proxy, and the other hears of none.
     for _ in 0..2 * TTL.as_secs() / 10 {
         a.register(&origins);
-        a.desk.publishing(a.now, &key("x"), &at);
+        a.report(Report::Publishing(key("x"), at.clone()));
         pass(&store, &mut [&mut b, &mut a], SECOND * 10);
         assert_eq!(b.pick("x"), Ok(home.clone()));
     }
@@ -182,24 +176,20 @@ fn sessions_begun_while_the_store_was_away_are_found_when_it_is_back() {
         |n: &str| RtcSession { username: format!("s:{n}").into(), key: key("x"), resource: "".into() };
     let hls = HlsSession { spbhid: "1".into(), key: key("x"), full_url: "".into() };
     // One is on its way when the store is lost, the others begin after that.
-    let asker = a.asker();
-    assert_eq!(a.desk.store_rtc(&asker, session("1")), Outcome::Later);
+    assert_eq!(a.query(Query::StoreRtc(session("1"))), None);
     store.set_away(true);
     pass(&store, &mut [&mut a, &mut b], SECOND);
-    let asker = a.asker();
-    assert_eq!(a.desk.store_rtc(&asker, session("2")), Outcome::Now(()));
-    assert_eq!(a.desk.load_or_store_hls(&asker, hls.clone()), Outcome::Now(hls.clone()));
+    assert_eq!(a.query(Query::StoreRtc(session("2"))), Some(Answer::Rtc(Some(session("2")))));
+    assert_eq!(a.query(Query::StoreHls(hls.clone())), Some(Answer::Hls(Some(hls.clone()))));
     store.set_away(false);
     pass(&store, &mut [&mut a, &mut b], SECOND * 7);
-    b.mailbox.take();
-    let asker = b.asker();
-    assert_eq!(b.desk.load_rtc(&asker, "s:1"), Outcome::Later);
-    assert_eq!(b.desk.load_rtc(&asker, "s:2"), Outcome::Later);
-    assert_eq!(b.desk.load_hls(&asker, "1"), Outcome::Later);
+    b.came();
+    assert_eq!(b.query(Query::LoadRtc("s:1".into())), None);
+    assert_eq!(b.query(Query::LoadRtc("s:2".into())), None);
+    assert_eq!(b.query(Query::LoadHls("1".into())), None);
     b.exchange();
-    let answers: Vec<_> = b.mailbox.take().into_iter().map(|(_, answer)| answer).collect();
     let found = [Answer::Rtc(Some(session("1"))), Answer::Rtc(Some(session("2"))), Answer::Hls(Some(hls))];
-    assert_eq!(answers, found);
+    assert_eq!(b.came(), found);
 }
 
 #[test]
@@ -210,14 +200,13 @@ fn a_store_that_was_emptied_is_given_what_is_played_and_who_drains() {
     a.register(&origins);
     pass(&store, &mut [&mut a, &mut b], SECOND);
     let homes: Vec<_> = (0..10).map(|n| a.pick(&n.to_string())).collect();
-    let asker = a.asker();
-    a.desk.drain(&asker, &origins[0].id(), true);
+    a.query(Query::Drain { origin: origins[0].id(), on: true });
     pass(&store, &mut [&mut a, &mut b], SECOND);
     for n in 0..10 {
         let rtc =
             RtcSession { username: n.to_string().into(), key: key(&n.to_string()), resource: "".into() };
-        a.desk.flowing(a.now, &rtc);
-        a.desk.playing(a.now, &rtc.key);
+        a.report(Report::Flowing(rtc.clone()));
+        a.report(Report::Playing(rtc.key));
     }
     pass(&store, &mut [&mut a, &mut b], SECOND * 3);
     // Nobody lost the connection.
@@ -229,6 +218,10 @@ fn a_store_that_was_emptied_is_given_what_is_played_and_who_drains() {
     assert_eq!(Proxy::new(&store, 3).health(&origins[0]), Some(Health::Draining));
 }
 
+fn start(client: &mut dyn RedisClient) -> Result<(), Lost> {
+    Rig::start(Time::ZERO, &Setup::default(), Mappings::End, Keys::new(""), client).map(drop)
+}
+
 #[test]
 fn a_store_that_lets_us_in_but_does_nothing_is_no_store_to_start_with() {
     struct Forbidden;
@@ -238,9 +231,7 @@ fn a_store_that_lets_us_in_but_does_nothing_is_no_store_to_start_with() {
             Ok(vec![Reply::Failed(why.to_owned()); commands.len()])
         }
     }
-    let mut desk = Desk::new(Time::ZERO, &Setup::default(), Keys::new(""), Mappings::End);
-    let clock: Clock = Box::new(|| Time::ZERO);
-    let why = link::exchange(&mut desk, &mut Forbidden, &clock).unwrap_err();
+    let why = start(&mut Forbidden).unwrap_err();
     assert!(why.to_string().contains("NOPERM"), "{why}");
 }
 
@@ -259,18 +250,12 @@ fn a_store_that_we_may_not_write_to_is_no_store_to_start_with_and_a_full_one_is(
         }
     }
     let store = store();
-    let start = |why| {
-        let mut desk = Desk::new(Time::ZERO, &Setup::default(), Keys::new(""), Mappings::End);
-        let clock: Clock = Box::new(|| Time::ZERO);
-        link::exchange(&mut desk, &mut ReadOnly(store.client(), why), &clock)
-    };
-    let why = start("NOPERM User p has no permissions to run the 'set' command").unwrap_err();
+    let refusing = |why| start(&mut ReadOnly(store.client(), why));
+    let why = refusing("NOPERM User p has no permissions to run the 'set' command").unwrap_err();
     assert!(why.to_string().contains("'set'"), "{why}");
-    assert_eq!(start("OOM command not allowed when used memory > 'maxmemory'."), Ok(()));
+    assert_eq!(refusing("OOM command not allowed when used memory > 'maxmemory'."), Ok(()));
     // Nothing is left of it.
-    let mut desk = Desk::new(Time::ZERO, &Setup::default(), Keys::new(""), Mappings::End);
-    let clock: Clock = Box::new(|| Time::ZERO);
-    link::exchange(&mut desk, &mut *store.client(), &clock).unwrap();
+    start(&mut *store.client()).unwrap();
     assert_eq!(store.lives(), []);
 }
 
@@ -282,13 +267,12 @@ fn a_renewal_sends_nobody_to_an_origin_that_has_just_failed() {
     let home = proxy.publish("x");
     let at = OriginId::from_text(home.as_str());
     pass(&store, &mut [&mut proxy], SECOND * 20);
-    proxy.desk.publishing(proxy.now, &key("x"), &at);
-    proxy.desk.unreachable(proxy.now, &at, Protocol::Rtmp);
-    let batch = proxy.desk.batch(proxy.now);
+    proxy.report(Report::Publishing(key("x"), at.clone()));
+    proxy.report(Report::Unreachable(at.clone(), Protocol::Rtmp));
+    proxy.send();
     proxy.ask_for("x", Need::to_publish(Protocol::Rtmp));
-    let said = link::send(&mut *proxy.client, &batch);
-    proxy.desk.hear(proxy.now, batch, said);
-    assert_eq!(proxy.desk.late().len(), 0, "it waits for its own claim");
+    proxy.hear();
+    assert_eq!(proxy.came(), [], "it waits for its own claim");
     proxy.exchange();
     assert!(matches!(&proxy.answers()[..], [Ok(next)] if *next != home));
 }
@@ -302,8 +286,8 @@ fn a_renewal_that_nobody_waits_for_takes_no_stream_from_an_origin_that_has_just_
     let at = OriginId::from_text(home.as_str());
     let held = store.get(&url("x"));
     pass(&store, &mut [&mut proxy], SECOND * 20);
-    proxy.desk.publishing(proxy.now, &key("x"), &at);
-    proxy.desk.unreachable(proxy.now, &at, Protocol::Rtmp);
+    proxy.report(Report::Publishing(key("x"), at.clone()));
+    proxy.report(Report::Unreachable(at.clone(), Protocol::Rtmp));
     pass(&store, &mut [&mut proxy], SECOND);
     assert_eq!(store.get(&url("x")), held);
 }
@@ -315,14 +299,14 @@ fn a_pick_is_not_answered_with_an_origin_that_failed_while_a_publisher_was_renew
         let mut proxy = Proxy::new(&store, 1);
         proxy.register(&["a", "b"].map(origin));
         let home = OriginId::from_text(&proxy.pick("x").unwrap());
-        proxy.desk.publishing(proxy.now, &key("x"), &home);
+        proxy.report(Report::Publishing(key("x"), home.clone()));
         proxy.now = proxy.now + SECOND;
-        let batch = if is_renewal_sent { proxy.desk.batch(proxy.now) } else { Default::default() };
-        proxy.desk.unreachable(proxy.now, &home, Protocol::Rtmp);
+        if is_renewal_sent {
+            proxy.send();
+        }
+        proxy.report(Report::Unreachable(home.clone(), Protocol::Rtmp));
         proxy.ask_for("x", Need::to_publish(Protocol::Rtmp));
-        let said = link::send(&mut *proxy.client, &batch);
-        proxy.desk.hear(proxy.now, batch, said);
-        proxy.desk.late().into_iter().for_each(desk::Late::deliver);
+        proxy.hear();
         assert_eq!(proxy.answers(), []);
         (0..3).for_each(|_| proxy.exchange());
         let next = proxy.answers().pop().expect("an answer").expect("an origin");
@@ -409,5 +393,5 @@ fn many_origins_are_given_back_in_few_commands() {
     let before = store.seen().commands;
     pass(&store, &mut [&mut proxy], SECOND * 2);
     assert_eq!(store.seen().commands - before, 2 + 3, "censuses, and 128 origins each");
-    assert_eq!(Proxy::new(&store, 2).desk.view.origins(Time::ZERO).len(), 300);
+    assert_eq!(Proxy::new(&store, 2).origins().len(), 300);
 }

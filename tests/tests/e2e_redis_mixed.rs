@@ -1,6 +1,7 @@
 //! A fleet with another make of proxy in it: what that one has written is understood, and what ours writes has the same
 //! keys, fields and lives. The values are recorded; only addresses, times and names that differ are put in.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use srs_proxy_tests::peers::http::{Connection, Request, Response};
 use srs_proxy_tests::peers::http_origin::{Answer, HttpOrigin, Seen};
@@ -168,6 +169,27 @@ fn what_the_other_proxy_wrote_before_ours_started_is_understood() {
     write_as_recorded(&redis, &origins);
     let proxy = Proxy::on_redis(redis.port(), &[("PROXY_REDIS_MIXED_FLEET", "on")]);
     assert_understood(&proxy, &origins);
+}
+
+#[test]
+fn a_fleet_that_is_mixed_but_not_said_to_be_is_told_of_once() {
+    let redis = Redis::start();
+    let origins = IDS.map(Origin::start);
+    write_as_recorded(&redis, &origins);
+    let proxies =
+        ["off", "on"].map(|mixed| Proxy::on_redis(redis.port(), &[("PROXY_REDIS_MIXED_FLEET", mixed)]));
+    for proxy in &proxies {
+        wait_until("the origins are known", PATIENCE, || proxy.origins().len() == 2);
+        for n in 0..STREAMS {
+            assert_eq!(get(proxy, &format!("/live/vec{n}.flv")).status, 200);
+        }
+    }
+    let [told, is_on] = proxies.map(|mut proxy| {
+        proxy.signal(Signal::TERM);
+        proxy.wait_end(PATIENCE);
+        proxy.log().matches("PROXY_REDIS_MIXED_FLEET must be on").count()
+    });
+    assert_eq!((told, is_on), (1, 0));
 }
 
 #[test]

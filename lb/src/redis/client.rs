@@ -203,6 +203,8 @@ pub enum Reply<C = Census> {
         held: String,
         /// Whether it is so by this command.
         is_new: bool,
+        /// Whether it has no end.
+        stays: bool,
     },
     /// Who is the publisher of a stream, and its mapping.
     Published {
@@ -224,7 +226,7 @@ impl<C> Reply<C> {
             Self::Done => Reply::Done,
             Self::Value(value) => Reply::Value(value),
             Self::Met(met) => Reply::Met(met),
-            Self::Mapped { held, is_new } => Reply::Mapped { held, is_new },
+            Self::Mapped { held, is_new, stays } => Reply::Mapped { held, is_new, stays },
             Self::Published { publisher, held } => Reply::Published { publisher, held },
             Self::Census(census) => Reply::Census(read(census)),
             Self::Failed(why) => Reply::Failed(why),

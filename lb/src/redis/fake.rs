@@ -242,7 +242,8 @@ impl Store {
                 let before = self.entry(&url).map(|entry| entry.value.clone());
                 let held = self.map(&stream, &origin, instead_of, publishes, life);
                 let is_new = held == self.keys.server(&origin) && before.as_ref() != Some(&held);
-                return Reply::Mapped { held, is_new };
+                let stays = self.entry(&url).is_some_and(|entry| entry.end.is_none());
+                return Reply::Mapped { held, is_new, stays };
             }
             Command::Publish { stream, origin, not_at, moves, fresh, life } => {
                 let publisher = self.claim(self.keys.publisher(&stream), origin.clone(), not_at, Some(fresh));

@@ -366,7 +366,7 @@ fn a_mapping_takes_what_is_free_or_just_what_it_replaces(world: &World) {
         publishes: false,
         life: None,
     };
-    let mapped = |held, is_new| Reply::Mapped { held, is_new };
+    let mapped = |held, is_new| Reply::Mapped { held, is_new, stays: true };
     assert_eq!(world.run(replace.clone()), mapped(world.keys().server("e"), true));
     assert_eq!(world.run(replace), mapped(world.keys().server("e"), false));
 }
@@ -384,7 +384,7 @@ fn a_stream_that_is_published_is_not_mapped_elsewhere(world: &World) {
         publishes,
         life: Some(LONG),
     };
-    let mapped = |held, is_new| Reply::Mapped { held, is_new };
+    let mapped = |held, is_new| Reply::Mapped { held, is_new, stays: false };
     assert_eq!(world.run(without_prefix(false)), mapped("srs-proxy-server:a".into(), false));
     assert_eq!(publisher().as_deref(), Some("a"));
     // Who publishes may move it, and then it is published there no more.

@@ -187,8 +187,8 @@ fn met(parts: Vec<Value>) -> Option<Reply> {
 }
 
 fn mapped(parts: Vec<Value>) -> Option<Reply> {
-    let [held, Value::Int(is_new)] = <[Value; 2]>::try_from(parts).ok()? else { return None };
-    Some(Reply::Mapped { held: text(held)?, is_new: is_new != 0 })
+    let [held, Value::Int(is_new), left] = <[Value; 3]>::try_from(parts).ok()? else { return None };
+    Some(Reply::Mapped { held: text(held)?, is_new: is_new != 0, stays: life(&left)? == FOREVER })
 }
 
 fn published(parts: Vec<Value>) -> Option<Reply> {

@@ -100,7 +100,7 @@ impl Liar<'_, '_> {
             128..=159 => Reply::Value(None),
             160..=183 => Reply::Done,
             192..=199 => Reply::Failed("OOM command not allowed".to_owned()),
-            200..=207 => Reply::Mapped { held: self.text(1), is_new: true },
+            200..=207 => Reply::Mapped { held: self.text(1), is_new: true, stays: false },
             208..=215 => Reply::Failed(self.text(0)),
             184..=191 => Reply::Met(Some((self.text(4), FOREVER))),
             216..=223 => Reply::Published { publisher: self.text(2), held: self.text(1) },

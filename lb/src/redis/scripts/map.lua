@@ -1,4 +1,4 @@
--- Maps a stream to an origin; returns what it is mapped to then, and 1 if that is so by this.
+-- Maps a stream to an origin; returns what it is mapped to then, 1 if that is so by this, and its life, or less than 0.
 -- KEYS: mapping, publisher, marks. ARGV: the mapping, its life, 1 if the client publishes; what may be replaced, and whose
 -- registration that is.
 local old, id = ARGV[4], ARGV[5]
@@ -9,9 +9,9 @@ if there and there == old and there ~= ARGV[1] and redis.call('GET', KEYS[2]) ==
     local gone = redis.call('HGET', KEYS[3], 'gone:' .. id)
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
-    if not gone or tonumber(gone:match('^%d+') or 0) <= now then return { there, 0 } end
+    if not gone or tonumber(gone:match('^%d+') or 0) <= now then return { there, 0, redis.call('PTTL', KEYS[1]) } end
   end
   redis.call('DEL', KEYS[2])
 end
 local held = put(KEYS[1], ARGV[1], tonumber(ARGV[2]), old)
-return { held, held == ARGV[1] and held ~= there and 1 or 0 }
+return { held, held == ARGV[1] and held ~= there and 1 or 0, redis.call('PTTL', KEYS[1]) }

@@ -122,6 +122,10 @@ impl Process {
     pub fn wait_line(&mut self, text: &str, deadline: Duration) -> String {
         wait_for(&format!("{} writes {text:?}", self.name), deadline, || {
             let running = self.is_running();
+            if !running {
+                // What it has written last may be in the pipe still.
+                self.join_readers();
+            }
             let found =
                 self.lines().iter().find(|(_, line)| line.contains(text)).map(|(_, line)| line.clone());
             assert!(
@@ -161,9 +165,7 @@ impl Process {
     #[track_caller]
     pub fn wait_end(&mut self, deadline: Duration) -> Ended {
         let status = wait_for(&format!("{} ends", self.name), deadline, || self.poll());
-        for reader in self.readers.drain(..) {
-            let _ = reader.join();
-        }
+        self.join_readers();
         Ended { status, stdout: self.text(Pipe::Out), stderr: self.text(Pipe::Err) }
     }
 
@@ -172,6 +174,13 @@ impl Process {
             self.status = self.child.try_wait().expect("a child can be waited for");
         }
         self.status
+    }
+
+    /// Waits until all is kept that an ended program has written.
+    fn join_readers(&mut self) {
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
     }
 
     fn lines(&self) -> MutexGuard<'_, Vec<(Pipe, String)>> {

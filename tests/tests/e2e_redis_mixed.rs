@@ -3,23 +3,20 @@
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use srs_proxy_tests::peers::PATIENCE;
+use srs_proxy_tests::peers::fleet::wait_known;
 use srs_proxy_tests::peers::http::{Connection, Request, Response};
 use srs_proxy_tests::peers::http_origin::{Answer, HttpOrigin, Seen};
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::recorder::{Behaviour, Recorder};
 use srs_proxy_tests::peers::redis::Redis;
 use srs_proxy_tests::peers::session::Session;
-use srs_proxy_tests::peers::{PATIENCE, wait_until};
 use srs_proxy_tests::rtmp::{ClientScript, OriginScript};
 use srs_proxy_tests::sim::rtc::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::time::Duration;
-
-/// How soon a proxy knows what is in Redis.
-const KNOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// A registration as it was recorded.
 const RECORDED: &str = r#"{"ip":"192.0.2.2","device_id":"origin1","server_id":"vid-8f503b0","service_id":"ib2f72c6","pid":"15486","rtmp":["19351"],"http":["8081"],"api":["19851"],"srt":["udp://0.0.0.0:10081"],"rtc":["udp://0.0.0.0:8001"],"update_at":"2026-11-22T10:34:52.070553836Z"}"#;
@@ -136,7 +133,7 @@ fn write_as_recorded(redis: &Redis, origins: &[Origin; 2]) {
 /// The proxy serves everything that was put in.
 #[track_caller]
 fn assert_understood(proxy: &Proxy, origins: &[Origin; 2]) {
-    wait_until("the origins are known", KNOWN_WITHIN, || proxy.origins().len() == 2);
+    wait_known(std::slice::from_ref(proxy), origins.len());
     for n in 0..STREAMS {
         let home = n % 2;
         // By the mapping.
@@ -178,8 +175,8 @@ fn a_fleet_that_is_mixed_but_not_said_to_be_is_told_of_once() {
     write_as_recorded(&redis, &origins);
     let proxies =
         ["off", "on"].map(|mixed| Proxy::on_redis(redis.port(), &[("PROXY_REDIS_MIXED_FLEET", mixed)]));
+    wait_known(&proxies, origins.len());
     for proxy in &proxies {
-        wait_until("the origins are known", PATIENCE, || proxy.origins().len() == 2);
         for n in 0..STREAMS {
             assert_eq!(get(proxy, &format!("/live/vec{n}.flv")).status, 200);
         }

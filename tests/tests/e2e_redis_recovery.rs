@@ -2,7 +2,7 @@
 //! hear does not undo what others did.
 
 use rustix::process::Signal;
-use srs_proxy_tests::peers::fleet::{ANSWERED_WITHIN, KNOWN_WITHIN};
+use srs_proxy_tests::peers::fleet::{ANSWERED_WITHIN, KNOWN_WITHIN, wait_known};
 use srs_proxy_tests::peers::http;
 use srs_proxy_tests::peers::http_origin::{Answer, HttpOrigin, Seen};
 use srs_proxy_tests::peers::playlist::{resolve, uris};
@@ -25,11 +25,14 @@ const RECOVERY: Duration = Duration::from_secs(7);
 /// More streams than two proxies which draw lots would agree on.
 const STREAMS: usize = 12;
 
-/// How late a slow Redis answers.
-const SLOW: Duration = Duration::from_millis(200);
+/// How late a slow Redis answers: far within the half second that a proxy waits, all of which a busy machine may need.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// A Redis that answers later than a proxy waits.
 const TOO_SLOW: Duration = Duration::from_millis(800);
+
+/// How long it is tried what a proxy does while its Redis hangs or is too slow.
+const SOME_TIME: Duration = Duration::from_secs(4);
 
 /// An origin of RTMP that only says yes, and of HTTP that says who it is.
 struct Origin {
@@ -76,17 +79,8 @@ impl Scene {
         for (n, origin) in origins.iter().enumerate() {
             origin.register(&proxies[n], n);
         }
-        let scene = Self { redis, path, proxies, origins };
-        scene.wait_known(2);
-        scene
-    }
-
-    /// Waits until both proxies know as many origins.
-    #[track_caller]
-    fn wait_known(&self, origins: usize) {
-        wait_until("both proxies know all origins", KNOWN_WITHIN, || {
-            self.proxies.iter().all(|proxy| proxy.origins().len() == origins)
-        });
+        wait_known(&proxies, origins.len());
+        Self { redis, path, proxies, origins }
     }
 
     /// Where each of some streams is, which both proxies must agree on.
@@ -191,12 +185,12 @@ fn what_was_said_of_origins_outlives_a_redis_that_forgets() {
     tell("POST", "0-service-1-1/drain");
     let new = Origin::start(2);
     new.register(&scene.proxies[1], 2);
-    scene.wait_known(3);
+    wait_known(&scene.proxies, 3);
     tell("DELETE", "2-service-1-1");
     let is_said =
         |proxy: &Proxy| proxy.health("0").as_deref() == Some("draining") && proxy.health("2").is_none();
     for proxy in &scene.proxies {
-        wait_until("it is known", KNOWN_WITHIN, || is_said(proxy));
+        wait_until("it is known", PATIENCE, || is_said(proxy));
     }
     scene.redis.kill();
     scene.redis.restart();
@@ -233,7 +227,7 @@ fn a_stream_that_a_proxy_maps_elsewhere_in_an_empty_redis_is_mapped_back_to_its_
     scene.path.set_closed(false);
     wait_until("all are where they are published", RECOVERY, || homes(&scene) == before);
     // What the first proxy has heard a moment ago it does not ask again.
-    wait_until("players find them there", KNOWN_WITHIN, || {
+    wait_until("players find them there", RECOVERY, || {
         names.iter().zip(&before).all(|(name, home)| {
             Session::start(scene.proxies[0].rtmp(), ClientScript::play("live", name)).wait_started(PATIENCE);
             scene.proxies[0].holders(&key(name)).pop().map(server_key).as_ref() == Some(home)
@@ -294,7 +288,7 @@ fn a_proxy_that_was_cut_off_learns_where_streams_are_by_now() {
     let dead: usize = scene.proxies[1].holders(&key("x"))[0].parse().expect("its number");
     let other = 1 - dead;
     scene.path.set_closed(true);
-    wait_until("the second proxy knows that it is cut off", KNOWN_WITHIN, || {
+    wait_until("the second proxy knows that it is cut off", PATIENCE, || {
         get(&scene.proxies[1], "/live/unknown.flv").status == 503
     });
 
@@ -331,7 +325,7 @@ fn what_a_cut_off_proxy_chose_by_rendezvous_yields_to_what_the_fleet_has() {
         let mapping = format!("srs-proxy-url:{}", key(&format!("y{n}")));
         scene.redis.cli(&["set", &mapping, &server_key(home)]);
     }
-    wait_until("the second proxy knows that it is cut off", KNOWN_WITHIN, || {
+    wait_until("the second proxy knows that it is cut off", PATIENCE, || {
         scene.proxies[1].log().contains("Redis is away")
     });
     for n in 0..STREAMS {
@@ -403,7 +397,7 @@ fn a_redis_that_hangs_costs_little_and_keeps_no_proxy_from_quitting() {
     scene.redis.signal(Signal::STOP);
     let hangs = Instant::now();
     let mut asked = 0;
-    while hangs.elapsed() < 4 * ANSWERED_WITHIN {
+    while hangs.elapsed() < SOME_TIME {
         let start = Instant::now();
         assert_eq!(get(&scene.proxies[0], &format!("/live/new{asked}.flv")).status, 503);
         assert!(start.elapsed() < ANSWERED_WITHIN, "{:?}", start.elapsed());
@@ -413,7 +407,7 @@ fn a_redis_that_hangs_costs_little_and_keeps_no_proxy_from_quitting() {
         assert!(now.descriptors <= before.descriptors + ATTEMPTS, "{before:?}, then {now:?}");
     }
     scene.proxies[0].signal(Signal::TERM);
-    assert_eq!(scene.proxies[0].wait_end(KNOWN_WITHIN).status.code(), Some(0));
+    assert_eq!(scene.proxies[0].wait_end(ANSWERED_WITHIN).status.code(), Some(0));
     scene.redis.signal(Signal::CONT);
 }
 
@@ -427,7 +421,8 @@ fn many_new_streams_at_once_share_the_way_to_a_slow_redis() {
     let mut new: Vec<_> = new.collect();
     drive(&mut new, "all are published", PATIENCE, Session::is_started);
     println!("{MANY} streams are published after {:?}", asked.elapsed());
-    assert!(asked.elapsed() < 2 * ANSWERED_WITHIN, "{:?}", asked.elapsed());
+    let one_by_one = SLOW * u32::try_from(MANY).expect("few streams");
+    assert!(asked.elapsed() < one_by_one / 2, "{:?}", asked.elapsed());
 }
 
 #[test]
@@ -441,7 +436,7 @@ fn a_redis_that_is_too_slow_is_one_that_is_away() {
     let mut longest = Duration::ZERO;
     let mut asked = 0;
     // New ones, and those that are known, for some seconds.
-    while begin.elapsed() < 4 * ANSWERED_WITHIN {
+    while begin.elapsed() < SOME_TIME {
         let start = Instant::now();
         let status = get(second, &format!("/live/new{asked}.flv")).status;
         assert!(status == 503 || status == 200, "{status}");
@@ -461,20 +456,27 @@ fn a_redis_that_is_too_slow_is_one_that_is_away() {
 
 #[test]
 fn heartbeats_at_any_proxy_keep_an_origin_alive_at_all() {
-    let scene = Scene::start(&[("PROXY_ORIGIN_SERVER_TTL", "2s")]);
-    let begin = Instant::now();
-    let mut beats = 0;
-    wait_until("time has passed", PATIENCE, || {
-        if begin.elapsed() >= Duration::from_millis(800) * beats {
-            let turn = usize::from(beats % 2 == 1);
-            scene.origins[0].register(&scene.proxies[turn], 0);
-            beats += 1;
-        }
-        for proxy in &scene.proxies {
-            assert_eq!(proxy.health("0").as_deref(), Some("alive"), "after {:?}", begin.elapsed());
-        }
-        begin.elapsed() >= 3 * KNOWN_WITHIN
-    });
+    /// How long an origin lives without a heartbeat, and in words: a proxy hears of one that comes every second at another
+    /// up to a second later, and the rest is a busy machine's.
+    const TTL: (Duration, &str) = (Duration::from_secs(4), "4s");
+    let scene = Scene::start(&[("PROXY_ORIGIN_SERVER_TTL", TTL.1)]);
+    // At one for longer than it lives, then at the other.
+    for at in &scene.proxies {
+        let begin = Instant::now();
+        let mut beats = 0;
+        wait_until("time has passed", PATIENCE, || {
+            if begin.elapsed() >= Duration::from_secs(1) * beats {
+                scene.origins[0].register(at, 0);
+                beats += 1;
+            }
+            for proxy in &scene.proxies {
+                assert_eq!(proxy.health("0").as_deref(), Some("alive"), "after {:?}", begin.elapsed());
+            }
+            begin.elapsed() >= TTL.0 * 3 / 2
+        });
+    }
+    // Once more, for as long as the rest takes.
+    scene.origins[0].register(&scene.proxies[0], 0);
     // The other has been silent, and gets nothing.
     assert!(scene.proxies.iter().all(|proxy| proxy.health("1").as_deref() != Some("alive")));
     assert!(scene.homes("x").iter().all(|home| home == "0"));
@@ -513,12 +515,12 @@ fn rubbish_in_redis_hurts_nobody() {
     for (n, origin) in scene.origins.iter().enumerate() {
         origin.register(&scene.proxies[n], n);
     }
-    wait_until("the list is good again", KNOWN_WITHIN, || {
+    wait_until("the list is good again", PATIENCE, || {
         let list = scene.redis.cli(&["get", "srs-proxy-all-servers"]);
         serde_json::from_str::<BTreeSet<String>>(&list)
             .is_ok_and(|list| list == [0, 1].map(server_key).into())
     });
-    scene.wait_known(2);
+    wait_known(&scene.proxies, 2);
 }
 
 #[test]
@@ -529,7 +531,7 @@ fn an_origin_that_another_proxy_dropped_from_the_list_is_back_with_its_next_hear
     scene.redis.cli(&["set", "srs-proxy-all-servers", &format!("[\"{}\"]", server_key(1))]);
     assert_eq!(scene.homes("x"), homes, "its streams stay, by its registration");
     scene.origins[0].register(&scene.proxies[1], 0);
-    wait_until("it is listed", KNOWN_WITHIN, || scene.list() == [0, 1].map(server_key).into());
-    scene.wait_known(2);
+    wait_until("it is listed", PATIENCE, || scene.list() == [0, 1].map(server_key).into());
+    wait_known(&scene.proxies, 2);
     assert_eq!(scene.homes("x"), homes);
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 /// Within this a start without Redis is given up.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(12);
 
-/// How late Redis may come.
-const LATE: Duration = Duration::from_secs(2);
+/// How late Redis comes: of the five seconds that a proxy waits for it, a busy machine may need most to start it.
+const LATE: Duration = Duration::from_secs(1);
 
 /// A password that is never to be shown.
 const PASSWORD: &str = "very-secret-password";
@@ -108,7 +108,7 @@ fn a_user_with_just_what_is_needed_is_let_in_and_one_who_may_not_write_is_named(
 }
 
 #[test]
-fn redis_may_come_two_seconds_late() {
+fn redis_may_come_late() {
     let mut redis = Redis::start();
     redis.kill();
     let begin = Instant::now();

@@ -3,9 +3,9 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Read at once.
 const BUFFER: usize = 64 * 1024;
@@ -54,7 +54,8 @@ impl Slow {
         self.addr
     }
 
-    /// From now on each piece of an answer is so late.
+    /// From now on each piece of an answer is so late. Pieces do not wait for one another: they come as far apart as they
+    /// were sent.
     pub fn set_delay(&self, delay: Duration) {
         let millis = u64::try_from(delay.as_millis()).expect("a short delay");
         self.shared.delay.store(millis, Ordering::Relaxed);
@@ -118,6 +119,10 @@ fn connect(client: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     server.set_nodelay(true)?;
     let ends = [client.try_clone()?, server.try_clone()?];
     shared.streams().extend(ends);
+    // Closed since it was looked at, the path may not have found these.
+    if shared.closed.load(Ordering::Relaxed) {
+        shared.cut();
+    }
     let (questions, answers) = ((client.try_clone()?, server.try_clone()?), (server, client));
     thread::spawn(move || pass(questions.0, questions.1, || Duration::ZERO));
     let shared = Arc::clone(shared);
@@ -126,16 +131,25 @@ fn connect(client: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     Ok(())
 }
 
-/// Passes on what comes, until one side has enough; then both are closed.
+/// Passes on what comes, each piece so late, until one side has enough; then both are closed.
 fn pass(mut from: TcpStream, mut to: TcpStream, delay: impl Fn() -> Duration) {
+    let (pieces, late) = mpsc::channel::<(Instant, Vec<u8>)>();
+    let writer = thread::spawn(move || {
+        while let Ok((due, piece)) = late.recv() {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if to.write_all(&piece).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    });
     let mut buffer = vec![0; BUFFER];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        thread::sleep(delay());
-        if to.write_all(&buffer[..count]).is_err() {
+        if pieces.send((Instant::now() + delay(), buffer[..count].to_vec())).is_err() {
             break;
         }
     }
-    for stream in [from, to] {
-        let _ = stream.shutdown(Shutdown::Both);
-    }
+    drop(pieces);
+    let _ = writer.join();
+    let _ = from.shutdown(Shutdown::Both);
 }

@@ -15,6 +15,9 @@ pub const MASTER: &str = "main";
 /// Sentinels: as many as it takes to agree when one is gone.
 const SENTINELS: usize = 3;
 
+/// After so long without a word of it Sentinels take a master for dead.
+pub const DOWN_AFTER: Duration = Duration::from_millis(500);
+
 /// Masters of a Cluster: the fewest that make one.
 const MASTERS: usize = 3;
 
@@ -176,9 +179,10 @@ impl Watched {
             replica.info(&["info", "replication"], "master_link_status").as_deref() == Some("up")
         });
         let config = format!(
-            "sentinel monitor {MASTER} 127.0.0.1 {} 2\nsentinel down-after-milliseconds {MASTER} 500\n\
+            "sentinel monitor {MASTER} 127.0.0.1 {} 2\nsentinel down-after-milliseconds {MASTER} {}\n\
              sentinel failover-timeout {MASTER} 3000",
-            master.port
+            master.port,
+            DOWN_AFTER.as_millis(),
         );
         let sentinels = (0..SENTINELS).map(|_| Redis::at(free_port(), &config, None, true)).collect();
         let watched = Self { servers: [master, replica], sentinels };
@@ -198,6 +202,15 @@ impl Watched {
         let sentinels: Vec<_> =
             self.sentinels.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         format!("redis+sentinel://{}/{MASTER}", sentinels.join(","))
+    }
+
+    /// From now on Sentinels take the master for dead when they have not heard of it for so long.
+    #[track_caller]
+    pub fn set_patience(&self, patience: Duration) {
+        let millis = patience.as_millis().to_string();
+        for sentinel in &self.sentinels {
+            assert_eq!(sentinel.cli(&["sentinel", "set", MASTER, "down-after-milliseconds", &millis]), "OK");
+        }
     }
 
     /// The server that the last Sentinel says is the master.
@@ -249,14 +262,20 @@ impl Cluster {
             }
         }
         let cluster = Self { nodes: nodes.into_iter().map(|(node, _)| node).collect() };
-        for node in &cluster.nodes {
+        cluster.wait_well();
+        cluster
+    }
+
+    /// Waits until all nodes say that it is well.
+    #[track_caller]
+    pub fn wait_well(&self) {
+        for node in &self.nodes {
             let info = |field| node.info(&["cluster", "info"], field);
             wait_until("the Cluster is well", PATIENCE, || {
                 info("cluster_state").as_deref() == Some("ok")
                     && info("cluster_known_nodes") == Some(MASTERS.to_string())
             });
         }
-        cluster
     }
 
     /// The URL of all nodes.

@@ -1,15 +1,17 @@
 //! Eight proxies at once: each of thousands of keys gets one origin, and no registration of hundreds is lost.
 
+use srs_proxy_tests::peers::fleet::wait_known;
 use srs_proxy_tests::peers::http::{Connection, Request};
 use srs_proxy_tests::peers::http_origin::{Answer, HttpOrigin};
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::redis::Redis;
-use srs_proxy_tests::peers::{raise_descriptor_limit, wait_until};
+use srs_proxy_tests::peers::{PATIENCE, raise_descriptor_limit, wait_for, wait_until};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const PROXIES: usize = 8;
 const ORIGINS: usize = 4;
@@ -20,9 +22,6 @@ const LANES: usize = 4;
 
 /// Registrations that each proxy is sent.
 const REGISTRATIONS: usize = 25;
-
-/// Within this every proxy lists what all were told.
-const KNOWN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Descriptors that the connections between all these need in this process.
 const DESCRIPTORS: u64 = 8192;
@@ -37,14 +36,22 @@ fn proxies(redis: &Redis) -> Vec<Proxy> {
     (0..PROXIES).map(|_| Proxy::on_redis(redis.port(), &[("PROXY_WORKERS", "1")])).collect()
 }
 
-/// Which origin each of these keys is led to, by one connection.
+/// Of so many questions one may be refused: on so busy a machine a proxy may find that Redis has been silent for half a
+/// second, and then refuses what is new for a moment.
+const REFUSED: usize = 10;
+
+/// Which origin each of these keys is led to, by one connection. Who is refused asks again: that is no origin.
 #[track_caller]
-fn led(at: SocketAddr, keys: impl Iterator<Item = usize>) -> BTreeMap<usize, String> {
+fn led(at: SocketAddr, keys: impl Iterator<Item = usize>, refused: &AtomicUsize) -> BTreeMap<usize, String> {
     let mut connection = Connection::open(at).expect("a connection");
     keys.map(|key| {
-        let answer = connection.ask(&Request::get(&format!("/live/k{key}.flv"))).expect("an answer");
-        assert_eq!(answer.status, 200, "k{key}: {}", answer.body);
-        (key, answer.body.text())
+        let origin = wait_for("an answer that is no refusal", PATIENCE, || {
+            let answer = connection.ask(&Request::get(&format!("/live/k{key}.flv"))).expect("an answer");
+            assert!(matches!(answer.status, 200 | 503), "k{key}: {}", answer.body);
+            refused.fetch_add(usize::from(answer.status == 503), Ordering::Relaxed);
+            (answer.status == 200).then(|| answer.body.text())
+        });
+        (key, origin)
     })
     .collect()
 }
@@ -58,25 +65,26 @@ fn each_of_two_thousand_keys_asked_at_eight_proxies_at_once_has_one_origin() {
     for (n, origin) in origins.iter().enumerate() {
         proxies[n].register_http(&n.to_string(), origin.addr());
     }
-    for proxy in &proxies {
-        wait_until("every proxy knows all origins", KNOWN_WITHIN, || proxy.origins().len() == ORIGINS);
-    }
+    wait_known(&proxies, ORIGINS);
     let start = Barrier::new(PROXIES * LANES);
+    let refused = AtomicUsize::new(0);
     let begin = Instant::now();
     let answers: Vec<BTreeMap<usize, String>> = thread::scope(|scope| {
         let lanes = proxies.iter().flat_map(|proxy| (0..LANES).map(move |lane| (proxy.http(), lane)));
         let asking: Vec<_> = lanes
             .map(|(at, lane)| {
-                let start = &start;
+                let (start, refused) = (&start, &refused);
                 scope.spawn(move || {
                     start.wait();
-                    led(at, (lane..KEYS).step_by(LANES))
+                    led(at, (lane..KEYS).step_by(LANES), refused)
                 })
             })
             .collect();
         asking.into_iter().map(|lane| lane.join().expect("all answers")).collect()
     });
-    println!("{} questions answered in {:?}", PROXIES * KEYS, begin.elapsed());
+    let refusals = refused.load(Ordering::Relaxed);
+    println!("{} questions answered in {:?}, {refusals} refused at first", PROXIES * KEYS, begin.elapsed());
+    assert!(refusals < PROXIES * KEYS / REFUSED, "{refusals} refused");
     let mut homes = BTreeMap::<usize, BTreeSet<String>>::new();
     for (key, origin) in answers.into_iter().flatten() {
         homes.entry(key).or_default().insert(origin);
@@ -91,7 +99,7 @@ fn each_of_two_thousand_keys_asked_at_eight_proxies_at_once_has_one_origin() {
 
     // Asked again, from the last to the first, everybody says the same.
     for proxy in &proxies {
-        for (key, origin) in led(proxy.http(), (0..KEYS).rev().step_by(7)) {
+        for (key, origin) in led(proxy.http(), (0..KEYS).rev().step_by(7), &refused) {
             assert!(homes[&key].contains(&origin), "k{key} has moved to {origin}");
         }
     }
@@ -115,8 +123,7 @@ fn two_hundred_registrations_at_eight_proxies_at_once_are_all_known_everywhere()
     });
     let told = Instant::now();
     for (n, proxy) in proxies.iter().enumerate() {
-        let left = KNOWN_WITHIN.saturating_sub(told.elapsed());
-        wait_until(&format!("proxy {n} lists all"), left, || {
+        wait_until(&format!("proxy {n} lists all"), PATIENCE, || {
             let servers: BTreeSet<_> =
                 proxy.origins().iter().map(|origin| origin["server"].to_string()).collect();
             servers.len() == PROXIES * REGISTRATIONS

@@ -67,10 +67,10 @@ impl Scene {
         for (n, datagram) in datagrams.into_iter().enumerate() {
             socket.send_to(&datagram, self.proxy.rtc()).expect("a datagram is sent");
             if n % BURST == 0 {
-                self.proxy.wait_read();
+                self.proxy.wait_read(self.proxy.rtc());
             }
         }
-        self.proxy.wait_read();
+        self.proxy.wait_read(self.proxy.rtc());
     }
 
     /// Media went on all the time, another viewer can come, and there is no more than before.

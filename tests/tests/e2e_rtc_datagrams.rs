@@ -102,7 +102,7 @@ fn clients_of_both_ip_versions_are_served_at_a_bare_port_and_freed_by_their_good
         assert_eq!(ask(&proxy, &Request::new("DELETE", &resource)).status, 200);
         wait_until("the session is freed", GOODBYE, || proxy.rtc_sessions().is_empty());
         client.send(&check([9; 12], &format!("{SERVER}:{user}"), 0)).expect("sent");
-        proxy.wait_read();
+        proxy.wait_read(proxy.rtc());
         assert!(proxy.rtc_sessions().is_empty(), "{ip}: its name is nobody's");
     }
 }

@@ -1,5 +1,6 @@
 //! What the kernel says of a running process. Reads `/proc` only.
 
+use super::{PATIENCE, wait_for};
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -55,11 +56,20 @@ pub fn connections(pid: u32) -> usize {
     sockets(pid, ["tcp", "tcp6"]).iter().filter(|entry| entry.state != LISTENING).count()
 }
 
-/// Where a process' UDP sockets over IPv4 lead that have one peer only.
+/// A process' UDP sockets over IPv4 that have one peer only: each one's number, which no later socket has, and its peer.
 #[track_caller]
-pub fn udp_peers(pid: u32) -> Vec<SocketAddr> {
-    let connected = sockets(pid, ["udp"]).into_iter().filter(|entry| entry.state == CONNECTED);
-    connected.map(|entry| entry.remote.expect("an address over IPv4")).collect()
+pub fn udp_peers(pid: u32) -> Vec<(String, SocketAddr)> {
+    let look = || -> Vec<_> {
+        let connected = sockets(pid, ["udp"]).into_iter().filter(|entry| entry.state == CONNECTED);
+        connected.map(|entry| (entry.inode, entry.remote.expect("an address over IPv4"))).collect()
+    };
+    // The kernel gives the table in pieces, and finds its place again by counting: one that goes or comes meanwhile, of
+    // whatever process, hides or doubles another.
+    let mut last = look();
+    wait_for("two equal looks at the UDP sockets", PATIENCE, || {
+        let before = std::mem::replace(&mut last, look());
+        (before == last).then(|| last.clone())
+    })
 }
 
 /// What waits to be read at a UDP port by whoever has it, in bytes as the kernel counts them.

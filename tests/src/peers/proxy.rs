@@ -9,6 +9,7 @@ use super::temp::TempDir;
 use super::{PATIENCE, profile_dir, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
@@ -162,13 +163,19 @@ impl Proxy {
     /// The origins that its WebRTC sessions lead to: one entry for each socket.
     #[track_caller]
     pub fn rtc_sessions(&self) -> Vec<SocketAddr> {
-        proc::udp_peers(self.pid())
+        proc::udp_peers(self.pid()).into_iter().map(|(_, origin)| origin).collect()
     }
 
-    /// Waits until its WebRTC server has read all that has been sent to it.
+    /// The sockets of its WebRTC sessions, by numbers that no later ones have.
     #[track_caller]
-    pub fn wait_read(&self) {
-        wait_until("the datagrams are read", PATIENCE, || proc::udp_unread(self.rtc().port()) == 0);
+    pub fn rtc_sockets(&self) -> BTreeSet<String> {
+        proc::udp_peers(self.pid()).into_iter().map(|(number, _)| number).collect()
+    }
+
+    /// Waits until all is read that has been sent to one of its UDP servers.
+    #[track_caller]
+    pub fn wait_read(&self, server: SocketAddr) {
+        wait_until("the datagrams are read", PATIENCE, || proc::udp_unread(server.port()) == 0);
     }
 
     /// The system API's address.

@@ -2,10 +2,10 @@
 //! is as before when it is back, even if it has forgotten everything.
 
 use rustix::process::Signal;
-use srs_proxy_tests::peers::fleet::{ANSWERED_WITHIN, Fleet, JITTER, KEY, KNOWN_WITHIN};
+use srs_proxy_tests::peers::fleet::{ANSWERED_WITHIN, Fleet, JITTER, KEY, wait_known};
 use srs_proxy_tests::peers::http;
 use srs_proxy_tests::peers::http_origin::{Answer, HttpOrigin};
-use srs_proxy_tests::peers::pion::{Location, Pion, Publisher, Viewers};
+use srs_proxy_tests::peers::pion::{LONGEST, Location, Pion, Publisher, Viewers};
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::redis::Redis;
 use srs_proxy_tests::peers::slow::Slow;
@@ -20,8 +20,12 @@ const RECOVERY: Duration = Duration::from_secs(7);
 /// Packets of some seconds.
 const PACKETS: u64 = 250;
 
-/// How late a slow Redis answers.
-const SLOW: Duration = Duration::from_millis(200);
+/// How late a slow Redis answers: far within the half second that a proxy waits, all of which a busy machine may need.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// How often a busy machine may make an answer so late that a proxy connects again, all in all. Were it for Redis being slow,
+/// it would be all the time.
+const RECONNECTED: usize = 2;
 
 #[track_caller]
 fn fleet(redis_port: u16) -> Fleet {
@@ -120,7 +124,8 @@ fn redis_is_slow() {
     fleet.assert_new_works("slow", ANSWERED_WITHIN);
     fleet.assert_no_stall("slow");
     fleet.assert_api_answers();
-    assert_eq!(path.came(), came, "a slow Redis is no reason to connect again");
+    let again = path.came() - came;
+    assert!(again <= RECONNECTED, "a slow Redis is no reason to connect again: {again} times");
 
     path.set_delay(Duration::ZERO);
     fleet.assert_new_works("new", ANSWERED_WITHIN);
@@ -133,10 +138,13 @@ fn webrtc_goes_on_without_redis() {
     let origin = Pion::start(Location::Query);
     let proxies = [(); 2].map(|()| Proxy::on_redis(redis.port(), &[]));
     proxies[0].register_rtc("origin", origin.api(), origin.media());
-    wait_until("both proxies know the origin", KNOWN_WITHIN, || proxies[1].origins().len() == 1);
-    let _publisher = Publisher::start(&proxies[0].rtc_url("whip", "live", "x"), 100, PATIENCE);
+    wait_known(&proxies, 1);
+    let storeless = Proxy::before_rtc(&origin, &[("PROXY_WORKERS", "2")]);
+    let _publisher = Publisher::start(&proxies[0].rtc_url("whip", "live", "x"), 100);
     wait_until("the track has arrived", PATIENCE, || origin.tracks("live/x") == 1);
-    let viewers = Viewers::start(&proxies[1].rtc_url("whep", "live", "x"), 3, Duration::from_secs(10), true);
+    // The same without a Redis: what those wait for, no Redis is to blame for.
+    let [viewers, others] = [&proxies[1], &storeless]
+        .map(|proxy| Viewers::start(&proxy.rtc_url("whep", "live", "x"), 3, LONGEST, true));
     let arrive = |count: u64| {
         let before = origin.packets("live/x");
         wait_until("media arrives", PATIENCE, || origin.packets("live/x") > before + count);
@@ -149,10 +157,11 @@ fn webrtc_goes_on_without_redis() {
         Viewers::start(&proxies[1].rtc_url("whep", "live", "x"), 1, Duration::from_secs(1), true).finish();
     assert_eq!((late.connected, late.lost), (1, 0), "{late:?}");
     redis.restart();
-    let seen = viewers.finish();
-    println!("{seen:?}");
+    arrive(PACKETS);
+    let [seen, others] = [viewers, others].map(Viewers::leave);
+    println!("{seen:?}, without a Redis {others:?}");
     assert_eq!((seen.connected, seen.lost, seen.deleted), (3, 0, 3), "{seen:?}");
-    assert!(seen.gap < JITTER, "{:?} without media", seen.gap);
+    assert!(seen.gap < others.gap + JITTER, "{:?} without media, without a Redis {:?}", seen.gap, others.gap);
 }
 
 #[test]
@@ -166,9 +175,7 @@ fn by_rendezvous_proxies_agree_on_new_streams_without_redis() {
     for (n, origin) in origins.iter().enumerate() {
         proxies[n % 2].register_http(&n.to_string(), origin.addr());
     }
-    for proxy in &proxies {
-        wait_until("both proxies know all origins", KNOWN_WITHIN, || proxy.origins().len() == origins.len());
-    }
+    wait_known(&proxies, origins.len());
     let homes = |name: &str| {
         let mut homes = Vec::new();
         for key in 0..KEYS {
@@ -208,9 +215,7 @@ fn proxies_come_back_to_redis_without_a_herd() {
         (0..PROXIES).map(|_| Proxy::on_redis(path.addr().port(), &[("PROXY_WORKERS", "1")])).collect();
     let origin = HttpOrigin::answering(Answer::ok("text/plain", b"here"));
     proxies[0].register_http("origin", origin.addr());
-    for proxy in &proxies {
-        wait_until("every proxy knows the origin", KNOWN_WITHIN, || proxy.origins().len() == 1);
-    }
+    wait_known(&proxies, 1);
     let started = path.came();
     assert!(started <= PROXIES * CONNECTIONS, "{started} connections of {PROXIES} proxies at the start");
 

@@ -2,7 +2,7 @@
 //! ones begin, and nothing is kept.
 
 use srs_proxy_tests::peers::nat::Nat;
-use srs_proxy_tests::peers::pion::{Location, Pion, Publisher, Viewers};
+use srs_proxy_tests::peers::pion::{LONGEST, Location, Pion, Publisher, Viewers};
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::{PATIENCE, wait_until};
 use srs_proxy_tests::sim::rtc::wire;
@@ -21,8 +21,9 @@ const NAMES: u64 = 10_000;
 /// Datagrams that are sent before the proxy is given time to read them: fewer than its socket holds.
 const BURST: usize = 50;
 
-/// A viewer never waits so long for the next of a hundred packets a second, on a busy machine.
-const LONGEST_GAP: Duration = Duration::from_secs(1);
+/// A viewer never waits so long for the next of a hundred packets a second, on a busy machine. What did not reach it is
+/// counted, too.
+const LONGEST_GAP: Duration = Duration::from_secs(3);
 
 /// What junk may leave behind: pages that the allocator keeps, KiB.
 const LEFT_KIB: u64 = 2 * 1024;
@@ -47,9 +48,9 @@ impl Scene {
         let inside = SocketAddr::new(INSIDE.parse().expect("an address"), proxy.rtc().port());
         let nat = Nat::start(inside, proxy.rtc());
         let direct = format!("http://{}/rtc/v1/whip/?app=live&stream=x", origin.api());
-        let publisher = Publisher::start(&direct, 100, PATIENCE * 4);
+        let publisher = Publisher::start(&direct, 100);
         wait_until("the track has arrived", PATIENCE, || origin.tracks("live/x") == 1);
-        let viewers = Viewers::start(&proxy.rtc_url("whep", "live", "x"), 1, Duration::from_secs(12), true);
+        let viewers = Viewers::start(&proxy.rtc_url("whep", "live", "x"), 1, LONGEST, true);
         let scene = Self { viewers, publisher, nat, proxy, _origin: origin };
         scene.wait_flow();
         scene
@@ -86,7 +87,7 @@ impl Scene {
         let url = self.proxy.rtc_url("whep", "live", "x");
         let other = Viewers::start(&url, 1, Duration::from_secs(1), true).finish();
         assert_eq!((other.connected, other.lost), (1, 0), "{other:?}");
-        let seen = self.viewers.finish();
+        let seen = self.viewers.leave();
         assert_eq!((seen.connected, seen.lost, seen.deleted), (1, 0, 1), "{seen:?}");
         assert!(seen.gap < LONGEST_GAP, "{:?} without media", seen.gap);
         drop(self.publisher);
@@ -166,6 +167,7 @@ fn truncated_and_lying_stun_of_every_length_is_dropped() {
         }),
     );
     let changes = (0..genuine.len()).flat_map(|at| [0, 1, 0x7f, 0xff].map(|byte| (at, byte)));
+    let changes = changes.filter(|(at, byte)| genuine[*at] != *byte);
     scene.send(
         &socket,
         changes.map(|(at, byte)| {
@@ -189,6 +191,10 @@ fn truncated_and_lying_stun_of_every_length_is_dropped() {
 fn junk_shaped_like_media_from_anywhere_is_dropped() {
     let scene = Scene::start();
     let sockets: Vec<_> = (0..10).map(|_| stranger()).collect();
+    // Bursts, so that every page has been used of the buffers that are kept for many at once.
+    for _ in 0..10 {
+        scene.send(&sockets[0], vec![vec![0; 65_000]; BURST / 2]);
+    }
     let before = scene.proxy.usage();
     for first in 0..=255_u8 {
         let socket = &sockets[usize::from(first) % sockets.len()];

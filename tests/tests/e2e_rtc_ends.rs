@@ -2,7 +2,8 @@
 
 use rustix::process::Signal;
 use srs_proxy_tests::peers::nat::Nat;
-use srs_proxy_tests::peers::pion::{Location, Pion, Publisher, Viewers};
+use srs_proxy_tests::peers::pion::{LONGEST, Location, Pion, Publisher, Viewers};
+use srs_proxy_tests::peers::ports::free_port;
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::{PATIENCE, wait_until};
 use std::net::{Ipv4Addr, TcpStream};
@@ -14,11 +15,14 @@ const TIMEOUT: (Duration, &str) = (Duration::from_secs(6), "6s");
 /// What looking, and a busy machine, may add to that.
 const SLACK: Duration = Duration::from_secs(4);
 
+/// A viewer never waits so long for the next packet, on a busy machine. What did not reach it is counted, too.
+const LONGEST_GAP: Duration = Duration::from_secs(3);
+
 /// Origins are chosen at random: that one of two gets none of so many streams is no chance.
 const MANY_STREAMS: usize = 40;
 
 fn publish(proxy: &Proxy, stream: &str) -> Publisher {
-    Publisher::start(&proxy.rtc_url("whip", "live", stream), 50, PATIENCE * 4)
+    Publisher::start(&proxy.rtc_url("whip", "live", stream), 50)
 }
 
 #[test]
@@ -52,7 +56,7 @@ fn the_sessions_of_a_killed_origin_end_and_anothers_go_on() {
         wait_until("the track has arrived", PATIENCE, || {
             origins.iter().any(|origin| origin.tracks(&format!("live/{stream}")) == 1)
         });
-        Viewers::start(&proxy.rtc_url("whep", "live", stream), 3, Duration::from_secs(15), true)
+        Viewers::start(&proxy.rtc_url("whep", "live", stream), 3, LONGEST, true)
     };
     let (lost, going) = (viewers(dying), viewers(living));
     let dead = origins[0].media();
@@ -66,9 +70,9 @@ fn the_sessions_of_a_killed_origin_end_and_anothers_go_on() {
     drop((lost, std::mem::take(&mut publishers[0])));
     wait_until("its sessions are freed", TIMEOUT.0 + SLACK, || leading_there() == 0);
     assert_eq!(proxy.rtc_sessions().len(), survivors);
-    let seen = going.finish();
+    let seen = going.leave();
     assert_eq!((seen.connected, seen.lost, seen.deleted), (3, 0, 3), "{seen:?}");
-    assert!(seen.gap < Duration::from_secs(1), "{:?} without media", seen.gap);
+    assert!(seen.gap < LONGEST_GAP, "{:?} without media", seen.gap);
 }
 
 #[test]
@@ -76,10 +80,12 @@ fn a_session_whose_origin_is_gone_ends_while_its_client_stays() {
     let mut origin = Pion::start(Location::Query);
     let proxy = Proxy::before_rtc(&origin, &[("PROXY_WEBRTC_TIMEOUT", TIMEOUT.1)]);
     let _publisher = publish(&proxy, "x");
-    assert_eq!(proxy.rtc_sessions().len(), 1);
+    let sockets = proxy.rtc_sockets();
+    assert_eq!(sockets.len(), 1);
     origin.kill();
     let killed = Instant::now();
-    wait_until("its session is freed", TIMEOUT.0 + SLACK, || proxy.rtc_sessions().is_empty());
+    // Its client's next check begins another.
+    wait_until("its session is freed", TIMEOUT.0 + SLACK, || proxy.rtc_sockets().is_disjoint(&sockets));
     assert!(killed.elapsed() > TIMEOUT.0 / 2, "after {:?}: not for its silence", killed.elapsed());
 }
 
@@ -87,12 +93,12 @@ fn a_session_whose_origin_is_gone_ends_while_its_client_stays() {
 fn an_origin_that_is_unreachable_for_a_moment_keeps_its_sessions() {
     let origin = Pion::start(Location::Query);
     // What stands before it can be closed, and then the kernel says that nobody is there.
-    let front = Nat::start((Ipv4Addr::LOCALHOST, 0).into(), origin.media());
+    let front = Nat::start((Ipv4Addr::LOCALHOST, free_port()).into(), origin.media());
     let proxy = Proxy::with(&[("PROXY_WEBRTC_TIMEOUT", TIMEOUT.1)]);
     proxy.register_rtc("origin", origin.api(), front.inside());
     let publisher = publish(&proxy, "x");
     wait_until("the track has arrived", PATIENCE, || origin.tracks("live/x") == 1);
-    let viewers = Viewers::start(&proxy.rtc_url("whep", "live", "x"), 3, Duration::from_secs(6), true);
+    let viewers = Viewers::start(&proxy.rtc_url("whep", "live", "x"), 3, LONGEST, true);
     let routed = || proxy.log().matches(" webrtc at ").count();
     wait_until("all have their origin", PATIENCE, || routed() == 4);
     assert_eq!(proxy.rtc_sessions(), vec![front.inside(); 4]);
@@ -107,7 +113,7 @@ fn an_origin_that_is_unreachable_for_a_moment_keeps_its_sessions() {
     let before = origin.packets("live/x");
     wait_until("media flow", PATIENCE, || origin.packets("live/x") > before + 10);
     assert_eq!((proxy.rtc_sessions(), routed()), (vec![front.inside(); 4], 4), "these very sessions");
-    let seen = viewers.finish();
+    let seen = viewers.leave();
     assert_eq!((seen.connected, seen.deleted), (3, 3), "{seen:?}");
     assert!(seen.lost > 0 && seen.gap < TIMEOUT.0, "{seen:?}");
     drop(publisher);
@@ -126,12 +132,16 @@ fn a_drain_waits_for_the_last_session() {
     );
     let publisher = publish(&proxy, "x");
     wait_until("the track has arrived", PATIENCE, || origin.tracks("live/x") == 1);
-    let viewers = Viewers::start(&proxy.rtc_url("whep", "live", "x"), 2, Duration::from_secs(6), false);
+    let viewers = Viewers::start(&proxy.rtc_url("whep", "live", "x"), 2, LONGEST, false);
     proxy.signal(Signal::TERM);
     wait_until("no offer is taken", PATIENCE, || TcpStream::connect(proxy.http_api()).is_err());
-    let seen = viewers.finish();
+    // For some seconds.
+    let arrived = origin.packets("live/x");
+    wait_until("media go on", PATIENCE, || origin.packets("live/x") > arrived + 200);
+    let seen = viewers.leave();
     assert_eq!((seen.connected, seen.lost), (2, 0), "{seen:?}");
-    assert!(seen.gap < Duration::from_secs(1), "{:?} without media", seen.gap);
+    assert!(seen.packets > 2 * 100, "{seen:?}");
+    assert!(seen.gap < LONGEST_GAP, "{:?} without media", seen.gap);
     let arrived = origin.packets("live/x");
     wait_until("the publisher goes on", PATIENCE, || origin.packets("live/x") > arrived + 10);
     assert!(proxy.is_running());

@@ -14,9 +14,9 @@ const SLACK: Duration = Duration::from_secs(4);
 /// Packets a second: 470 kbit/s.
 const RATE: u32 = 50;
 
-/// By how much what one of a hundred packets takes through the proxy may exceed what it takes at the origin: so many times,
-/// and so much more, which is what a busy machine lets it wait for its turn.
-const LATENCY: (u32, Duration) = (3, Duration::from_millis(30));
+/// By how much what half of the packets take through the proxy may exceed what they take at the origin: so many times, and
+/// so much more, which is what a busy machine lets them wait for their turn. One pause of any program is no matter to them.
+const LATENCY: (u32, Duration) = (3, Duration::from_millis(10));
 
 /// What a packet to one of many viewers may cost the proxy, without optimization.
 const MOST_CPU: Duration = Duration::from_micros(100);
@@ -31,14 +31,14 @@ fn watch(count: u32, period: Duration, most_lost: u64) {
     raise_descriptor_limit(u64::from(count) * 8);
     let origin = Pion::start(Location::Query);
     let proxy = Proxy::before_rtc(&origin, &[("PROXY_WEBRTC_TIMEOUT", TIMEOUT.1)]);
-    let publisher = Publisher::start(&proxy.rtc_url("whip", "live", "x"), RATE, period * 4 + PATIENCE * 4);
+    let publisher = Publisher::start(&proxy.rtc_url("whip", "live", "x"), RATE);
     wait_until("the track has arrived", PATIENCE, || origin.tracks("live/x") == 1);
     // Once, so that what is kept for good is there.
     Viewers::start(&proxy.rtc_url("whep", "live", "x"), 1, Duration::ZERO, true).finish();
     wait_until("only the publisher is left", TIMEOUT.0 + SLACK, || proxy.rtc_sessions().len() == 1);
     let before = proxy.usage();
 
-    let mut p99 = Vec::new();
+    let mut latencies = Vec::new();
     let direct = format!("http://{}/rtc/v1/whep/?app=live&stream=x", origin.api());
     for (way, url) in [("at the origin", direct), ("through the proxy", proxy.rtc_url("whep", "live", "x"))] {
         let viewers = Viewers::start(&url, count, period, true);
@@ -62,9 +62,9 @@ fn watch(count: u32, period: Duration, most_lost: u64) {
         let expected = u64::from(count) * u64::from(RATE) * period.as_secs();
         assert!(seen.packets > expected * 9 / 10, "{} packets", seen.packets);
         assert!(busy < MOST_CPU.as_secs_f64() * seen.packets as f64, "{busy} s for {} packets", seen.packets);
-        p99.push(seen.latency.1);
+        latencies.push(seen.latency.0);
     }
-    let [there, through] = p99[..] else { unreachable!("two ways") };
+    let [there, through] = latencies[..] else { unreachable!("two ways") };
     assert!(
         through < there * LATENCY.0 + LATENCY.1,
         "{through:?} through the proxy, {there:?} at the origin"

@@ -49,7 +49,7 @@ fn through(
     wait_until("the sessions are freed", freed, || proxy.rtc_sessions().is_empty());
     for seen in [&published, &played] {
         assert!(seen.frames >= FRAMES && seen.packets > FRAMES && seen.size.0 > 0, "{seen:?}");
-        assert_eq!((seen.lost, seen.remote), (0, Some(proxy.rtc())), "{seen:?}");
+        assert!(seen.is_nearly_whole() && seen.remote == Some(proxy.rtc()), "{seen:?}");
         assert_eq!(seen.console, Vec::<String>::new());
     }
     proxy.wait_quiet();
@@ -109,7 +109,7 @@ fn srs_json_signalling_does_the_same() {
 fn pion(publish: &str, play: &str, settings: &[(&str, &str)]) {
     let origin = Pion::start(Location::Query);
     let proxy = Proxy::before_rtc(&origin, settings);
-    let publisher = Publisher::start(&proxy.rtc_url(publish, "live", "x"), 100, Duration::from_secs(6));
+    let publisher = Publisher::start(&proxy.rtc_url(publish, "live", "x"), 100);
     wait_until("the track has arrived", PATIENCE, || origin.tracks("live/x") == 1);
     let viewers = Viewers::start(&proxy.rtc_url(play, "live", "x"), 3, Duration::from_secs(2), true);
     assert_eq!(proxy.rtc_sessions(), [origin.media(); 4]);
@@ -163,7 +163,7 @@ fn sixteen_streams_come_and_go_over_two_origins_and_two_workers() {
     let publishers: Vec<_> = (0..16)
         .map(|n| {
             let url = proxy.rtc_url("whip", "live", &format!("s{n}"));
-            Publisher::start(&url, 25, Duration::from_secs(60))
+            Publisher::start(&url, 25)
         })
         .collect();
     for n in 0..16 {

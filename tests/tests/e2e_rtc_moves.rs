@@ -1,7 +1,7 @@
 //! A client's address changes while it publishes or plays, as behind a NAT whose binding expired: media go on.
 
 use srs_proxy_tests::peers::nat::Nat;
-use srs_proxy_tests::peers::pion::{Location, Pion, Publisher, Viewers};
+use srs_proxy_tests::peers::pion::{LONGEST, Location, Pion, Publisher, Viewers};
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::rtc::{Client, Program, Role};
 use srs_proxy_tests::peers::{PATIENCE, wait_for, wait_until};
@@ -11,14 +11,17 @@ use std::time::Duration;
 /// Where clients find the translator: another address of the loopback, at the proxy's port.
 const INSIDE: &str = "127.0.0.2";
 
-/// Media go on with the client's next check; Pion's come every four seconds at least.
-const LONGEST_GAP: Duration = Duration::from_secs(5);
+/// Media go on with the client's next check; Pion's come every four seconds at least. The rest is a busy machine's.
+const LONGEST_GAP: Duration = Duration::from_secs(7);
 
-/// How long after that check.
-const RECOVERY: Duration = Duration::from_millis(500);
+/// How long after that check. Were it not enough, media would wait for another, of aiortc after four seconds at least.
+const RECOVERY: Duration = Duration::from_secs(2);
 
 /// Datagrams that say that media flow.
 const FLOWING: u64 = 100;
+
+/// More packets than can be on their way when a port changes.
+const ON_THEIR_WAY: u64 = 10;
 
 /// Origin that the proxy leads to, proxy, and the translator before it that clients are led to.
 fn behind_nat() -> (Pion, Proxy, Nat) {
@@ -50,16 +53,16 @@ fn rebind(nat: &Nat) {
 #[test]
 fn viewers_see_a_short_gap_when_their_ports_change() {
     let (origin, proxy, nat) = behind_nat();
-    let publisher = Publisher::start(&proxy.rtc_url("whip", "live", "x"), 100, Duration::from_secs(60));
+    let publisher = Publisher::start(&proxy.rtc_url("whip", "live", "x"), 100);
     wait_until("the track has arrived", PATIENCE, || origin.tracks("live/x") == 1);
-    let viewers = Viewers::start(&proxy.rtc_url("whep", "live", "x"), 3, Duration::from_secs(15), true);
+    let viewers = Viewers::start(&proxy.rtc_url("whep", "live", "x"), 3, LONGEST, true);
     for _ in 0..2 {
         wait_flow(&nat);
         nat.rebind();
         wait_flow(&nat);
     }
     assert_eq!(proxy.rtc_sessions().len(), 4, "each has kept its socket");
-    let seen = viewers.finish();
+    let seen = viewers.leave();
     assert_eq!((seen.connected, seen.deleted), (3, 3), "{seen:?}");
     assert_eq!(seen.remotes.into_iter().collect::<Vec<_>>(), [nat.inside()]);
     assert!(seen.gap < LONGEST_GAP, "{:?} without media", seen.gap);
@@ -69,13 +72,19 @@ fn viewers_see_a_short_gap_when_their_ports_change() {
 #[test]
 fn a_publishers_media_go_on_arriving_when_its_port_changes() {
     let (origin, proxy, nat) = behind_nat();
-    let publisher = Publisher::start(&proxy.rtc_url("whip", "live", "x"), 100, Duration::from_secs(60));
-    for _ in 0..3 {
+    let publisher = Publisher::start(&proxy.rtc_url("whip", "live", "x"), 100);
+    let flows = || {
         let before = origin.packets("live/x");
         wait_until("its media arrive", PATIENCE, || origin.packets("live/x") > before + FLOWING);
-        let before = origin.packets("live/x");
+    };
+    flows();
+    for _ in 0..3 {
         nat.rebind();
-        wait_until("its media arrive again", LONGEST_GAP, || origin.packets("live/x") > before + FLOWING);
+        let before = origin.packets("live/x");
+        wait_until("its media arrive again", LONGEST_GAP, || {
+            origin.packets("live/x") > before + ON_THEIR_WAY
+        });
+        flows();
     }
     assert_eq!(proxy.rtc_sessions().len(), 1, "it has kept its socket");
     drop(publisher);
@@ -89,13 +98,15 @@ fn plays_on(program: Program) {
     let mut publisher = Client::start(Program::Aiortc, Role::Whip, "live/x", origin.api(), 10);
     publisher.wait_flow();
     wait_until("both tracks have arrived", PATIENCE, || origin.tracks("live/x") == 2);
-    let mut player = Client::start(program, Role::Whep, "live/x", proxy.http_api(), 350);
-    wait_until("media come through the translator", PATIENCE, || nat.passed() > 300);
+    // Many of them after the change, before which there are fewer of them than datagrams.
+    let frames = 2 * FLOWING;
+    let mut player = Client::start(program, Role::Whep, "live/x", proxy.http_api(), frames);
+    wait_until("media come through the translator", PATIENCE, || nat.passed() > FLOWING);
     rebind(&nat);
     player.wait_flow();
     let seen = player.leave();
     assert_eq!((seen.remote, &seen.deleted[..]), (Some(nat.inside()), &[200][..]), "{seen:?}");
-    assert!(seen.frames >= 350, "{seen:?}");
+    assert!(seen.frames >= frames, "{seen:?}");
     publisher.leave();
 }
 

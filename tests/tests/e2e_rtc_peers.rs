@@ -16,7 +16,7 @@ fn through(origin: &Pion, publisher: (Program, Role), player: (Program, Role)) -
     wait_until("both tracks have arrived", PATIENCE, || origin.tracks("live/cam") == 2);
     let played = run(player.0, player.1, "live/cam", origin.api(), FRAMES);
     assert!(played.frames >= FRAMES && played.packets > FRAMES && played.size.0 > 0, "{played:?}");
-    assert_eq!((played.lost, played.remote), (0, Some(origin.media())), "{played:?}");
+    assert!(played.is_nearly_whole() && played.remote == Some(origin.media()), "{played:?}");
     let published = publishing.leave();
     assert!(published.frames >= FRAMES, "{published:?}");
     assert_eq!(published.remote, Some(origin.media()), "{published:?}");
@@ -66,24 +66,24 @@ fn a_player_of_nothing_gives_up_and_says_why() {
 fn many_viewers_count_every_packet() {
     let origin = Pion::start(Location::Query);
     let url = |role: &str| format!("http://{}/rtc/v1/{role}/?app=live&stream=load", origin.api());
-    let publisher = Publisher::start(&url("whip"), 50, Duration::from_secs(8));
+    let publisher = Publisher::start(&url("whip"), 50);
     wait_until("the track has arrived", PATIENCE, || origin.tracks("live/load") == 1);
     let seen = Viewers::start(&url("whep"), 20, Duration::from_secs(2), true).finish();
     assert_eq!((seen.connected, seen.lost, seen.deleted), (20, 0, 20), "{seen:?}");
     assert!(seen.packets > 20 * 50, "{seen:?}");
     assert_eq!(seen.remotes.into_iter().collect::<Vec<_>>(), [origin.media()]);
     assert!(seen.latency.0 > Duration::ZERO && seen.latency.0 < seen.latency.1);
-    assert!(publisher.finish() > 300);
+    assert!(publisher.leave() > 2 * 50);
 }
 
 #[test]
 fn viewers_that_vanish_leave_their_sessions() {
     let origin = Pion::start(Location::Query);
     let url = |role: &str| format!("http://{}/rtc/v1/{role}/?app=live&stream=load", origin.api());
-    let publisher = Publisher::start(&url("whip"), 50, Duration::from_secs(5));
+    let publisher = Publisher::start(&url("whip"), 50);
     wait_until("the track has arrived", PATIENCE, || origin.tracks("live/load") == 1);
     let seen = Viewers::start(&url("whep"), 3, Duration::from_secs(1), false).finish();
     assert_eq!((seen.connected, seen.deleted), (3, 0), "{seen:?}");
     assert_eq!(origin.sessions(false).len(), 3);
-    publisher.finish();
+    publisher.leave();
 }

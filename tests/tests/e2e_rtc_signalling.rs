@@ -9,7 +9,6 @@ use srs_proxy_tests::peers::{PATIENCE, ports::free_port, wait_for, wait_until};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
 const WHEP: &str = "/rtc/v1/whep/?app=live&stream=x&token=a%2Fb";
 const SRS_RESOURCE: &str = "/rtc/v1/whep/?action=delete&app=live&stream=x&session=7";
@@ -357,7 +356,7 @@ fn a_real_origin_is_told_who_asks() {
     let origin = Pion::start(Location::Query);
     let proxy = Proxy::before_rtc(&origin, &[]);
     let url = proxy.rtc_url("whip", "live", "x") + "&secret=s";
-    let publisher = Publisher::start(&url, 50, Duration::from_secs(30));
+    let publisher = Publisher::start(&url, 50);
     wait_until("the track has arrived", PATIENCE, || origin.tracks("live/x") == 1);
     let seen = &origin.requests()[0];
     assert_eq!(seen["uri"], "/rtc/v1/whip/?app=live&stream=x&secret=s");

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -9,9 +10,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"sort"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pion/rtp"
@@ -135,6 +138,13 @@ func (c *client) leave() int {
 	return response.StatusCode
 }
 
+// Is done after this time, or sooner if the program is asked to end.
+func lasting(period time.Duration) (context.Context, context.CancelFunc) {
+	asked, forget := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	over, cancel := context.WithTimeout(asked, period)
+	return over, func() { cancel(); forget() }
+}
+
 // Sends packets that carry their time. To a decoder they are nonsense.
 func publish(endpoint string, pps int, period time.Duration) error {
 	c, err := newClient()
@@ -152,13 +162,17 @@ func publish(endpoint string, pps int, period time.Duration) error {
 	if err := c.connect(endpoint); err != nil {
 		return err
 	}
+	over, forget := lasting(period)
+	defer forget()
 	fmt.Println("CONNECTED")
 	ticks := time.NewTicker(time.Second / time.Duration(pps))
 	defer ticks.Stop()
-	sent, begin := 0, time.Now()
-	for now := range ticks.C {
-		if now.Sub(begin) > period {
-			break
+	sent := 0
+	for {
+		select {
+		case <-over.Done():
+			return json.NewEncoder(os.Stdout).Encode(map[string]int{"packets": sent, "delete": c.leave()})
+		case <-ticks.C:
 		}
 		payload := make([]byte, payloadSize)
 		copy(payload, mark)
@@ -169,7 +183,6 @@ func publish(endpoint string, pps int, period time.Duration) error {
 		}
 		sent++
 	}
-	return json.NewEncoder(os.Stdout).Encode(map[string]int{"packets": sent, "delete": c.leave()})
 }
 
 // What viewers saw.
@@ -203,8 +216,10 @@ func play(endpoint string, viewers int, period time.Duration, vanish bool) error
 		}(n)
 	}
 	arriving.Wait()
+	over, forget := lasting(period)
+	defer forget()
 	fmt.Println("CONNECTED")
-	time.Sleep(period)
+	<-over.Done()
 	all.mu.Lock()
 	sort.Slice(all.latency, func(a, b int) bool { return all.latency[a] < all.latency[b] })
 	quantile := func(of float64) int64 {

@@ -4,6 +4,8 @@
 //	pion serve   [-http ADDR] [-udp PORT] [-bare]      says "READY HTTP UDP", then runs until it is killed
 //	pion publish [-pps N] [-seconds N] URL             WHIP or SRS's JSON, as the URL says; prints what it sent as JSON
 //	pion play    [-viewers N] [-seconds N] [-vanish] URL   WHEP or JSON; prints what arrived as JSON
+//
+// On SIGTERM the time of publisher and viewers is over: they leave as after it.
 package main
 
 import (

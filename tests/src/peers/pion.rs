@@ -13,6 +13,9 @@ use std::time::Duration;
 /// How long its publisher and viewers may take beyond their time: to be connected and to say goodbye.
 const AROUND: Duration = Duration::from_secs(60);
 
+/// Longer than any test: the time of those that leave when they are told to.
+pub const LONGEST: Duration = Duration::from_secs(300);
+
 /// A running origin.
 #[derive(Debug)]
 pub struct Pion {
@@ -113,29 +116,29 @@ impl Pion {
     }
 }
 
-/// A publisher whose packets carry their time. No decoder understands them.
+/// A publisher whose packets carry their time. No decoder understands them. Dropped, it vanishes without a word.
 #[derive(Debug)]
 pub struct Publisher {
     process: Process,
-    deadline: Duration,
 }
 
 impl Publisher {
-    /// Publishes `packets` per second to `url`, by WHIP or in SRS's JSON as it says, for so long.
+    /// Publishes `packets` per second to `url`, by WHIP or in SRS's JSON as it says.
     #[track_caller]
-    pub fn start(url: &str, packets: u32, period: Duration) -> Self {
+    pub fn start(url: &str, packets: u32) -> Self {
         let mut start = program();
         start.args(["publish", "-pps", &packets.to_string()]);
-        start.args(["-seconds", &period.as_secs().to_string(), url]);
+        start.args(["-seconds", &LONGEST.as_secs().to_string(), url]);
         let mut process = Process::start("pion publish", &mut start);
         process.wait_line("CONNECTED", PATIENCE);
-        Self { process, deadline: period + AROUND }
+        Self { process }
     }
 
-    /// Waits until it has ended; gives how many packets it has sent.
+    /// Lets it say goodbye; gives how many packets it has sent.
     #[track_caller]
-    pub fn finish(mut self) -> u64 {
-        let sent = report(&mut self.process, self.deadline);
+    pub fn leave(mut self) -> u64 {
+        self.process.signal(Signal::TERM);
+        let sent = report(&mut self.process, AROUND);
         sent["packets"].as_u64().expect("a number of packets")
     }
 }
@@ -171,8 +174,8 @@ pub struct Viewed {
 }
 
 impl Viewers {
-    /// `count` viewers play `url`, by WHEP or in SRS's JSON as it says, for so long; then they say goodbye, or vanish without a word. Waits until all
-    /// are connected or have failed.
+    /// `count` viewers play `url`, by WHEP or in SRS's JSON as it says, for so long; then they say goodbye, or vanish
+    /// without a word. Waits until all are connected or have failed.
     #[track_caller]
     pub fn start(url: &str, count: u32, period: Duration, says_goodbye: bool) -> Self {
         let mut start = program();
@@ -183,6 +186,13 @@ impl Viewers {
         let mut process = Process::start(format!("pion play x{count}"), start.arg(url));
         process.wait_line("CONNECTED", AROUND);
         Self { process, deadline: period + AROUND }
+    }
+
+    /// Ends their time, and waits until they have left.
+    #[track_caller]
+    pub fn leave(self) -> Viewed {
+        self.process.signal(Signal::TERM);
+        self.finish()
     }
 
     /// Waits until they have left.

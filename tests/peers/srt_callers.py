@@ -19,6 +19,8 @@ ENOUGH = 20
 PADDING = b"x" * (1316 - 8)
 
 leaving = threading.Event()
+# Threads that wait for it, to close what players are blocked in.
+closing = []
 
 
 def call(caller):
@@ -65,7 +67,9 @@ def publish(sock, caller):
 
 
 def play(sock, name):
-    threading.Thread(target=close_when_leaving, args=(sock,), daemon=True).start()
+    thread = threading.Thread(target=close_when_leaving, args=(sock,), daemon=True)
+    thread.start()
+    closing.append(thread)
     buffer, count, gaps, expected = ctypes.create_string_buffer(srt.MESSAGE), 0, 0, None
     while (size := LIB.srt_recvmsg(sock, buffer, srt.MESSAGE)) > 0:
         number, whole = int.from_bytes(buffer.raw[:8], "big"), buffer.raw[8:size] == PADDING
@@ -92,6 +96,9 @@ def main():
         # In pieces, for signals are handled between them.
         while caller.is_alive():
             caller.join(0.05)
+    leaving.set()
+    for thread in closing:
+        thread.join()
     LIB.srt_cleanup()
 
 

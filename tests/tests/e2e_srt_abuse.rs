@@ -13,6 +13,10 @@ use std::net::{SocketAddr, UdpSocket};
 /// How much larger a process may look that has done work but keeps nothing, KiB.
 const MEMORY_SLACK: u64 = 4096;
 
+/// Datagrams of a flood that are sent before the proxy is given time to read them: fewer than the socket holds that it
+/// shares with the live session, of the size that kernels allow by default.
+const BURST: usize = 100;
+
 /// Socket ids of a caller that is played by hand.
 const CALLER: u32 = 0x0BAD_CAFE;
 
@@ -44,6 +48,17 @@ impl Live {
     #[track_caller]
     fn stranger(&self) -> UdpSocket {
         socket(self.proxy.srt())
+    }
+
+    /// Sends all of these, no faster than they are read.
+    #[track_caller]
+    fn flood(&self, from: &UdpSocket, datagrams: impl IntoIterator<Item = Vec<u8>>) {
+        for (n, datagram) in (1..).zip(datagrams) {
+            from.send(&datagram).expect("it is sent");
+            if n % BURST == 0 {
+                self.proxy.wait_read(self.proxy.srt());
+            }
+        }
     }
 
     /// An answer to an honest question shows that all that was sent before is dealt with, whichever worker has it.
@@ -93,9 +108,8 @@ fn conclusions_with_wrong_cookies_open_nothing() {
     let live = Live::start();
     let stranger = live.stranger();
     let cookie = ask_cookie(&stranger, CALLER).cookie;
-    for guess in (1..2000).map(|n: u32| cookie ^ n.rotate_left(n % 32)).chain([0, 1, u32::MAX]) {
-        stranger.send(&conclusion(CALLER, guess, "live/guessed")).expect("it is sent");
-    }
+    let guesses = (1..2000).map(|n: u32| cookie ^ n.rotate_left(n % 32)).chain([0, 1, u32::MAX]);
+    live.flood(&stranger, guesses.map(|guess| conclusion(CALLER, guess, "live/guessed")));
     // A cookie is good for its own address only.
     for _ in 0..100 {
         live.stranger().send(&conclusion(CALLER, cookie, "live/stolen")).expect("it is sent");
@@ -107,9 +121,7 @@ fn conclusions_with_wrong_cookies_open_nothing() {
 fn a_flood_of_inductions_leaves_nothing() {
     let live = Live::start();
     let stranger = live.stranger();
-    for socket_id in 1..20_000 {
-        stranger.send(&induction(socket_id)).expect("it is sent");
-    }
+    live.flood(&stranger, (1..20_000).map(induction));
     live.assert_undisturbed(&[]);
 }
 
@@ -139,18 +151,15 @@ fn junk_and_packets_cut_at_every_length_are_dropped() {
         media(CALLER, 1, &[7; 64]),
         shutdown(CALLER),
     ];
-    for packet in &whole {
-        for length in 0..packet.len() {
-            stranger.send(&packet[..length]).expect("it is sent");
-        }
-    }
-    for length in 0..1500 {
+    let cut = whole.iter().flat_map(|packet| (0..packet.len()).map(|length| packet[..length].to_vec()));
+    live.flood(&stranger, cut);
+    let junk = (0..1500).flat_map(|length: u32| {
         let junk: Vec<u8> = noise(length).take(length as usize).collect();
-        stranger.send(&junk).expect("it is sent");
         // The same as a control packet of each type, and as data.
         let control = [&[0x80 | (length >> 8) as u8 & 0x7F, length as u8][..], &junk].concat();
-        stranger.send(&control).expect("it is sent");
-    }
+        [junk, control]
+    });
+    live.flood(&stranger, junk);
     live.assert_undisturbed(&["not SRT", "malformed SRT handshake"]);
 }
 

@@ -51,7 +51,7 @@ fn every_form_of_a_stream_id_names_its_stream_and_arrives_unchanged() {
         let origin = SrtOrigin::start();
         let proxy = Proxy::before_srt(origin.addr(), &[]);
         let (callers, _) = connected(Caller::player("c", proxy.srt(), stream_id));
-        assert_eq!(origin.stream_ids(), [hex(stream_id.as_bytes())], "{stream_id}");
+        assert_eq!(origin.wait_stream_ids(1), [hex(stream_id.as_bytes())], "{stream_id}");
         assert_eq!(proxy.holders(key), ["origin"], "{stream_id}: {:?}", proxy.origins());
         callers.leave();
     }
@@ -91,7 +91,7 @@ fn an_origin_that_is_not_there_is_a_reason_and_another_is_taken() {
     for stream in 0..6 {
         connected(Caller::player("c", proxy.srt(), playing(&format!("live/{stream}"))));
     }
-    assert_eq!(origin.stream_ids().len(), 6);
+    assert_eq!(origin.wait_stream_ids(6).len(), 6);
 }
 
 #[test]

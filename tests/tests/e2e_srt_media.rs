@@ -224,9 +224,9 @@ fn a_path_that_loses_is_recovered_from_as_it_is_directly() {
         seen.into_iter().find(|end| end["name"] == "p").expect("the publisher's end")
     });
     for end in &ends {
-        // A tenth is lost or so late that it is asked for.
+        // A tenth is lost or so late that it is asked for, on a busy machine again and again.
         let (sent, again) = (end["messages"].as_u64().unwrap_or(0), end["again"].as_u64().unwrap_or(0));
-        assert!(end["dropped"] == 0 && (sent / 50..=sent / 4).contains(&again), "{ends:?}");
+        assert!(end["dropped"] == 0 && (sent / 50..=sent / 2).contains(&again), "{ends:?}");
     }
 }
 

@@ -72,7 +72,9 @@ fn the_origin_refuses_by_a_code_and_reports_every_stream_id() {
         } else {
             connected(caller);
         }
-        assert_eq!(origin.stream_ids().last(), Some(&hex(stream_id.as_bytes())));
+        wait_until("the origin tells the stream id", PATIENCE, || {
+            origin.stream_ids().last() == Some(&hex(stream_id.as_bytes()))
+        });
     }
 }
 

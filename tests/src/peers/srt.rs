@@ -79,6 +79,15 @@ impl SrtOrigin {
         })
     }
 
+    /// Waits until so many stream ids have arrived, which its callers may know before it has told; gives them all.
+    #[track_caller]
+    pub fn wait_stream_ids(&self, count: usize) -> Vec<String> {
+        wait_for("stream ids arrive", PATIENCE, || {
+            let ids = self.stream_ids();
+            (ids.len() >= count).then_some(ids)
+        })
+    }
+
     /// The stream ids that arrived, in order, as bytes in hex.
     pub fn stream_ids(&self) -> Vec<String> {
         let hooks = self.events("hook");

@@ -5,7 +5,7 @@ use srs_proxy_tests::peers::http_origin::{Answer, HttpOrigin};
 use srs_proxy_tests::peers::process::{command, run};
 use srs_proxy_tests::peers::proxy::Proxy;
 use srs_proxy_tests::peers::temp::TempDir;
-use srs_proxy_tests::peers::{PATIENCE, http, wait_until};
+use srs_proxy_tests::peers::{PATIENCE, http, proc, wait_until};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -314,15 +314,20 @@ fn an_old_client_gets_files_too() {
 fn a_client_that_leaves_in_the_middle_of_a_file_leaves_nothing_behind() {
     let bytes = noise(LONG);
     let site = Site::with(&[("x.bin", &bytes)]);
-    let before = site.proxy.usage();
-    for _ in 0..20 {
+    let held = || {
+        let (pid, directory) = (site.proxy.pid(), site.dir.path().join("public"));
+        [proc::connections(pid), proc::files_in(pid, &directory)]
+    };
+    let begin = |_| {
         let mut connection = Connection::open_narrow(site.proxy.http()).expect("a connection");
         connection.send_request(&Request::get("/x.bin")).expect("it is sent");
         connection.head("GET").expect("a head");
-    }
-    wait_until("its descriptors are free", PATIENCE, || {
-        site.proxy.usage().descriptors <= before.descriptors + 1
-    });
+        connection
+    };
+    let connections: Vec<_> = (0..20).map(begin).collect();
+    assert_eq!(held(), [20, 20]);
+    drop(connections);
+    wait_until("its connections and files are closed", PATIENCE, || held() == [0, 0]);
     assert_eq!(site.get("/x.bin").body.len(), LONG);
 }
 

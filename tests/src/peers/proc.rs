@@ -4,6 +4,7 @@ use super::{PATIENCE, wait_for};
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The state of a listener in `/proc/net/tcp`.
@@ -79,6 +80,19 @@ pub fn udp_unread(port: u16) -> u64 {
     entries.map(|entry| entry.unread).sum()
 }
 
+/// Files that a process holds open in a directory, or in one below.
+#[track_caller]
+pub fn files_in(pid: u32, directory: &Path) -> usize {
+    opened(pid).filter(|path| path.starts_with(directory) && path != directory).count()
+}
+
+/// What a process holds open, as the kernel names it.
+#[track_caller]
+fn opened(pid: u32) -> impl Iterator<Item = PathBuf> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors can be listed");
+    descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+}
+
 /// A line of `/proc/net/tcp` or its likes.
 struct Entry {
     local: String,
@@ -97,11 +111,9 @@ fn table(name: &str) -> Vec<Entry> {
 /// A process' own entries of these tables.
 #[track_caller]
 fn sockets<const N: usize>(pid: u32, tables: [&str; N]) -> Vec<Entry> {
-    let held: BTreeSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
-        .expect("its descriptors can be listed")
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()?.into_os_string().into_string().ok())
-        .filter_map(|target| Some(target.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
-        .collect();
+    let number =
+        |opened: PathBuf| Some(opened.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+    let held: BTreeSet<String> = opened(pid).filter_map(number).collect();
     let entries = tables.into_iter().flat_map(table);
     entries.filter(|entry| held.contains(&entry.inode)).collect()
 }

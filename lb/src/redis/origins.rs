@@ -118,14 +118,14 @@ impl Desk {
             self.give_back_origins(now);
         }
         // Who is registered again is not gone, whatever was said of it: a Go proxy that registers takes nothing back.
-        let gone = census.marks.iter().filter(|(_, mark, _)| *mark == Mark::Gone);
-        let mut gone: HashSet<OriginId> = gone.map(|(id, ..)| id.clone()).collect();
-        if !gone.is_empty() {
+        let is_gone = |mark: &Mark| *mark == Mark::Gone;
+        if census.marks.iter().any(|(_, mark, _)| is_gone(mark)) {
             let there: HashSet<_> = census.origins.iter().map(|(origin, _)| origin.id()).collect();
-            gone.retain(|id| !there.contains(id));
-        }
-        for id in &gone {
-            self.view.deregister(id);
+            for (id, mark, _) in &census.marks {
+                if is_gone(mark) && !there.contains(id) {
+                    self.view.deregister(id);
+                }
+            }
         }
         for (origin, left) in census.origins {
             self.view.learn(now, origin, left);

@@ -36,6 +36,13 @@ fn proxies_of_one_store_agree_whatever_happens() {
     }
 }
 
+#[test]
+fn the_same_seed_makes_the_same_world() {
+    for seed in 0..20 {
+        assert_eq!(World::new(seed).run(), World::new(seed).run(), "seed {seed}");
+    }
+}
+
 fn once_failed() -> impl Iterator<Item = u64> {
     let seeds = ONCE_FAILED.lines().filter_map(|line| line.split('#').next().map(str::trim));
     seeds.filter(|seed| !seed.is_empty()).map(|seed| seed.parse().expect("a seed"))

@@ -15,7 +15,7 @@ pub const PATIENCE: Duration = Duration::from_millis(700);
 pub(super) const MAX_WAITING: usize = 1 << 14;
 
 /// What questions are about. Those about the same wait together for one answer.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(in crate::redis) enum About {
     Stream(StreamKey),
     Hls(StreamKey),
@@ -127,13 +127,20 @@ impl Waiting {
 
     /// What is waited for.
     pub(super) fn all(&self) -> Vec<About> {
-        self.groups.keys().cloned().collect()
+        self.which(|_| true)
     }
 
     /// What has been waited for for too long.
     pub(super) fn overdue(&self, now: Time) -> Vec<About> {
-        let overdue = self.groups.iter().filter(|(_, group)| now.since(group.since) >= PATIENCE);
-        overdue.map(|(about, _)| about.clone()).collect()
+        self.which(|group| now.since(group.since) >= PATIENCE)
+    }
+
+    /// In order: what follows from it must not depend on how it is hashed.
+    fn which(&self, is_meant: impl Fn(&Group) -> bool) -> Vec<About> {
+        let groups = self.groups.iter().filter(|(_, group)| is_meant(group));
+        let mut which: Vec<About> = groups.map(|(about, _)| about.clone()).collect();
+        which.sort_unstable();
+        which
     }
 
     /// How many wait, counted anew.

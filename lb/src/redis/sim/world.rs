@@ -11,7 +11,9 @@ use srs_proxy_core::key::StreamKey;
 use srs_proxy_core::origin::{Origin, OriginId, Protocol};
 use srs_proxy_core::query::{Answer, Query, Report};
 use srs_proxy_core::time::{Duration, Time};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// How often what waits for too long is given up, as a proxy does it.
 pub(super) const TICK: Duration = Duration::from_millis(200);
@@ -143,6 +145,8 @@ pub(super) struct World {
     /// Whether clients ask for nothing.
     pub(super) is_still: bool,
     trace: bool,
+    /// A hash of all that was told.
+    told: Cell<u64>,
 }
 
 impl World {
@@ -194,6 +198,7 @@ impl World {
             is_healed: false,
             is_still: false,
             trace: std::env::var_os("SIM_TRACE").is_some(),
+            told: Cell::default(),
         };
         for proxy in 0..world.proxies.len() {
             world.start(proxy);
@@ -213,21 +218,29 @@ impl World {
         world
     }
 
-    pub(super) fn run(mut self) {
+    /// To the end; a hash of all that happened.
+    pub(super) fn run(mut self) -> u64 {
         while let Some(((at, _), event)) = self.queue.pop_first() {
             self.store.advance(at.since(self.now));
             self.now = at;
             if matches!(event, Event::End) {
-                return self.conclude();
+                let told = self.told.get();
+                self.conclude();
+                return told;
             }
             self.happen(event);
         }
+        unreachable!("a world has an end");
     }
 
     /// Tells what happens, if somebody wants to see it.
     pub(super) fn say(&self, what: &dyn Fn() -> String) {
+        let line = format!("{:9.3} {}", self.now.since(Time::ZERO).as_secs_f64(), what());
+        let mut hasher = DefaultHasher::new();
+        (self.told.get(), &line).hash(&mut hasher);
+        self.told.set(hasher.finish());
         if self.trace {
-            eprintln!("{:9.3} {}", self.now.since(Time::ZERO).as_secs_f64(), what());
+            eprintln!("{line}");
         }
     }
 

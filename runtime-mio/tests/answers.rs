@@ -81,7 +81,7 @@ fn a_client_that_reads_slowly_is_not_taken_for_one_that_does_not_read() {
     // there is room in the socket again.
     const ASKED: usize = 2_000_000;
     const PIECE: usize = 16 * 1024;
-    let stall = Duration::from_secs(1);
+    let stall = Duration::from_secs(2);
     let (runtime, mut client) = serve(stall);
     let mut writer = client.try_clone().unwrap();
     let asking = std::thread::spawn(move || writer.write_all(&[0; ASKED]).unwrap());

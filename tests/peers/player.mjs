@@ -108,7 +108,7 @@ function play({ kind, url }) {
     video.addEventListener('error', () => complain(true, 'MediaError', video.error.code, video.error.message));
     video.src = url;
   } else if (kind === 'hls.js') {
-    const player = new Hls({ liveSyncDurationCount: 1 });
+    const player = new Hls();
     player.on(Hls.Events.ERROR, (_, { fatal, type, details, response }) => {
       complain(fatal, type, details, response?.code);
     });

@@ -129,18 +129,15 @@ fn an_origin_that_does_not_answer_is_504_after_its_deadline() {
     let mut waiting: Vec<_> = TARGETS
         .iter()
         .map(|target| {
-            let mut connection = connect(&proxy);
+            let (mut connection, start) = (connect(&proxy), Instant::now());
             connection.send_request(&Request::get(target)).expect("it is sent");
-            (connection, target, Instant::now())
+            (connection, target, start)
         })
         .collect();
     for (connection, target, start) in &mut waiting {
         let answer = connection.response("GET").expect("an answer");
         let waited = start.elapsed();
-        assert!(
-            (ORIGIN_TIMEOUT * 9 / 10..ORIGIN_TIMEOUT + AT_ONCE).contains(&waited),
-            "{target}: {waited:?}"
-        );
+        assert!((ORIGIN_TIMEOUT..ORIGIN_TIMEOUT + AT_ONCE).contains(&waited), "{target}: {waited:?}");
         assert_refusal(&answer, 504, target);
     }
     wait_until("the origin is left", PATIENCE, || origin.open() == 0);

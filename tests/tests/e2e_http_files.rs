@@ -325,7 +325,7 @@ fn a_client_that_leaves_in_the_middle_of_a_file_leaves_nothing_behind() {
         connection
     };
     let connections: Vec<_> = (0..20).map(begin).collect();
-    assert_eq!(held(), [20, 20]);
+    wait_until("each has its connection and file", PATIENCE, || held() == [20, 20]);
     drop(connections);
     wait_until("its connections and files are closed", PATIENCE, || held() == [0, 0]);
     assert_eq!(site.get("/x.bin").body.len(), LONG);

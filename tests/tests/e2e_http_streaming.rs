@@ -9,6 +9,7 @@ use srs_proxy_tests::peers::temp::TempDir;
 use srs_proxy_tests::peers::ts_origin::TsOrigin;
 use srs_proxy_tests::peers::{PATIENCE, ffmpeg, packaged, wait_until};
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Packets a player takes: some seconds of the film.
@@ -191,8 +192,10 @@ fn a_viewer_that_leaves_while_requests_of_its_wait_is_noticed_as_soon() {
 
 #[test]
 fn a_viewer_that_stops_reading_stops_its_own_origin_connection_only() {
-    let origin = HttpOrigin::start(|seen| match &seen.target[..] {
-        "/live/slow.flv" => Answer::new(200, "OK").until_close(&numbers()),
+    let all = Arc::new(numbers());
+    let sent = Arc::clone(&all);
+    let origin = HttpOrigin::start(move |seen| match &seen.target[..] {
+        "/live/slow.flv" => Answer::new(200, "OK").until_close(&sent),
         _ => flood(),
     });
     let proxy = Proxy::before(origin.addr(), &[("PROXY_WORKERS", "1")]);
@@ -219,7 +222,7 @@ fn a_viewer_that_stops_reading_stops_its_own_origin_connection_only() {
     // When it goes on, nothing is missing.
     slow.widen();
     slow.body(&mut response, framing).expect("the rest, to its end");
-    assert!(response.body.0 == numbers(), "{:?}", response.body);
+    assert!(response.body.0 == *all, "{:?}", response.body);
 }
 
 #[test]

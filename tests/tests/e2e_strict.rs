@@ -8,8 +8,8 @@ use srs_proxy_tests::peers::{PATIENCE, ffmpeg, wait_until};
 use std::fs;
 use std::path::Path;
 
-/// A recording of some seconds is longer than this, bytes.
-const ENOUGH: u64 = 100_000;
+/// A recording of some seconds is longer than this, bytes: more than two key frames.
+const ENOUGH: u64 = 300_000;
 
 fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |meta| meta.len())

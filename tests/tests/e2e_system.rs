@@ -149,7 +149,7 @@ fn a_new_life_of_an_origin_replaces_the_old_one_at_once() {
 
 #[test]
 fn an_origin_without_heartbeats_is_dead_until_the_next_one() {
-    let proxy = Proxy::with(&[("PROXY_ORIGIN_SERVER_TTL", "1s")]);
+    let proxy = Proxy::with(&[("PROXY_ORIGIN_SERVER_TTL", "3s")]);
     proxy.register("a", "1", somewhere());
     assert_eq!(proxy.health("a").as_deref(), Some("alive"));
     wait_until("the origin counts as dead", PATIENCE, || proxy.health("a").as_deref() == Some("dead"));

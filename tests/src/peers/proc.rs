@@ -51,10 +51,16 @@ pub fn busy(pid: u32) -> Duration {
     Duration::from_millis(ticks.sum::<u64>() * TICK)
 }
 
-/// TCP connections that a process holds, in whatever state; its listeners do not count.
+/// TCP connections that a process holds, in whatever state; its listeners do not count. The kernel's tables have none that
+/// both sides have ended, or one has broken off, and that is not closed yet: what is in no table is one, too.
 #[track_caller]
 pub fn connections(pid: u32) -> usize {
-    sockets(pid, ["tcp", "tcp6"]).iter().filter(|entry| entry.state != LISTENING).count()
+    let listeners = ["tcp", "tcp6"].into_iter().flat_map(table).filter(|entry| entry.state == LISTENING);
+    let others = listeners.chain(["udp", "udp6"].into_iter().flat_map(table)).map(|entry| entry.inode);
+    let unix = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let unix = unix.lines().filter_map(|line| line.split_whitespace().nth(6).map(str::to_owned));
+    let others: BTreeSet<String> = others.chain(unix).collect();
+    held_sockets(pid).difference(&others).count()
 }
 
 /// A process' UDP sockets over IPv4 that have one peer only: each one's number, which no later socket has, and its peer.
@@ -108,12 +114,18 @@ fn table(name: &str) -> Vec<Entry> {
     text.lines().skip(1).filter_map(Entry::read).collect()
 }
 
+/// The numbers of the sockets that a process holds.
+#[track_caller]
+fn held_sockets(pid: u32) -> BTreeSet<String> {
+    let number =
+        |opened: PathBuf| Some(opened.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+    opened(pid).filter_map(number).collect()
+}
+
 /// A process' own entries of these tables.
 #[track_caller]
 fn sockets<const N: usize>(pid: u32, tables: [&str; N]) -> Vec<Entry> {
-    let number =
-        |opened: PathBuf| Some(opened.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
-    let held: BTreeSet<String> = opened(pid).filter_map(number).collect();
+    let held = held_sockets(pid);
     let entries = tables.into_iter().flat_map(table);
     entries.filter(|entry| held.contains(&entry.inode)).collect()
 }

@@ -61,7 +61,10 @@ impl Proxy {
     /// Starts one with these settings; they win over the free ports it gets otherwise.
     #[track_caller]
     pub fn with(settings: &[(&str, &str)]) -> Self {
-        Self::run(settings, |start| Process::start("srs-proxy", start))
+        let mut proxy = Self::run(settings, |start| Process::start("srs-proxy", start));
+        // The first worker may have answered before there were the others.
+        proxy.process.wait_line("serves with", PATIENCE);
+        proxy
     }
 
     /// The same, of which nobody reads the log.

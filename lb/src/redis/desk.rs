@@ -353,7 +353,7 @@ impl Desk {
                 out.push(Command::Meet { id: self.keys.id_of(held).unwrap_or_default().to_owned() });
             }
             Job::Publish(publication) => out.push(self.publish_command(publication)),
-            Job::Renew(key, origin) => out.push(self.renew_command(key, origin)),
+            Job::Renew(key, origin) => out.push(self.renew_command(key, origin.as_ref())),
             Job::StoreHls(session) => out.push(self.hls_command(session)),
             Job::FindHls(spbhid) => out.push(self.find_hls_command(spbhid)),
             Job::StoreRtc(_, session) => out.push(self.rtc_command(session)),
@@ -405,7 +405,12 @@ impl Desk {
                 self.published(now, publication, &publisher, held);
             }
             (Job::Renew(key, origin), Some(Heard::Mapped { held, .. }), None) => {
-                self.renewed(now, &key, &origin, &held);
+                self.renewed(now, &key, origin.as_ref(), &held);
+            }
+            (Job::Renew(key, None), Some(Heard::Value(held)), None) => {
+                if let Some(held) = held {
+                    self.renewed(now, &key, None, &held);
+                }
             }
             (Job::StoreRtc(about, session), Some(Heard::Value(Some(_))), None) => {
                 self.stored_rtc(now, &about, session);

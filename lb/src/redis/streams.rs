@@ -267,7 +267,7 @@ impl Desk {
     }
 
     pub(super) fn playing(&mut self, now: Time, key: &StreamKey) {
-        let Some(home) = self.view.home(now, key) else { return };
+        let home = self.view.home(now, key).and_then(|home| self.view.fleet.id(home)).cloned();
         let played = Renewal::Played(key.clone());
         // The pick that it began with was as good as a renewal.
         let asked = self.checked.get(now, key).copied();
@@ -276,14 +276,17 @@ impl Desk {
         {
             self.renewals.renewed(now, at, played.clone());
         }
-        if let Some(origin) = self.view.fleet.id(home).cloned()
-            && self.renewals.is_due(now, self.up_since(), played)
-        {
-            self.meanwhile(Job::Renew(key.clone(), origin));
+        if self.renewals.is_due(now, self.up_since(), played) {
+            self.meanwhile(Job::Renew(key.clone(), home));
         }
     }
 
-    pub(super) fn renew_command(&self, key: &StreamKey, origin: &OriginId) -> Command {
+    /// A stream that is not mapped any more is mapped to `origin`. Where that is not known, as it has gone, the stream is
+    /// still in use where the store has it.
+    pub(super) fn renew_command(&self, key: &StreamKey, origin: Option<&OriginId>) -> Command {
+        let Some(origin) = origin else {
+            return Command::Find { key: self.keys.url(key), of_stream: None, life: CLAIM_LIFE };
+        };
         Command::Map {
             stream: key.to_string(),
             origin: origin.to_string(),
@@ -294,8 +297,8 @@ impl Desk {
     }
 
     /// A stream in use was renewed, unless it is elsewhere by now.
-    pub(super) fn renewed(&mut self, now: Time, key: &StreamKey, origin: &OriginId, held: &str) {
-        let held = self.keys.id_of(held).filter(|held| *held != origin.as_str()).map(OriginId::from_text);
+    pub(super) fn renewed(&mut self, now: Time, key: &StreamKey, origin: Option<&OriginId>, held: &str) {
+        let held = self.keys.id_of(held).map(OriginId::from_text).filter(|held| Some(held) != origin);
         if let Some(member) = held.and_then(|id| self.view.fleet.find(&id)) {
             // It is not the player that is answered: it stays where it is.
             let _full = self.view.settle(now, key, member);

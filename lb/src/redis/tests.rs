@@ -321,6 +321,25 @@ fn renewals_of_what_runs_are_few_and_keep_it_alive_elsewhere() {
 }
 
 #[test]
+fn players_whose_proxy_knew_an_origin_that_has_gone_keep_the_stream_where_others_found_it() {
+    let store = store();
+    let (mut a, mut b) = (Proxy::new(&store, 1), Proxy::new(&store, 2));
+    a.register(&[origin("o")]);
+    assert_eq!(a.pick("x").unwrap(), "o-s-1");
+    pass(&store, &mut [&mut a, &mut b], SECOND);
+    let restarted = Origin { pid: "2".into(), ..origin("o") };
+    b.register(std::slice::from_ref(&restarted));
+    assert_eq!(b.pick("x").unwrap(), "o-s-2");
+    // Its players go on with what they have, as long as that lasts.
+    for _ in 0..4 * CLAIM_LIFE.as_secs() {
+        pass(&store, &mut [&mut a, &mut b], SECOND);
+        a.report(Report::Playing(key("x")));
+        a.register(std::slice::from_ref(&restarted));
+    }
+    assert!(store.ttl(&url("x")).flatten() > Some(CLAIM_LIFE / 2));
+}
+
+#[test]
 fn names_that_nobody_knows_are_asked_for_once_a_second() {
     let store = store();
     let mut proxy = Proxy::new(&store, 1);

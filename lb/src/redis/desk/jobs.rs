@@ -20,8 +20,8 @@ pub(in crate::redis) enum Job {
     /// Who it is that has a stream.
     Meet(Sought, String),
     Publish(Publication),
-    /// A stream is in use at this origin.
-    Renew(StreamKey, OriginId),
+    /// A stream is in use, at this origin if it is known.
+    Renew(StreamKey, Option<OriginId>),
     StoreHls(HlsSession),
     FindHls(Arc<str>),
     StoreRtc(About, RtcSession),

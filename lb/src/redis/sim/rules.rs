@@ -63,8 +63,11 @@ impl World {
         let Some(rig) = &self.proxies[proxy].rig else { return };
         for stream in &self.streams {
             if let Some((_, Some(origin))) = stream.mapped.back() {
-                let is_usable = rig.look(self.now, |view| {
-                    view.fleet.find(origin).map(|_| view.fleet.usable(self.now, origin).is_some())
+                let server = origin.as_str().split('-').next().unwrap_or_default();
+                let is_usable = rig.look(self.now, |view| match view.fleet.find(origin) {
+                    Some(_) => Some(view.fleet.usable(self.now, origin).is_some()),
+                    // It lives another life there.
+                    None => view.fleet.has(server).then_some(false),
                 });
                 if !is_usable.unwrap_or_else(|| self.store.get(&self.keys.server(origin.as_str())).is_some())
                 {

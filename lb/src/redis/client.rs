@@ -75,7 +75,8 @@ pub enum Command {
     },
     /// Maps a stream to an origin as [`Claim`](Self::Claim) puts a value there, or instead of just `instead_of`: unless
     /// that is where the stream is published, by an origin that is not [`Mark::Gone`], and the client that asks does not
-    /// publish itself. What is replaced is the stream's publisher no more. → [`Reply::Mapped`]
+    /// publish itself. What is replaced is the stream's publisher no more, and what stays lives on as if it had been
+    /// claimed. → [`Reply::Mapped`]
     Map {
         /// The stream.
         stream: String,

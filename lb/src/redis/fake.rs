@@ -241,6 +241,8 @@ impl Store {
                 let url = self.keys.url(&stream);
                 let before = self.entry(&url).map(|entry| entry.value.clone());
                 let held = self.map(&stream, &origin, instead_of, publishes, life);
+                // It is in use there, wherever that is.
+                let held = self.claim(url.clone(), held, None, life);
                 let is_new = held == self.keys.server(&origin) && before.as_ref() != Some(&held);
                 let stays = self.entry(&url).is_some_and(|entry| entry.end.is_none());
                 return Reply::Mapped { held, is_new, stays };

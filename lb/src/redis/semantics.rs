@@ -342,10 +342,12 @@ fn a_session_is_stored_by_name_and_as_its_streams(world: &World) {
 
 fn a_mapping_takes_what_is_free_or_just_what_it_replaces(world: &World) {
     let key = world.keys().url("live/a");
-    assert_eq!(world.map("a", None, false, Some(LONG)), "a");
+    assert_eq!(world.map("a", None, false, Some(SHORT)), "a");
+    world.assert_life(&key, SHORT);
+    // Whoever is told of it uses it.
+    assert_eq!(world.map("b", None, false, Some(LONG)), "a");
     world.assert_life(&key, LONG);
-    assert_eq!(world.map("b", None, false, None), "a");
-    assert_eq!(world.map("b", Some("c"), true, None), "a");
+    assert_eq!(world.map("b", Some("c"), true, Some(SHORT)), "a");
     world.assert_life(&key, LONG);
     assert_eq!(world.map("b", Some("a"), false, None), "b");
     assert_eq!(world.0.ttl(&key), Some(None));

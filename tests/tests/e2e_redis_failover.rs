@@ -12,9 +12,8 @@ use srs_proxy_tests::peers::{PATIENCE, wait_until};
 use srs_proxy_tests::rtmp::{ClientScript, OriginScript};
 use std::time::{Duration, Instant};
 
-/// Within this the streams of a dead origin can be published again: at once, but for what a proxy has heard less than a
-/// second ago. The rest is a busy machine's.
-const AGAIN_WITHIN: Duration = Duration::from_secs(5);
+/// Within this the streams of a dead origin can be published again.
+const AGAIN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Streams that two proxies are asked for at once, again and again.
 const STREAMS: usize = 20;

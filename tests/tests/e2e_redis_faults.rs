@@ -21,7 +21,7 @@ const RECOVERY: Duration = Duration::from_secs(7);
 const PACKETS: u64 = 250;
 
 /// How late a slow Redis answers: far within the half second that a proxy waits, all of which a busy machine may need.
-const SLOW: Duration = Duration::from_millis(100);
+const SLOW: Duration = Duration::from_millis(200);
 
 /// How often a busy machine may make an answer so late that a proxy connects again, all in all. Were it for Redis being slow,
 /// it would be all the time.

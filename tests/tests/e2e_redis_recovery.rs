@@ -26,7 +26,7 @@ const RECOVERY: Duration = Duration::from_secs(7);
 const STREAMS: usize = 12;
 
 /// How late a slow Redis answers: far within the half second that a proxy waits, all of which a busy machine may need.
-const SLOW: Duration = Duration::from_millis(100);
+const SLOW: Duration = Duration::from_millis(200);
 
 /// A Redis that answers later than a proxy waits.
 const TOO_SLOW: Duration = Duration::from_millis(800);
@@ -407,7 +407,7 @@ fn a_redis_that_hangs_costs_little_and_keeps_no_proxy_from_quitting() {
         assert!(now.descriptors <= before.descriptors + ATTEMPTS, "{before:?}, then {now:?}");
     }
     scene.proxies[0].signal(Signal::TERM);
-    assert_eq!(scene.proxies[0].wait_end(ANSWERED_WITHIN).status.code(), Some(0));
+    assert_eq!(scene.proxies[0].wait_end(KNOWN_WITHIN).status.code(), Some(0));
     scene.redis.signal(Signal::CONT);
 }
 
@@ -422,7 +422,7 @@ fn many_new_streams_at_once_share_the_way_to_a_slow_redis() {
     drive(&mut new, "all are published", PATIENCE, Session::is_started);
     println!("{MANY} streams are published after {:?}", asked.elapsed());
     let one_by_one = SLOW * u32::try_from(MANY).expect("few streams");
-    assert!(asked.elapsed() < one_by_one / 2, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < one_by_one / 4, "{:?}", asked.elapsed());
 }
 
 #[test]

@@ -16,9 +16,8 @@ use std::time::{Duration, Instant};
 /// who only sets up a fleet has [`wait_known`].
 pub const KNOWN_WITHIN: Duration = Duration::from_secs(2);
 
-/// Within this a question is answered or refused, whatever the store does: a proxy waits 0.9 s for it at most, and the
-/// rest is a busy machine's, and the protocol's and the origin's own.
-pub const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// Within this a question is answered or refused, whatever the store does. A requirement: a proxy waits 0.9 s for it at most.
+pub const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How much longer than without a store a gap between arrivals may be, on a busy machine: below the time that a proxy waits
 /// for its store.

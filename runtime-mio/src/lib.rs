@@ -15,7 +15,7 @@
 //!   alarm     what ends a worker's waiting
 //!   pool      connections that wait for another session
 //!   budget    descriptors that sessions may hold
-//!   crowd     sessions that each client network has
+//!   quota     sessions that one client network may have
 //! ```
 
 mod address;
@@ -24,11 +24,11 @@ mod batch;
 mod budget;
 mod clock;
 mod closing;
-mod crowd;
 mod file;
 mod listen;
 mod outbox;
 mod pool;
+mod quota;
 mod runtime;
 mod source;
 mod task;

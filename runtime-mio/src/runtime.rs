@@ -2,8 +2,8 @@
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::crowd::Crowd;
 use crate::file::Files;
+use crate::quota::Quota;
 use crate::worker::Worker;
 use chacha20::ChaCha12Rng;
 use mio::{Poll, Waker};
@@ -175,7 +175,7 @@ pub(crate) struct Shared {
     /// Sessions that were not over at the end.
     pub(crate) cut: AtomicUsize,
     pub(crate) budget: Budget,
-    pub(crate) crowd: Crowd,
+    pub(crate) quota: Quota,
     mailboxes: Vec<Arc<Mailbox>>,
 }
 
@@ -187,7 +187,7 @@ impl Shared {
             busy: AtomicUsize::new(mailboxes.len()),
             cut: AtomicUsize::new(0),
             budget: Budget::new(config.max_sessions),
-            crowd: Crowd::new(config.max_sessions_per_network),
+            quota: Quota::new(config.max_sessions_per_network),
             mailboxes,
         }
     }

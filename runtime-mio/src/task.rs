@@ -10,10 +10,10 @@ pub(crate) use moving::BUFFER;
 use crate::batch::{Batch, Piece};
 use crate::budget::{self, Budget, Held};
 use crate::closing::Closing;
-use crate::crowd::Member;
 use crate::listen;
 use crate::outbox::Pipes;
 use crate::pool::Pool;
+use crate::quota::Taken;
 use crate::runtime::{BoxMachine, Class, Config, Ended, Lost, Observer, SessionId};
 use crate::source::Source;
 use crate::tcp::{Splice, TcpLeg};
@@ -141,12 +141,12 @@ struct Losses {
 /// What a session of a connection takes of what there is, until it is over.
 pub(crate) struct Seat {
     _held: Held,
-    _member: Member,
+    _taken: Taken,
 }
 
 impl Seat {
-    pub(crate) const fn new(held: Held, member: Member) -> Self {
-        Self { _held: held, _member: member }
+    pub(crate) const fn new(held: Held, taken: Taken) -> Self {
+        Self { _held: held, _taken: taken }
     }
 }
 

@@ -449,8 +449,8 @@ impl Worker {
     ) -> io::Result<()> {
         let Some(Accepting { name, class, new, .. }) = self.listeners.get(listener) else { return Ok(()) };
         let (name, class, new) = (*name, Some(*class), Arc::clone(new));
-        let seat = match held.map(|held| (held, self.shared.crowd.join(peer.ip()))) {
-            Some((held, Some(member))) => Some(Seat::new(held, member)),
+        let seat = match held.map(|held| (held, self.shared.quota.take(peer.ip()))) {
+            Some((held, Some(taken))) => Some(Seat::new(held, taken)),
             Some((_, None)) => {
                 self.io.observer.turned_away(name, peer);
                 return Ok(());

@@ -98,7 +98,7 @@ pub(super) struct Desk {
     pub(super) keys: Keys,
     pub(super) mappings: Mappings,
     /// Whether it was said that others write them in another way.
-    pub(super) told_of_others: bool,
+    pub(super) told_of_mixed_fleet: bool,
     /// This proxy's name among all.
     pub(super) proxy: Arc<str>,
     /// What the clocks on the wall said at [`Time::ZERO`], if that is known.
@@ -130,7 +130,7 @@ impl Desk {
             view: View::new(setup),
             keys,
             mappings,
-            told_of_others: false,
+            told_of_mixed_fleet: false,
             proxy: format!("{:016x}", setup.seed).into(),
             epoch: UNIX_EPOCH,
             waiting: Waiting::default(),
@@ -396,7 +396,7 @@ impl Desk {
         match (job, replies.next(), replies.next()) {
             (Job::Census, Some(Heard::Census(census)), None) => self.counted(now, census),
             (Job::Claim(claim), Some(Heard::Mapped { held, is_new, stays }), None) => {
-                self.look_for_others(&claim, stays);
+                self.warn_of_mixed_fleet(&claim, stays);
                 self.claimed(now, claim, held, is_new);
             }
             (Job::Find(sought), Some(Heard::Value(held)), None) => self.found(now, sought, held),

@@ -128,8 +128,9 @@ impl Desk {
     }
 
     /// Only proxies that renew no mapping write such as stay; what ours let end, those would look for elsewhere.
-    pub(super) fn look_for_others(&mut self, claim: &Claim, stays: bool) {
-        if stays && self.mappings == Mappings::End && !std::mem::replace(&mut self.told_of_others, true) {
+    pub(super) fn warn_of_mixed_fleet(&mut self, claim: &Claim, stays: bool) {
+        if stays && self.mappings == Mappings::End && !std::mem::replace(&mut self.told_of_mixed_fleet, true)
+        {
             let key = &claim.sought.key;
             log::warn!(
                 "the mapping of {key} has no end: PROXY_REDIS_MIXED_FLEET must be on while a Go proxy is in the fleet"

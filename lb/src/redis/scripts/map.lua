@@ -16,5 +16,6 @@ if there and there == old and there ~= ARGV[1] and redis.call('GET', KEYS[2]) ==
   end
   redis.call('DEL', KEYS[2])
 end
-local held = put(KEYS[1], put(KEYS[1], ARGV[1], life, old), life)
+local held = put(KEYS[1], ARGV[1], life, old)
+if held ~= ARGV[1] then put(KEYS[1], held, life) end
 return { held, held == ARGV[1] and held ~= there and 1 or 0, redis.call('PTTL', KEYS[1]) }
